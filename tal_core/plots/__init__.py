@@ -1,0 +1,1 @@
+"""Figures: pure functions from tables to plotly and altair figures. No streamlit here."""
