@@ -1,10 +1,11 @@
-"""What every page needs: cached loaders, the error box, pickers that live in the address bar, words for numbers."""
+"""What every page needs: cached loaders, the error box, pickers in the address bar, words for numbers."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -292,10 +293,9 @@ def percent(value: float | None, digits: int = 1) -> str:
 def tiou_text(tiou: Sequence[float]) -> str:
     """Names a set of thresholds: "tIoU 0.5", "tIoU 0.3:0.1:0.7" (first:step:last) or all of them."""
     tiou = [float(t) for t in tiou]
-    if len(tiou) > 2 and all(
-        math.isclose(b - a, tiou[1] - tiou[0], abs_tol=1e-6) for a, b in zip(tiou, tiou[1:], strict=False)
-    ):
-        return f"tIoU {tiou[0]:g}:{tiou[1] - tiou[0]:.3g}:{tiou[-1]:g}"
+    steps = [b - a for a, b in itertools.pairwise(tiou)]
+    if len(tiou) > 2 and all(math.isclose(step, steps[0], abs_tol=1e-6) for step in steps):
+        return f"tIoU {tiou[0]:g}:{steps[0]:.3g}:{tiou[-1]:g}"
     return "tIoU " + ", ".join(f"{t:g}" for t in tiou)
 
 

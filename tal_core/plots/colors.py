@@ -1,0 +1,67 @@
+"""Colours with a fixed meaning: one per class, one per outcome of a detection, the same on every page.
+
+All of them stand out from a white and from a near-black background (contrast at least 2.1).
+"""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+
+# Picked by a greedy search in OKLab for the largest smallest distance between any two of them, as seen
+# with full colour vision, protanopia, deuteranopia and tritanopia (simulated after Machado et al., 2009).
+PALETTE = (
+    "#2D6FBE",
+    "#FD9320",
+    "#0A8F73",
+    "#B2A8E0",
+    "#803D04",
+    "#1ACA7F",
+    "#AB4042",
+    "#6896EE",
+    "#755C8D",
+    "#D6812E",
+    "#3A6E8E",
+    "#B892A1",
+)
+BACKGROUND = "#8C96A0"
+"""Time under no segment, and classes that the dataset doesn't know."""
+
+OUTCOME_COLORS = {
+    "true positive": "#009E73",
+    "double detection": "#56B4E9",
+    "wrong label": "#CC79A7",
+    "localization error": "#E69F00",
+    "confusion error": "#8B6BB8",
+    "background error": "#8C8C8C",
+    "missed": "#D55E00",
+}
+
+GRID = "rgba(128, 144, 160, 0.25)"
+"""Lines behind a figure, visible in light and dark."""
+
+
+def class_colors(labels: Sequence[str]) -> dict[str, str]:
+    """A colour for each class, by its place in alphabetical order.
+
+    Beyond the palette's 12 the hues come again, first lighter, then darker and greyer; with that many
+    classes a figure must name them too.
+    """
+    return {label: _color(index) for index, label in enumerate(sorted(set(labels)))}
+
+
+def with_alpha(color: str, alpha: float) -> str:
+    """``#RRGGBB`` as ``rgba(...)`` that lets what is behind it through."""
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, {alpha:g})"
+
+
+def _color(index: int) -> str:
+    base = PALETTE[index % len(PALETTE)]
+    lightness_factor, saturation_factor = ((1.0, 1.0), (1.18, 0.75), (0.82, 0.7))[index // len(PALETTE) % 3]
+    red, green, blue = (int(base[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    hue, lightness, saturation = colorsys.rgb_to_hls(red, green, blue)
+    # Kept within the band that is readable on white and on near-black.
+    lightness = lightness if lightness_factor == 1 else min(max(lightness * lightness_factor, 0.34), 0.68)
+    channels = colorsys.hls_to_rgb(hue, lightness, saturation * saturation_factor)
+    return "#" + "".join(f"{round(255 * channel):02X}" for channel in channels)
