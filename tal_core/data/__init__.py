@@ -1,0 +1,1 @@
+"""Annotations, detections, features and the datasets made of them."""

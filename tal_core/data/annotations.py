@@ -1,0 +1,219 @@
+"""Annotation files in and out.
+
+Read: ActivityNet JSON (with ``database``, or flat with ``duration_second``), the DETAD form with its extra
+characteristics, THUMOS14 text folders, CSV; each also gzipped. Written: ActivityNet JSON and CSV.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tal_core.data.entries import entries_table
+from tal_core.data.files import check_segments, numbers, read_columns, read_json, suffix
+from tal_core.data.oddities import annotation_findings
+from tal_core.data.thumos import read_thumos
+from tal_core.data.video_info import DURATION, FPS, SUBSET, VIDEO, fill_from, read_video_info
+from tal_core.types import FINDING_COLUMNS, GROUND_TRUTH_COLUMNS, VIDEO_COLUMNS, Annotations, InputError
+from tal_core.workspace import write_text, writing
+
+AMBIGUOUS = "Ambiguous"
+FORMS = "ActivityNet JSON, a THUMOS14 text folder, or CSV with the columns video_id, start, end, label"
+
+
+def read_annotations(path: Path, video_info: Path | None = None) -> Annotations:
+    """Read an annotation file, or a folder of THUMOS14 text files; the form is recognised.
+
+    Text that the file doesn't give (a video's subset) is ``""``; numbers (duration, fps) are NaN.
+    ``video_info``: a CSV that adds subset, duration or fps of the videos, for files that lack them.
+
+    Raises:
+        InputError: naming file, video and field, if the annotations can't be used as they are.
+    """
+    path = Path(path)
+    if path.is_dir():
+        table, videos, notes = read_thumos(path)
+    elif suffix(path) in (".csv", ".tsv"):
+        table, videos, notes = _read_csv(path)
+    else:
+        table, videos, notes = _read_json(path)
+    if video_info is not None:
+        videos, more = fill_from(videos, read_video_info(video_info), video_info)
+        notes = [*notes, *more]
+    unsure = (table["label"] == AMBIGUOUS).to_numpy()
+    truth, ambiguous = table[~unsure].reset_index(drop=True), table[unsure].reset_index(drop=True)
+    if truth.empty:
+        raise InputError("no annotated segment in it", where=path, mend=f"Known forms: {FORMS}.")
+    notes = [*notes, *annotation_findings(truth, ambiguous, videos)]
+    return Annotations(
+        truth, videos, ambiguous, pd.DataFrame(notes, columns=list(FINDING_COLUMNS), dtype="str")
+    )
+
+
+def write_annotations(annotations: Annotations, path: Path) -> None:
+    """Write ActivityNet JSON (``.json``) or CSV (``.csv``).
+
+    JSON keeps everything; CSV keeps the annotated segments with their video's subset, duration and fps.
+
+    Raises:
+        InputError: for another file ending, or if the file can't be written.
+    """
+    path = Path(path)
+    table = pd.concat([annotations.ground_truth, annotations.ambiguous], ignore_index=True)
+    if path.suffix == ".csv":
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            table.merge(annotations.videos, on="video_id", how="left").to_csv(path, index=False)
+    elif path.suffix == ".json":
+        write_text(
+            path, json.dumps({"version": "TAL Studio", "database": _database(table, annotations.videos)})
+        )
+    else:
+        raise InputError("unknown file ending", where=path, mend="Use .json or .csv.")
+
+
+def _database(table: pd.DataFrame, videos: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    database: dict[str, dict[str, Any]] = {}
+    for video_id, subset, duration, fps in videos[list(VIDEO_COLUMNS)].itertuples(index=False):
+        entry: dict[str, Any] = {"subset": subset} if subset else {}
+        entry |= {"duration": duration} if np.isfinite(duration) else {}
+        entry |= {"fps": fps} if np.isfinite(fps) else {}
+        database[video_id] = {**entry, "annotations": []}
+    for video_id, start, end, label in table[list(GROUND_TRUTH_COLUMNS)].itertuples(index=False):
+        database[video_id]["annotations"].append({"segment": [start, end], "label": label})
+    return database
+
+
+# --- ActivityNet JSON ---------------------------------------------------------------------------------
+
+
+def _read_json(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[dict]]:
+    """Segments, videos and findings of ActivityNet JSON in either form, or of the DETAD form."""
+    value = read_json(path)
+    if isinstance(value, dict) and "results" in value:
+        raise InputError("this is a detections file", where=path, mend="Give the annotation file instead.")
+    database = value.get("database", value) if isinstance(value, dict) else None
+    if not isinstance(database, dict) or not database:
+        raise InputError("unknown form", where=path, mend=f"Known forms: {FORMS}.")
+    for video_id, entry in database.items():
+        if not isinstance(entry, dict):
+            mend = "Write an object with subset, duration and annotations."
+            if database is value:
+                raise InputError("unknown form", where=path, mend=f"Known forms: {FORMS}.")
+            raise InputError(f"video {video_id!r} is not an object", where=path, mend=mend)
+        if not video_id.strip():
+            raise InputError("a video has an empty id", where=path, mend="Give every video its id.")
+    if database is value and not any("annotations" in entry for entry in database.values()):
+        raise InputError("unknown form", where=path, mend=f"Known forms: {FORMS}.")
+    lists = {video_id: entry.get("annotations", []) for video_id, entry in database.items()}
+    table = entries_table(lists, path, score=False)
+    rows = [(video_id, *_video_fields(video_id, entry, path)) for video_id, entry in database.items()]
+    return table, _video_table(rows), []
+
+
+def _video_fields(video_id: str, entry: dict, path: Path) -> tuple[str, float, float]:
+    """Subset, duration in seconds and fps of one entry."""
+
+    def number(*names: str) -> float:
+        name = next((n for n in names if entry.get(n) is not None), None)
+        if name is None:
+            return np.nan
+        value = entry[name]
+        if type(value) not in (int, float) or not np.isfinite(value) or value <= 0:
+            raise InputError(
+                f"video {video_id!r}: {name} is {value!r}",
+                where=path,
+                mend="Write a number above 0, or leave the field out.",
+            )
+        return float(value)
+
+    subset = entry.get("subset")
+    if subset is not None and not isinstance(subset, str):
+        raise InputError(f"video {video_id!r}: subset is {subset!r}", where=path, mend="Write it as text.")
+    duration = number("duration", "duration_second")
+    fps = number("fps", "frame_rate")
+    frames = number("duration_frame")
+    if np.isnan(fps) and frames > 0 and duration > 0:
+        fps = frames / duration
+    if np.isnan(duration):
+        duration = _duration_from_coverage(entry.get("annotations", []))
+    return (subset or "").strip(), duration, fps
+
+
+def _duration_from_coverage(annotations: list[dict]) -> float:
+    """DETAD gives no duration but each instance's ``coverage = length / duration``."""
+    durations = [
+        a["length"] / a["coverage"]
+        for a in annotations
+        if type(a.get("length")) in (int, float)
+        and type(a.get("coverage")) in (int, float)
+        and a["coverage"] > 0
+    ]
+    return float(np.median(durations)) if durations else np.nan
+
+
+def _video_table(rows: list[tuple[str, str, float, float]]) -> pd.DataFrame:
+    videos = pd.DataFrame(rows, columns=list(VIDEO_COLUMNS))
+    return videos.astype({"video_id": "str", "subset": "str", "duration": "float64", "fps": "float64"})
+
+
+# --- CSV ----------------------------------------------------------------------------------------------
+
+_CSV_COLUMNS = {
+    "video_id": VIDEO,
+    "start": ("t_start", "t-start", "start_time", "start_seconds", "begin", "onset"),
+    "end": ("t_end", "t-end", "end_time", "end_seconds", "stop", "offset"),
+    "label": ("class", "action", "activity", "class_name", "category"),
+    "subset": SUBSET,
+    "duration": DURATION,
+    "fps": FPS,
+}
+
+
+def _read_csv(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[dict]]:
+    """Segments and videos of a CSV; a row with neither times nor label only names a video."""
+    cells = read_columns(path, _CSV_COLUMNS, required=("video_id", "start", "end", "label"))
+    for column in ("subset", "duration", "fps"):
+        if column not in cells:
+            cells[column] = ""
+    _require(cells["video_id"] != "", "video_id is empty", path)
+    for column in ("start", "end", "duration", "fps"):
+        cells[column] = numbers(cells, column, path)
+    only_video = cells["start"].isna() & cells["end"].isna() & (cells["label"] == "")
+    _require(only_video | (cells["label"] != ""), "label is empty", path)
+    for column in ("duration", "fps"):
+        _require(
+            cells[column].isna() | ((cells[column] > 0) & np.isfinite(cells[column])),
+            f"{column} must be above 0",
+            path,
+        )
+    lines = np.flatnonzero(~only_video)
+    table = cells.loc[~only_video, list(GROUND_TRUTH_COLUMNS)].reset_index(drop=True)
+    check_segments(table, path, lambda row: f"line {lines[row] + 2}, video {table['video_id'].iloc[row]!r}")
+    return table, _one_row_per_video(cells, path), []
+
+
+def _require(good: pd.Series, what: str, path: Path) -> None:
+    if not good.all():
+        line = int(np.flatnonzero(~good.to_numpy())[0]) + 2
+        raise InputError(f"line {line}: {what}", where=path, mend="Complete the line or remove it.")
+
+
+def _one_row_per_video(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Collapse the video columns; different values for one video are an error."""
+    known = cells[list(VIDEO_COLUMNS)].copy()
+    known["subset"] = known["subset"].mask(known["subset"] == "")
+    grouped = known.groupby("video_id", sort=False)
+    for column in ("subset", "duration", "fps"):
+        several = grouped[column].nunique() > 1
+        if several.any():
+            raise InputError(
+                f"video {several.idxmax()!r} has several values of {column}", where=path, mend="Keep one."
+            )
+    videos = grouped.first().reset_index()
+    videos["subset"] = videos["subset"].fillna("").astype("str")
+    return videos

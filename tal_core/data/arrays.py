@@ -1,0 +1,255 @@
+"""One feature array in a file: its header without its content, and rows of it.
+
+Formats: ``.npy`` (memory-mapped), ``.npz``, ``.pt``/``.pth``, ``.h5``/``.hdf5``, ``.csv``. Nothing is ever
+unpickled: object arrays and full pickles are refused.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from tal_core.types import InputError
+
+SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".h5", ".hdf5", ".csv")
+H5_SUFFIXES = (".h5", ".hdf5")
+_USUAL_KEYS = ("features", "feature", "feats", "feat", "data", "arr_0")
+_MEND = "Write a 2-D array (time, channels) of float16 or float32."
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an array is: a file and, in an ``.h5`` of many videos, the key of the dataset or group."""
+
+    path: Path
+    key: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path}[{self.key}]" if self.key else str(self.path)
+
+
+@dataclass(frozen=True)
+class Header:
+    """Shape and dtype as stored."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+def read_header(source: Source) -> Header:
+    """Shape and dtype of a source, without reading its content where the format allows it.
+
+    Raises:
+        InputError: if there is no readable array of real numbers.
+    """
+    try:
+        shape, dtype = _HEADERS[source.path.suffix.lower()](source)
+    except _UNREADABLE as error:
+        raise _unreadable(source, error) from error
+    dtype = np.dtype(dtype)
+    if dtype.hasobject:
+        raise InputError("holds Python objects (a pickle), which is never loaded", where=source, mend=_MEND)
+    if dtype.kind not in "fiu":
+        raise InputError(f"dtype {dtype} is not a real number", where=source, mend=_MEND)
+    return Header(tuple(map(int, shape)), dtype)
+
+
+def read_array(source: Source, start: int = 0, stop: int | None = None, *, time_axis: int = 0) -> np.ndarray:
+    """Snippets ``start:stop`` as a new float32 array (T, D); ``time_axis`` is the stored array's.
+
+    Raises:
+        InputError: if the file can't be read any more.
+    """
+    try:
+        part = _READERS[source.path.suffix.lower()](source, slice(start, stop), time_axis)
+    except _UNREADABLE as error:
+        raise _unreadable(source, error) from error
+    if part.ndim != 2:
+        raise InputError(f"the array has {part.ndim} dimensions", where=source, mend=_MEND)
+    return np.array(part.T if time_axis else part, dtype=np.float32, order="C")
+
+
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    pickle.UnpicklingError,
+)
+
+
+def _unreadable(source: Source, error: BaseException) -> InputError:
+    if isinstance(error, InputError):
+        return error
+    if isinstance(error, FileNotFoundError):
+        return InputError("no such file", where=source.path, mend="Put it back, or check the dataset again.")
+    if isinstance(error, pickle.UnpicklingError):
+        return InputError("holds Python objects (a pickle), which is never loaded", where=source, mend=_MEND)
+    reason = str(error).split("\n", maxsplit=1)[0][:120]
+    return InputError(
+        f"can't be read ({reason})", where=source, mend="The file may be damaged; copy it again."
+    )
+
+
+def _cut(array: Any, window: slice, time_axis: int) -> Any:
+    return array[:, window] if time_axis else array[window]
+
+
+def _pick(names: list[str], source: Source) -> str:
+    """The name of the array of features among several in one file."""
+    if len(names) == 1:
+        return names[0]
+    usual = [name for name in _USUAL_KEYS if name in names]
+    if not usual:
+        found = ", ".join(names[:5]) or "none"
+        raise InputError(
+            f"which array holds the features? Found: {found}",
+            where=source,
+            mend="Keep one, or name it 'features'.",
+        )
+    return usual[0]
+
+
+# --- .npy and .npz ------------------------------------------------------------------------------------
+
+
+def _npy_header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return shape, dtype
+
+
+def _header_npy(source: Source) -> tuple[tuple[int, ...], np.dtype]:
+    with source.path.open("rb") as file:
+        shape, dtype = _npy_header(file)
+        missing = int(np.prod(shape)) * dtype.itemsize - (source.path.stat().st_size - file.tell())
+    if missing > 0 and not dtype.hasobject:
+        raise ValueError(f"{missing} bytes are missing at the end")
+    return shape, dtype
+
+
+def _read_npy(source: Source, window: slice, time_axis: int) -> np.ndarray:
+    return _cut(np.load(source.path, mmap_mode="r", allow_pickle=False), window, time_axis)
+
+
+def _header_npz(source: Source) -> tuple[tuple[int, ...], np.dtype]:
+    with zipfile.ZipFile(source.path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        with archive.open(_pick(names, source) + ".npy") as file:
+            return _npy_header(file)
+
+
+def _read_npz(source: Source, window: slice, time_axis: int) -> np.ndarray:
+    with np.load(source.path, allow_pickle=False) as archive:
+        return _cut(archive[_pick(archive.files, source)], window, time_axis)
+
+
+# --- .pt ----------------------------------------------------------------------------------------------
+
+
+def _tensor(source: Source) -> Any:
+    import torch  # pylint: disable=import-outside-toplevel  # a second of start-up that only .pt files need
+
+    try:
+        value = torch.load(source.path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError:  # files of the old, unzipped format can't be memory-mapped
+        value = torch.load(source.path, map_location="cpu", weights_only=True)
+    if isinstance(value, dict):
+        tensors = {str(name): t for name, t in value.items() if isinstance(t, torch.Tensor)}
+        value = tensors[_pick(list(tensors), source)]
+    if not isinstance(value, torch.Tensor):
+        raise InputError(f"holds a {type(value).__name__}, not a tensor", where=source, mend=_MEND)
+    return value.detach()
+
+
+def _header_pt(source: Source) -> tuple[tuple[int, ...], np.dtype]:
+    tensor = _tensor(source)
+    # numpy has no bfloat16; such a tensor is read as float32
+    name = str(tensor.dtype).removeprefix("torch.").replace("bfloat16", "float32")
+    return tuple(tensor.shape), np.dtype(name)
+
+
+def _read_pt(source: Source, window: slice, time_axis: int) -> np.ndarray:
+    return _cut(_tensor(source), window, time_axis).float().numpy()
+
+
+# --- .h5 ----------------------------------------------------------------------------------------------
+
+
+def _h5_dataset(file: h5py.File, source: Source) -> h5py.Dataset:
+    node: Any = file[source.key] if source.key else file
+    if isinstance(node, h5py.Group):
+        arrays = [name for name in node if isinstance(node.get(name, getclass=True), type(h5py.Dataset))]
+        node = node[_pick(arrays, source)]
+    if not isinstance(node, h5py.Dataset) or Path(node.file.filename) != Path(file.filename):
+        raise InputError("is not an array in this file", where=source, mend=_MEND)
+    return node
+
+
+def _header_h5(source: Source) -> tuple[tuple[int, ...], np.dtype]:
+    with h5py.File(source.path, "r") as file:
+        dataset = _h5_dataset(file, source)
+        return dataset.shape or (), dataset.dtype
+
+
+def _read_h5(source: Source, window: slice, time_axis: int) -> np.ndarray:
+    with h5py.File(source.path, "r") as file:
+        return _cut(_h5_dataset(file, source), window, time_axis)
+
+
+def h5_keys(path: Path) -> list[str]:
+    """Names at the top of an ``.h5`` file, one per video.
+
+    Raises:
+        InputError: if the file can't be read.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            return list(file)
+    except OSError as error:
+        raise _unreadable(Source(path), error) from error
+
+
+# --- .csv ---------------------------------------------------------------------------------------------
+
+
+def _csv_table(path: Path) -> pd.DataFrame:
+    """A CSV's numbers; a first line of names, or of the columns' own numbers, is a heading."""
+    with path.open(encoding="utf-8-sig") as file:
+        cells = [cell.strip().strip('"') for cell in file.readline().split(",")]
+    try:
+        first = [float(cell) for cell in cells]
+        heading = len(first) > 1 and first in (list(range(len(first))), list(range(1, len(first) + 1)))
+    except ValueError:
+        heading = True
+    return pd.read_csv(path, header=0 if heading else None)
+
+
+def _header_csv(source: Source) -> tuple[tuple[int, ...], np.dtype]:
+    table = _csv_table(source.path)
+    kinds = {dtype.kind for dtype in table.dtypes}
+    return table.shape, np.dtype(np.float64) if kinds <= set("fiu") else np.dtype("U1")
+
+
+def _read_csv(source: Source, window: slice, time_axis: int) -> np.ndarray:
+    return _cut(_csv_table(source.path).to_numpy(), window, time_axis)
+
+
+_HEADERS = {
+    ".npy": _header_npy, ".npz": _header_npz, ".pt": _header_pt, ".pth": _header_pt,
+    ".h5": _header_h5, ".hdf5": _header_h5, ".csv": _header_csv,
+}  # fmt: skip
+_READERS = {
+    ".npy": _read_npy, ".npz": _read_npz, ".pt": _read_pt, ".pth": _read_pt,
+    ".h5": _read_h5, ".hdf5": _read_h5, ".csv": _read_csv,
+}  # fmt: skip

@@ -1,0 +1,289 @@
+"""An open dataset: annotations, index and features together."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from tal_core.data.annotations import read_annotations
+from tal_core.data.entry import DatasetEntry, load_entry
+from tal_core.data.features import FeatureStore, Stream, decide_layout, list_stream
+from tal_core.data.index import build_index, index_path, lengths_and_dimensions, load_inventories, save_index
+from tal_core.data.inventory import SCAN_AT_ONCE, scan, take_inventory, unscanned_bytes
+from tal_core.data.subsets import choose_subsets, split_videos
+from tal_core.data.timing import check_timing, derive_timing, steps
+from tal_core.types import FINDING_COLUMNS, Annotations, InputError, Progress, TimeGrid, finding
+from tal_core.workspace import writing
+
+VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".flv")
+_LOCK_SECONDS = 900
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A registered dataset, ready to explore and train on.
+
+    ``index``: one row per video (see ``index.build_index``). ``findings``: everything odd
+    (``FINDING_COLUMNS``). Tables are shared by all callers, so copy before changing one.
+    """
+
+    entry: DatasetEntry
+    annotations: Annotations
+    index: pd.DataFrame
+    findings: pd.DataFrame
+    store: FeatureStore = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The dataset's name in the registry."""
+        return self.entry.name
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """Class names in alphabetical order; the position is the class's index in every model."""
+        return self.annotations.labels
+
+    @property
+    def training_subset(self) -> str:
+        """The subset that trains."""
+        return self.entry.training_subset
+
+    @property
+    def evaluation_subset(self) -> str:
+        """The subset that evaluates."""
+        return self.entry.evaluation_subset
+
+    @property
+    def tiou(self) -> list[float]:
+        """The dataset's usual tIoU thresholds."""
+        return list(self.entry.tiou)
+
+    @property
+    def num_features(self) -> int:
+        """Channels of the features, D. Raises ``InputError`` if no video is usable."""
+        usable = self.index.loc[self.index["usable"], "dimension"]
+        if usable.empty:
+            raise InputError(
+                "no video has usable features",
+                where=f"dataset {self.name}",
+                mend="See: python -m tal_core datasets check.",
+            )
+        return int(usable.iloc[0])
+
+    def videos(self, subset: str | None = None, usable: bool = True) -> list[str]:
+        """Video ids of a subset (of all if ``None``), by default only those with usable features."""
+        rows = self.index[self.index["usable"]] if usable else self.index
+        return rows["video_id"][self._in_subset(rows, subset)].tolist()
+
+    def ground_truth(self, subset: str | None = None, videos: list[str] | None = None) -> pd.DataFrame:
+        """Annotated segments of a subset, videos without features included, or of the given videos."""
+        chosen = self.videos(subset, usable=False)
+        keep = set(chosen) if videos is None else set(chosen) & set(videos)
+        truth = self.annotations.ground_truth
+        return truth[truth["video_id"].isin(keep)].reset_index(drop=True)
+
+    def duration(self, video_id: str) -> float:
+        """Seconds; from the features where the annotations don't say."""
+        return float(self._row(video_id)["duration"])
+
+    def grid(self, video_id: str) -> TimeGrid:
+        """Where the video's snippets lie in time."""
+        row = self._row(video_id)
+        return TimeGrid(row["snippet_seconds"], row["offset_seconds"])
+
+    def features(self, video_id: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Snippets ``start:stop`` of a video, float32 (T, D).
+
+        Raises:
+            InputError: if the video is unknown, has no usable features, or its file has changed or gone.
+        """
+        row = self._row(video_id)
+        if not row["length"]:
+            raise InputError(
+                row["reason"], where=f"video {video_id}", mend="See: python -m tal_core datasets check."
+            )
+        stop = row["length"] if stop is None else min(stop, row["length"])
+        return self.store.read(video_id, start, stop)
+
+    def video_path(self, video_id: str) -> Path | None:
+        """The video file, if the dataset has one."""
+        path = self._row(video_id)["video_path"]
+        return Path(path) if path else None
+
+    def fingerprint(self) -> str:
+        """A short hash that changes with the annotations, the split, the grid or the features' shapes."""
+        columns = [
+            "video_id",
+            "subset",
+            "duration",
+            "length",
+            "dimension",
+            "snippet_seconds",
+            "offset_seconds",
+            "usable",
+        ]
+        content = hashlib.sha256()
+        for table in (self.annotations.ground_truth, self.annotations.ambiguous, self.index[columns]):
+            content.update(table.to_csv(index=False).encode())
+        return content.hexdigest()[:16]
+
+    @cached_property
+    def _rows(self) -> dict[str, dict]:
+        return {row["video_id"]: row for row in self.index.to_dict("records")}
+
+    def _row(self, video_id: str) -> dict:
+        try:
+            return self._rows[video_id]
+        except KeyError:
+            raise InputError(
+                f"there is no video {video_id!r}", where=f"dataset {self.name}", mend="Check its id."
+            ) from None
+
+    def _in_subset(self, rows: pd.DataFrame, subset: str | None) -> pd.Series:
+        if subset is None:
+            return pd.Series(True, index=rows.index)
+        names = [name for name in self.index["subset"].unique() if name]
+        if subset.lower() not in map(str.lower, names):
+            raise InputError(
+                f"there is no subset {subset!r}",
+                where=f"dataset {self.name}",
+                mend=f"Subsets: {', '.join(names)}.",
+            )
+        return rows["subset"].str.lower() == subset.lower()
+
+
+def open_dataset(
+    home: Path, name: str, progress: Progress | None = None, *, scan_all: bool = False
+) -> Dataset:
+    """Open a registered dataset. Only files that changed since the last time are looked at.
+
+    ``scan_all``: check the content of every feature file for NaN, however big the dataset is.
+
+    Raises:
+        InputError: if the dataset is unknown, or its annotations or features can't be used at all.
+    """
+    return open_entry(home, load_entry(home, name), progress, scan_all=scan_all)
+
+
+def open_entry(
+    home: Path, entry: DatasetEntry, progress: Progress | None = None, *, scan_all: bool = False
+) -> Dataset:
+    """Open the dataset that ``entry`` describes, registered or about to be; fills what the entry leaves open."""
+    annotations = read_annotations(entry.annotations, entry.video_info)
+    videos = annotations.videos
+    check_timing(entry, videos)
+    entry = entry.model_copy(update=choose_subsets(entry, videos, annotations.ground_truth))
+    streams = [list_stream(folder) for folder in entry.features]
+    path = index_path(home, entry.name)
+    with _locked(path):
+        known = load_inventories(path, len(streams))
+        inventories = [
+            take_inventory(stream, videos["video_id"].tolist(), old, progress)
+            for stream, old in zip(streams, known, strict=True)
+        ]
+        if scan_all or sum(map(unscanned_bytes, inventories)) <= SCAN_AT_ONCE:
+            inventories = [scan(files, progress) for files in inventories]
+        entry = _complete(entry, videos, inventories)
+        subset = split_videos(entry, videos, annotations.ground_truth)
+        index, notes = build_index(
+            entry, annotations, subset, inventories, _video_files(entry.videos, videos["video_id"])
+        )
+        save_index(index, inventories, path)
+    notes = [
+        *notes,
+        *_stream_findings(streams, inventories),
+        *(finding("info", "derived", text) for text in entry.derived),
+    ]
+    table = pd.DataFrame(notes, columns=list(FINDING_COLUMNS), dtype="str")
+    findings = pd.concat([table, annotations.findings], ignore_index=True)
+    return Dataset(entry, annotations, index, findings, FeatureStore(streams, entry.layout or []))
+
+
+def _complete(entry: DatasetEntry, videos: pd.DataFrame, inventories: list[pd.DataFrame]) -> DatasetEntry:
+    """Settle layout and timing from the features where the entry leaves them open."""
+    if entry.layout is None:
+        expected = videos["duration"].to_numpy() / steps(entry, videos)
+        layouts = []
+        for files, folder in zip(inventories, entry.features, strict=True):
+            sound = (files["rows"] > 0).to_numpy() & (files["columns"] > 0).to_numpy()
+            layouts.append(
+                decide_layout(files.loc[sound, ["rows", "columns"]].to_numpy(), folder, expected[sound])
+            )
+        entry = entry.model_copy(update={"layout": layouts})
+    if len(entry.layout or []) != len(entry.features):
+        raise InputError("layout needs one value per feature folder", where=f"dataset {entry.name}")
+    lengths = lengths_and_dimensions(inventories, entry.layout or [])[0].min(axis=0)
+    if not lengths.any():
+        raise InputError(
+            f"none of its {len(videos)} annotated videos has readable features (first: {_first_trouble(inventories)})",
+            where=", ".join(map(str, entry.features)),
+            mend="Files must be named after the videos, like <video id>.npy.",
+        )
+    return entry.model_copy(update=derive_timing(entry, videos, lengths))
+
+
+def _first_trouble(inventories: list[pd.DataFrame]) -> str:
+    for files in inventories:
+        problem = files["problem"].mask(files["path"] == "", "no feature file")
+        if (problem != "").any():
+            return f"{problem[problem != ''].index[0]}: {problem[problem != ''].iloc[0]}"
+    return "no video"
+
+
+def _stream_findings(streams: list[Stream], inventories: list[pd.DataFrame]) -> list[dict]:
+    """Feature files that belong to no video, or to one that has a file already."""
+    notes = []
+    for stream, files in zip(streams, inventories, strict=True):
+        used = set(zip(files["path"], files["key"], strict=True))
+        spare = [name for name, s in stream.sources.items() if (str(s.path), s.key) not in used]
+        if spare:
+            detail = f"{len(spare)} feature files of {stream.root.name} belong to no annotated video (first: {spare[0]})"
+            notes.append(finding("info", "spare features", detail, advice="They are not used."))
+        if stream.twice:
+            detail = (
+                f"{len(stream.twice)} files of {stream.root.name} repeat a name (first: {stream.twice[0]})"
+            )
+            notes.append(
+                finding("warning", "file names", detail, advice="The first in alphabetical order is used.")
+            )
+    return notes
+
+
+def _video_files(folder: Path | None, video_ids: pd.Series) -> dict[str, str]:
+    """Video id to video file, for the files right inside ``folder``; ids are only looked up, never joined."""
+    if folder is None:
+        return {}
+    if not folder.is_dir():
+        raise InputError("no such video folder", where=folder, mend="Correct it, or leave the videos out.")
+    files = {p.stem: str(p) for p in sorted(folder.iterdir()) if p.suffix.lower() in VIDEO_SUFFIXES}
+    pairs = ((v, files.get(v) or files.get(f"v_{v}") or files.get(v.removeprefix("v_"))) for v in video_ids)
+    return {video_id: path for video_id, path in pairs if path}
+
+
+class _locked:  # pylint: disable=invalid-name  # used like a function
+    """Hold the index of one dataset: two processes never index at once."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._lock = FileLock(path.with_name(path.name.replace(".parquet", ".lock")), timeout=_LOCK_SECONDS)
+
+    def __enter__(self) -> None:
+        with writing(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire()
+            except Timeout:
+                raise InputError(
+                    "another process has been indexing this dataset for long",
+                    where=self._path,
+                    mend="Try again later.",
+                ) from None
+
+    def __exit__(self, *_) -> None:
+        self._lock.release()

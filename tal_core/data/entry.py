@@ -1,0 +1,165 @@
+"""A dataset's registry entry: ``<home>/datasets/<name>.toml``."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tal_core.types import InputError
+from tal_core.workspace import DEMO, check_name, write_text, writing
+
+DEMO_NAME = "demo"
+THUMOS_TIOU = [0.3, 0.4, 0.5, 0.6, 0.7]
+Layout = Literal["TD", "DT"]
+
+
+class Split(BaseModel):
+    """A seeded split by video, for annotations that name no subsets."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = 0
+    fraction: float = Field(
+        0.2, gt=0, lt=1, description="share of the annotated videos held out for evaluation"
+    )
+
+
+class DatasetEntry(BaseModel):
+    """Where a dataset lies and how its features run in time.
+
+    Seconds between snippets come from one of: ``timing = "stretched"`` (every video has the same number of
+    snippets, spread over its duration), ``snippet_seconds``, or ``stride`` in frames with ``fps``. Without
+    ``fps`` the annotations' own fps of each video is taken; a given ``fps`` goes before it, since features
+    are often made from re-encoded videos. Paths are absolute here, and in the file relative to it if they
+    lie beside it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    description: str = ""
+    annotations: Path
+    video_info: Path | None = None
+    features: list[Path] = Field(min_length=1, description="one folder or .h5 file per stream")
+    videos: Path | None = None
+    layout: list[Layout] | None = Field(None, description="(time, channels) or (channels, time), per stream")
+    timing: Literal["fixed", "stretched"] = "fixed"
+    stride: float | None = Field(None, gt=0, description="frames between snippets")
+    fps: float | None = Field(None, gt=0, description="frames per second of what the features were made from")
+    snippet_seconds: float | None = Field(None, gt=0, description="seconds between snippets")
+    offset_seconds: float | None = Field(
+        None, description="centre of the first snippet; half a step by default"
+    )
+    training_subset: str = ""
+    evaluation_subset: str = ""
+    tiou: list[float] = Field(default_factory=lambda: list(THUMOS_TIOU), min_length=1)
+    split: Split | None = None
+    derived: list[str] = Field(default_factory=list, description="what was worked out, not given, and how")
+
+
+def entry_path(home: Path, name: str) -> Path:
+    """The registry file of a dataset; the built-in demo's where the workspace has none of that name."""
+    path = home / "datasets" / f"{check_name(name, 'dataset')}.toml"
+    shipped = DEMO / "dataset.toml"
+    return shipped if name == DEMO_NAME and not path.exists() and shipped.exists() else path
+
+
+def load_entry(home: Path, name: str) -> DatasetEntry:
+    """Read a dataset's registry entry, its paths made absolute.
+
+    Raises:
+        InputError: if there is no such dataset or the file is faulty.
+    """
+    path = entry_path(home, name)
+    if not path.exists():
+        known = ", ".join(_names(home)) or "none yet"
+        raise InputError(f"there is no dataset {name!r}", mend=f"Known datasets: {known}.")
+    return read_entry(path)
+
+
+def read_entry(path: Path) -> DatasetEntry:
+    """Read the registry file ``path``. Raises ``InputError`` if it is faulty."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = {"name": path.stem, **values}
+        entry = DatasetEntry.model_validate(values)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"not TOML ({error})", where=path, mend="Correct it, or add the dataset again."
+        ) from error
+    except ValidationError as error:
+        raise invalid(error, path) from error
+    except OSError as error:
+        raise InputError(f"can't be read ({error.strerror})", where=path) from error
+    return entry.model_copy(update=_with_paths(entry, lambda p: Path(os.path.normpath(path.parent / p))))
+
+
+def save_entry(entry: DatasetEntry, path: Path) -> None:
+    """Write a registry file; paths inside its folder are written relative to it, so it can be moved."""
+    folder = path.parent.resolve()
+
+    def shorten(target: Path) -> Path:
+        target = target.expanduser().resolve()
+        return target.relative_to(folder) if target.is_relative_to(folder) else target
+
+    entry = entry.model_copy(update=_with_paths(entry, shorten))
+    values = entry.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    write_text(path, tomli_w.dumps({**values, "tiou": entry.tiou}))
+
+
+def list_datasets(home: Path) -> list[DatasetEntry]:
+    """All readable datasets by name, the built-in demo among them. A faulty file is left out here;
+    ``load_entry`` says what is wrong with it."""
+    entries = []
+    for name in _names(home):
+        try:
+            entries.append(load_entry(home, name))
+        except InputError:
+            continue
+    return entries
+
+
+def remove_dataset(home: Path, name: str) -> None:
+    """Forget a dataset: its registry file, index, and annotations made for it. Features stay.
+
+    Raises:
+        InputError: for an unknown dataset, or the built-in demo, which can't be removed.
+    """
+    path = entry_path(home, name)
+    if path.parent == DEMO:
+        raise InputError("the built-in demo can't be removed")
+    load_entry(home, name)
+    with writing(path):
+        for file in (path, *(path.with_name(f"{name}{ending}") for ending in OWN_FILES)):
+            file.unlink(missing_ok=True)
+
+
+OWN_FILES = (".index.parquet", ".index.lock", ".annotations.json")
+"""Endings of the files in ``<home>/datasets`` that belong to a dataset beside its ``.toml``."""
+
+
+def invalid(error: ValidationError, where: object) -> InputError:
+    """A pydantic error as one line naming the field."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "entry"
+    return InputError(f"{field}: {first['msg']}", where=where, mend="Correct the value.")
+
+
+def _names(home: Path) -> list[str]:
+    names = {path.stem for path in (home / "datasets").glob("*.toml")}
+    return sorted(names | ({DEMO_NAME} if (DEMO / "dataset.toml").exists() else set()))
+
+
+def _with_paths(entry: DatasetEntry, change: Any) -> dict[str, Any]:
+    """The entry's paths, each passed through ``change``."""
+    return {
+        "annotations": change(entry.annotations),
+        "features": [change(path) for path in entry.features],
+        "video_info": change(entry.video_info) if entry.video_info else None,
+        "videos": change(entry.videos) if entry.videos else None,
+    }

@@ -1,0 +1,208 @@
+"""Registering datasets and making smaller ones from bigger ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+
+from tal_core.data.annotations import write_annotations
+from tal_core.data.dataset import Dataset, open_dataset, open_entry
+from tal_core.data.entry import (
+    OWN_FILES,
+    THUMOS_TIOU,
+    DatasetEntry,
+    Split,
+    entry_path,
+    invalid,
+    list_datasets,
+    load_entry,
+    read_entry,
+    remove_dataset,
+    save_entry,
+)
+from tal_core.data.features import check_layout
+from tal_core.data.subsets import stratified_split
+from tal_core.types import Annotations, InputError, Progress
+from tal_core.workspace import check_name, writing
+
+__all__ = [
+    "DatasetEntry",
+    "Split",
+    "add_dataset",
+    "list_datasets",
+    "load_entry",
+    "make_subset",
+    "read_entry",
+    "remove_dataset",
+    "save_entry",
+]
+
+
+def add_dataset(  # pylint: disable=too-many-arguments  # one argument per thing a person may say
+    home: Path,
+    name: str,
+    *,
+    annotations: Path,
+    features: Path | Sequence[Path],
+    videos: Path | None = None,
+    video_info: Path | None = None,
+    layout: str = "auto",
+    stride: float | None = None,
+    fps: float | None = None,
+    snippet_seconds: float | None = None,
+    timing: Literal["fixed", "stretched"] = "fixed",
+    offset_seconds: float | None = None,
+    training_subset: str = "",
+    evaluation_subset: str = "",
+    tiou: Sequence[float] | None = None,
+    split: Split | None = None,
+    description: str = "",
+    replace: bool = False,
+    progress: Progress | None = None,
+) -> DatasetEntry:
+    """Register a dataset: check its files, work out what was not said, write its entry and index.
+
+    ``features``: one folder (or ``.h5`` file) per stream. Time: see ``DatasetEntry``. ``replace``: overwrite
+    a dataset of this name.
+
+    Raises:
+        InputError: if anything can't be used; then nothing is registered.
+    """
+    folders = [features] if isinstance(features, (str, Path)) else list(features)
+    path = _free_path(home, name, replace)
+    fixed = None if layout == "auto" else [check_layout(layout)] * len(folders)
+    try:
+        draft = DatasetEntry(
+            name=name,
+            description=description,
+            annotations=_absolute(annotations),
+            video_info=_absolute(video_info) if video_info else None,
+            features=[_absolute(folder) for folder in folders],
+            videos=_absolute(videos) if videos else None,
+            layout=fixed,
+            timing=timing,
+            stride=stride,
+            fps=fps,
+            snippet_seconds=snippet_seconds,
+            offset_seconds=offset_seconds,
+            training_subset=training_subset,
+            evaluation_subset=evaluation_subset,
+            tiou=list(tiou or THUMOS_TIOU),
+            split=split,
+        )
+    except ValidationError as error:
+        raise invalid(error, f"dataset {name}") from error
+    dataset = open_entry(home, draft, progress)
+    save_entry(dataset.entry, path)
+    return dataset.entry
+
+
+def make_subset(
+    home: Path,
+    source: str,
+    name: str,
+    *,
+    videos: int | None = None,
+    classes: Sequence[str] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> DatasetEntry:
+    """Register a smaller dataset on the same features: chosen ``classes``, or about ``videos`` videos, or both.
+
+    Videos are drawn by ``seed`` with usable features first of all, from each subset in proportion, such
+    that classes keep their share. Annotations go to ``<home>/datasets/<name>.annotations.json``.
+
+    Raises:
+        InputError: for unknown classes, or a number of videos that can't be.
+    """
+    path = _free_path(home, name, replace=False)
+    dataset = open_dataset(home, source, progress)
+    unknown = sorted(set(classes or ()) - set(dataset.labels))
+    if unknown:
+        raise InputError(
+            f"no class {unknown[0]!r}",
+            where=f"dataset {source}",
+            mend=f"Classes: {', '.join(dataset.labels)}.",
+        )
+    truth = dataset.annotations.ground_truth
+    truth = truth[truth["label"].isin(classes)] if classes else truth
+    rows = dataset.index[dataset.index["usable"]]
+    rows = rows[rows["video_id"].isin(truth["video_id"])]
+    chosen = _draw(rows, truth, videos, seed) if videos is not None else rows["video_id"].tolist()
+    if not chosen:
+        raise InputError(
+            "no usable video has these classes", where=f"dataset {source}", mend="Choose others."
+        )
+    target = path.with_name(f"{name}.annotations.json")
+    write_annotations(_only(dataset, truth, chosen), target)
+    size = f"{len(chosen)} videos of {source}" + (f", {len(classes)} classes" if classes else "")
+    entry = dataset.entry.model_copy(
+        update={
+            "name": name,
+            "description": size,
+            "annotations": target.resolve(),
+            "video_info": None,
+            "split": None,
+        }
+    )
+    try:
+        smaller = open_entry(home, entry, progress)
+        save_entry(smaller.entry, path)
+    except InputError:
+        target.unlink(missing_ok=True)
+        raise
+    return smaller.entry
+
+
+def _draw(rows: pd.DataFrame, truth: pd.DataFrame, videos: int, seed: int) -> list[str]:
+    """About ``videos`` of the videos in ``rows``, at least one of each subset."""
+    subsets = rows["subset"].unique()
+    if not len(subsets) <= videos <= len(rows):
+        raise InputError(
+            f"{videos} videos can't be drawn", mend=f"Choose a number from {len(subsets)} to {len(rows)}."
+        )
+    chosen: set[str] = set()
+    for subset in subsets:
+        ids = rows.loc[rows["subset"] == subset, "video_id"].tolist()
+        share = max(1, round(videos * len(ids) / len(rows)))
+        drawn = (
+            stratified_split(ids, truth[truth["video_id"].isin(ids)], share / len(ids), seed)
+            if share < len(ids)
+            else ids
+        )
+        random = np.random.default_rng(seed)
+        spare = [video_id for video_id in ids if video_id not in set(drawn)]
+        drawn = [*drawn, *random.permutation(spare)[: max(0, share - len(drawn))].tolist()]
+        chosen |= set(random.permutation(drawn)[:share].tolist())
+    return [video_id for video_id in rows["video_id"] if video_id in chosen]
+
+
+def _only(dataset: Dataset, truth: pd.DataFrame, chosen: list[str]) -> Annotations:
+    """Annotations of the chosen videos, with the subsets and durations that the dataset settled on."""
+    videos = dataset.index.loc[
+        dataset.index["video_id"].isin(chosen), ["video_id", "subset", "duration", "fps"]
+    ]
+    unsure = dataset.annotations.ambiguous
+    return Annotations(truth[truth["video_id"].isin(chosen)], videos, unsure[unsure["video_id"].isin(chosen)])
+
+
+def _free_path(home: Path, name: str, replace: bool) -> Path:
+    path = home / "datasets" / f"{check_name(name, 'dataset')}.toml"
+    if entry_path(home, name).exists() and not replace:
+        raise InputError(
+            f"there is a dataset {name!r} already", mend="Choose another name, or remove that one first."
+        )
+    with writing(path):
+        for file in (path.with_name(f"{name}{ending}") for ending in OWN_FILES):
+            if ".lock" not in file.name:
+                file.unlink(missing_ok=True)
+    return path
+
+
+def _absolute(path: Path) -> Path:
+    return Path(path).expanduser().resolve()
