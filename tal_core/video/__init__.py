@@ -1,0 +1,1 @@
+"""Frames in, features out: reading videos and the built-in feature extractor."""
