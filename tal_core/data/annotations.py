@@ -57,7 +57,7 @@ def read_annotations(path: Path, video_info: Path | None = None) -> Annotations:
 def write_annotations(annotations: Annotations, path: Path) -> None:
     """Write ActivityNet JSON (``.json``) or CSV (``.csv``).
 
-    JSON keeps everything; CSV keeps the annotated segments with their video's subset, duration and fps.
+    In CSV a video without annotations is a line without times and label; ``read_annotations`` knows it.
 
     Raises:
         InputError: for another file ending, or if the file can't be written.
@@ -67,7 +67,8 @@ def write_annotations(annotations: Annotations, path: Path) -> None:
     if path.suffix == ".csv":
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            table.merge(annotations.videos, on="video_id", how="left").to_csv(path, index=False)
+            listed = annotations.videos[["video_id"]].merge(table, on="video_id", how="left")
+            listed.merge(annotations.videos, on="video_id", how="left").to_csv(path, index=False)
     elif path.suffix == ".json":
         write_text(
             path, json.dumps({"version": "TAL Studio", "database": _database(table, annotations.videos)})
@@ -109,7 +110,7 @@ def _read_json(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[dict]]:
             raise InputError("a video has an empty id", where=path, mend="Give every video its id.")
     if database is value and not any("annotations" in entry for entry in database.values()):
         raise InputError("unknown form", where=path, mend=f"Known forms: {FORMS}.")
-    lists = {video_id: entry.get("annotations", []) for video_id, entry in database.items()}
+    lists = {video_id: _annotations(entry) for video_id, entry in database.items()}
     table = entries_table(lists, path, score=False)
     rows = [(video_id, *_video_fields(video_id, entry, path)) for video_id, entry in database.items()]
     return table, _video_table(rows), []
@@ -140,8 +141,14 @@ def _video_fields(video_id: str, entry: dict, path: Path) -> tuple[str, float, f
     if np.isnan(fps) and frames > 0 and duration > 0:
         fps = frames / duration
     if np.isnan(duration):
-        duration = _duration_from_coverage(entry.get("annotations", []))
+        duration = _duration_from_coverage(_annotations(entry))
     return (subset or "").strip(), duration, fps
+
+
+def _annotations(entry: dict) -> Any:
+    """The entry's list of annotations; videos without any may leave it out or write null."""
+    value = entry.get("annotations")
+    return [] if value is None else value
 
 
 def _duration_from_coverage(annotations: list[dict]) -> float:

@@ -73,7 +73,8 @@ def read_array(source: Source, start: int = 0, stop: int | None = None, *, time_
         raise _unreadable(source, error) from error
     if part.ndim != 2:
         raise InputError(f"the array has {part.ndim} dimensions", where=source, mend=_MEND)
-    return np.array(part.T if time_axis else part, dtype=np.float32, order="C")
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which the scan reports
+        return np.array(part.T if time_axis else part, dtype=np.float32, order="C")
 
 
 _UNREADABLE = (
@@ -92,7 +93,7 @@ def _unreadable(source: Source, error: BaseException) -> InputError:
         return error
     if isinstance(error, FileNotFoundError):
         return InputError("no such file", where=source.path, mend="Put it back, or check the dataset again.")
-    if isinstance(error, pickle.UnpicklingError):
+    if isinstance(error, pickle.UnpicklingError) and "global" in str(error).lower():
         return InputError("holds Python objects (a pickle), which is never loaded", where=source, mend=_MEND)
     reason = str(error).split("\n", maxsplit=1)[0][:120]
     return InputError(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -181,7 +183,7 @@ def open_entry(
     entry = entry.model_copy(update=choose_subsets(entry, videos, annotations.ground_truth))
     streams = [list_stream(folder) for folder in entry.features]
     path = index_path(home, entry.name)
-    with _locked(path):
+    with _locked(path, progress):
         known = load_inventories(path, len(streams))
         inventories = [
             take_inventory(stream, videos["video_id"].tolist(), old, progress)
@@ -266,24 +268,27 @@ def _video_files(folder: Path | None, video_ids: pd.Series) -> dict[str, str]:
     return {video_id: path for video_id, path in pairs if path}
 
 
-class _locked:  # pylint: disable=invalid-name  # used like a function
+@contextmanager
+def _locked(path: Path, progress: Progress | None) -> Iterator[None]:
     """Hold the index of one dataset: two processes never index at once."""
+    lock = FileLock(path.with_name(path.name.replace(".parquet", ".lock")))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            if progress is not None:
+                progress(0, 1, "Waiting for another process that indexes this dataset")
+            _wait(lock, path)
+    try:
+        yield
+    finally:
+        lock.release()
 
-    def __init__(self, path: Path):
-        self._path = path
-        self._lock = FileLock(path.with_name(path.name.replace(".parquet", ".lock")), timeout=_LOCK_SECONDS)
 
-    def __enter__(self) -> None:
-        with writing(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self._lock.acquire()
-            except Timeout:
-                raise InputError(
-                    "another process has been indexing this dataset for long",
-                    where=self._path,
-                    mend="Try again later.",
-                ) from None
-
-    def __exit__(self, *_) -> None:
-        self._lock.release()
+def _wait(lock: FileLock, path: Path) -> None:
+    try:
+        lock.acquire(timeout=_LOCK_SECONDS)
+    except Timeout:
+        what = f"another process has been indexing this dataset for {_LOCK_SECONDS // 60} minutes"
+        raise InputError(what, where=path, mend="Try again later.") from None

@@ -49,7 +49,10 @@ def entries_table(lists: Mapping[str, list[dict]], path: Path, *, score: bool) -
         _explain(lists, path, score)
     videos = list(lists)
     rows = np.repeat(np.arange(len(videos)), counts)
-    flat = np.array(times, np.float64).reshape(-1, 2)
+    try:
+        flat = np.array(times, np.float64).reshape(-1, 2)
+    except OverflowError:
+        raise InputError("a time is too large a number", where=path, mend="Write seconds.") from None
     columns = {
         "video_id": pd.Series(pd.Categorical.from_codes(rows, videos)).astype("str"),
         "start": flat[:, 0],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Callable, Mapping
@@ -93,7 +94,7 @@ def read_columns(
     header = text.split("\n", 1)[0]
     separator = max(",;\t", key=header.count)
     try:
-        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
     except (pd.errors.ParserError, ValueError) as error:
         raise InputError(
             f"not a table: {error}", where=path, mend="Check the separators and quotes."

@@ -88,12 +88,11 @@ def unscanned_bytes(inventory: pd.DataFrame) -> int:
 def scan(inventory: pd.DataFrame, progress: Progress | None) -> pd.DataFrame:
     """Count the NaN and infinite values of all sound files that were not scanned yet (column ``nonfinite``)."""
     inventory = inventory.copy()
-    todo = np.flatnonzero(_unscanned(inventory))
-    rows = [inventory.iloc[row] for row in todo]
-    found = _in_threads(_scan_one, rows, progress, "Checking feature values")
-    for row, (nonfinite, problem) in zip(todo, found, strict=True):
-        inventory.iloc[row, inventory.columns.get_loc("nonfinite")] = nonfinite
-        inventory.iloc[row, inventory.columns.get_loc("problem")] = problem
+    todo = _unscanned(inventory)
+    rows = inventory.loc[todo, ["path", "key", "rows", "columns", "dtype"]].itertuples(index=False, name=None)
+    found = _in_threads(_count_nonfinite, list(rows), progress, "Checking feature values")
+    inventory.loc[todo, "nonfinite"] = [nonfinite for nonfinite, _ in found]
+    inventory.loc[todo, "problem"] = [problem for _, problem in found]
     return inventory
 
 
@@ -102,16 +101,17 @@ def _unscanned(inventory: pd.DataFrame) -> np.ndarray:
     return (sound & (inventory["nonfinite"] == NOT_SCANNED)).to_numpy()
 
 
-def _scan_one(row: pd.Series) -> tuple[int, str]:
+def _count_nonfinite(row: tuple[str, str, int, int, str]) -> tuple[int, str]:
     """Non-finite values of one file, and why it can't be read through if it can't."""
-    source = Source(Path(row["path"]), row["key"])
-    if np.dtype(row["dtype"]).kind != "f":
+    path, key, rows, columns, dtype = row
+    source = Source(Path(path), key)
+    if np.dtype(dtype).kind != "f":
         return 0, ""
-    # only these two formats can read a part without reading everything before it
+    # only these formats can read a part without reading everything before it
     partial = source.path.suffix.lower() in (".npy", ".h5", ".hdf5")
-    step = max(1, _CHUNK // max(1, row["columns"])) if partial else row["rows"]
+    step = max(1, _CHUNK // columns) if partial else rows
     try:
-        parts = (read_array(source, start, start + step) for start in range(0, row["rows"], step))
+        parts = (read_array(source, start, start + step) for start in range(0, rows, step))
         return sum(int(part.size - np.isfinite(part).sum()) for part in parts), ""
     except InputError as error:
         return NOT_SCANNED, error.what

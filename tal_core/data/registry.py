@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from tal_core.data.annotations import write_annotations
 from tal_core.data.dataset import Dataset, open_dataset, open_entry
 from tal_core.data.entry import (
-    OWN_FILES,
     THUMOS_TIOU,
     DatasetEntry,
     Split,
@@ -28,7 +27,7 @@ from tal_core.data.entry import (
 from tal_core.data.features import check_layout
 from tal_core.data.subsets import stratified_split
 from tal_core.types import Annotations, InputError, Progress
-from tal_core.workspace import check_name, writing
+from tal_core.workspace import check_name
 
 __all__ = [
     "DatasetEntry",
@@ -167,19 +166,28 @@ def _draw(rows: pd.DataFrame, truth: pd.DataFrame, videos: int, seed: int) -> li
             f"{videos} videos can't be drawn", mend=f"Choose a number from {len(subsets)} to {len(rows)}."
         )
     chosen: set[str] = set()
-    for subset in subsets:
+    for subset, share in zip(
+        subsets, _shares(rows["subset"].value_counts()[subsets].to_numpy(), videos), strict=True
+    ):
         ids = rows.loc[rows["subset"] == subset, "video_id"].tolist()
-        share = max(1, round(videos * len(ids) / len(rows)))
-        drawn = (
-            stratified_split(ids, truth[truth["video_id"].isin(ids)], share / len(ids), seed)
-            if share < len(ids)
-            else ids
-        )
+        drawn = stratified_split(ids, truth, share / len(ids), seed) if share < len(ids) else ids
+        rest = sorted(set(ids) - set(drawn))
         random = np.random.default_rng(seed)
-        spare = [video_id for video_id in ids if video_id not in set(drawn)]
-        drawn = [*drawn, *random.permutation(spare)[: max(0, share - len(drawn))].tolist()]
-        chosen |= set(random.permutation(drawn)[:share].tolist())
+        chosen |= set([*random.permutation(drawn), *random.permutation(rest)][:share])
     return [video_id for video_id in rows["video_id"] if video_id in chosen]
+
+
+def _shares(sizes: np.ndarray, total: int) -> list[int]:
+    """Split ``total`` over groups in proportion to their sizes, at least one each."""
+    quota = sizes * total / sizes.sum()
+    shares = np.maximum(1, np.floor(quota)).astype(int)
+    while shares.sum() != total:
+        gap = np.where(shares < sizes, quota - shares, -np.inf) if shares.sum() < total else quota - shares
+        best = (
+            int(np.argmax(gap)) if shares.sum() < total else int(np.argmin(np.where(shares > 1, gap, np.inf)))
+        )
+        shares[best] += 1 if shares.sum() < total else -1
+    return shares.tolist()
 
 
 def _only(dataset: Dataset, truth: pd.DataFrame, chosen: list[str]) -> Annotations:
@@ -197,10 +205,6 @@ def _free_path(home: Path, name: str, replace: bool) -> Path:
         raise InputError(
             f"there is a dataset {name!r} already", mend="Choose another name, or remove that one first."
         )
-    with writing(path):
-        for file in (path.with_name(f"{name}{ending}") for ending in OWN_FILES):
-            if ".lock" not in file.name:
-                file.unlink(missing_ok=True)
     return path
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from tal_core.data.entry import DatasetEntry, Split
-from tal_core.types import InputError
+from tal_core.types import Annotations, InputError
 
 _TRAINING = ("training", "train", "trainval")
+_TRAINING_CUSTOM = (*_TRAINING, "validation", "val")  # THUMOS14 trains on validation
 _EVALUATION = ("testing", "test", "validation", "val", "valid")
 
 
@@ -20,31 +21,28 @@ def stratified_split(video_ids: Sequence[str], truth: pd.DataFrame, fraction: fl
     Iterative stratification (Sechidis et al., 2011): class by class, rarest first, each video goes to the
     part that is furthest from its share of the class. Returns the chosen videos in the given order.
     """
-    random = np.random.default_rng(seed)
-    order = random.permutation(len(video_ids))
+    order = np.random.default_rng(seed).permutation(len(video_ids))
     counts = class_counts(video_ids, truth)
     shares = np.array([1 - fraction, fraction])
-    wanted = counts.sum(axis=0)[:, None] * shares  # (K, 2) instances still to go to each part
+    left = counts.sum(axis=0)  # (K,) instances in videos without a part
+    wanted = left[:, None] * shares  # (K, 2) instances still to go to each part
     room = len(video_ids) * shares  # (2,) videos still to go to each part
     part = np.full(len(video_ids), -1)
 
     def place(video: int, need: np.ndarray) -> None:
-        choice = int(np.lexsort((-room, -need))[0])
+        choice = int(need[1] > need[0] or (need[1] == need[0] and room[1] > room[0]))
         part[video] = choice
         wanted[:, choice] -= counts[video]
         room[choice] -= 1
 
-    left = counts.sum(axis=0).astype(float)
-    while np.isfinite(left).any() and (left[np.isfinite(left)] > 0).any():
-        rarest = int(np.argmin(np.where(left > 0, left, np.inf)))
-        for video in order:
-            if part[video] < 0 and counts[video, rarest] > 0:
-                place(video, wanted[rarest] / shares)
-                left -= counts[video]
-        left[rarest] = 0
-    for video in order:
-        if part[video] < 0:
-            place(video, room / shares)
+    while (left > 0).any():
+        rarest = int(np.argmin(np.where(left > 0, left, left.max() + 1)))
+        videos = order[(part[order] < 0) & (counts[order, rarest] > 0)]
+        for video in videos:
+            place(video, wanted[rarest])
+        left = left - counts[videos].sum(axis=0)
+    for video in order[part[order] < 0]:
+        place(video, room)
     return [video_id for video_id, choice in zip(video_ids, part, strict=True) if choice == 1]
 
 
@@ -61,6 +59,44 @@ def subset_names(videos: pd.DataFrame, truth: pd.DataFrame) -> list[str]:
     """Subsets that have annotated videos, in order of appearance."""
     annotated = videos["video_id"].isin(truth["video_id"]) & (videos["subset"] != "")
     return list(dict.fromkeys(videos.loc[annotated, "subset"]))
+
+
+def evaluation_subset(annotations: Annotations) -> str:
+    """The subset that an annotation file is meant to evaluate; ``""`` if it names no subsets at all.
+
+    Raises:
+        InputError: if its names are unusual, so that it can't be told.
+    """
+    names = subset_names(annotations.videos, annotations.ground_truth)
+    if len(names) < 2:
+        return names[0] if names else ""
+    by_lower = {name.lower(): name for name in names}
+    training = _first(_TRAINING_CUSTOM, by_lower, "")
+    subset = _first(_EVALUATION, by_lower, training)
+    if not subset:
+        raise InputError(f"which of the subsets {', '.join(names)} is meant?", mend="Give --subset.")
+    return subset
+
+
+def in_subset(annotations: Annotations, subset: str, where: object = None) -> tuple[pd.DataFrame, list[str]]:
+    """Ground truth and video ids of a subset (case doesn't matter); of all videos for ``""``.
+
+    Raises:
+        InputError: if no annotated video is in it. ``where`` is the file to name.
+    """
+    videos, truth = annotations.videos, annotations.ground_truth
+    if not subset:
+        return truth, videos["video_id"].tolist()
+    chosen = videos.loc[videos["subset"].str.lower() == subset.lower(), "video_id"]
+    truth = truth[truth["video_id"].isin(chosen)].reset_index(drop=True)
+    if truth.empty:
+        names = ", ".join(subset_names(videos, annotations.ground_truth)) or "none"
+        raise InputError(
+            f"no annotated videos in the subset {subset!r}",
+            where=where,
+            mend=f"Subsets with annotations: {names}.",
+        )
+    return truth, chosen.tolist()
 
 
 def choose_subsets(entry: DatasetEntry, videos: pd.DataFrame, truth: pd.DataFrame) -> dict[str, object]:
@@ -92,7 +128,7 @@ def choose_subsets(entry: DatasetEntry, videos: pd.DataFrame, truth: pd.DataFram
     if len(names) < 2:
         return _split_fields(entry, videos, truth)
     training, evaluation = chosen["training_subset"], chosen["evaluation_subset"]
-    training = training or _first((*_TRAINING, "validation", "val"), by_lower, evaluation)
+    training = training or _first(_TRAINING_CUSTOM, by_lower, evaluation)
     evaluation = evaluation or _first(_EVALUATION, by_lower, training)
     if not training or not evaluation:
         raise InputError(
