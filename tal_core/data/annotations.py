@@ -216,11 +216,11 @@ def _one_row_per_video(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
     known["subset"] = known["subset"].mask(known["subset"] == "")
     grouped = known.groupby("video_id", sort=False)
     for column in ("subset", "duration", "fps"):
-        several = grouped[column].nunique() > 1
+        values = known[["video_id", column]].dropna().drop_duplicates()
+        several = values["video_id"].duplicated()
         if several.any():
-            raise InputError(
-                f"video {several.idxmax()!r} has several values of {column}", where=path, mend="Keep one."
-            )
+            video_id = values.loc[several, "video_id"].iloc[0]
+            raise InputError(f"video {video_id!r} has several values of {column}", where=path, mend="Keep one.")
     videos = grouped.first().reset_index()
     videos["subset"] = videos["subset"].fillna("").astype("str")
     return videos

@@ -1,4 +1,4 @@
-"""What is known of every feature file without opening it again: kept in the index, renewed when files change."""
+"""What is known of every feature file without opening it again; kept in the index."""
 
 from __future__ import annotations
 
@@ -87,8 +87,10 @@ def unscanned_bytes(inventory: pd.DataFrame) -> int:
 
 def scan(inventory: pd.DataFrame, progress: Progress | None) -> pd.DataFrame:
     """Count the NaN and infinite values of all sound files that were not scanned yet (column ``nonfinite``)."""
-    inventory = inventory.copy()
     todo = _unscanned(inventory)
+    if not todo.any():
+        return inventory
+    inventory = inventory.copy()
     rows = inventory.loc[todo, ["path", "key", "rows", "columns", "dtype"]].itertuples(index=False, name=None)
     found = _in_threads(_count_nonfinite, list(rows), progress, "Checking feature values")
     inventory.loc[todo, "nonfinite"] = [nonfinite for nonfinite, _ in found]
