@@ -10,6 +10,7 @@ numpy has dropped, is replaced in a temporary copy; it needs joblib.
 
 import argparse
 import importlib
+import importlib.util
 import json
 import os
 import sys
@@ -103,7 +104,10 @@ def timed(function, *arguments, **keywords):
 
 def load_reference(checkout: Path, folder: Path) -> ModuleType:
     """ActionFormer's metrics module, from a copy that its worker processes can import as well."""
-    source = (checkout / "libs" / "utils" / "metrics.py").read_text(encoding="utf-8")
+    path = checkout / "libs" / "utils" / "metrics.py"
+    if not path.is_file() or importlib.util.find_spec("joblib") is None:
+        sys.exit(f"--reference needs {path} and the package joblib (pip install joblib)")
+    source = path.read_text(encoding="utf-8")
     (folder / "reference_metrics.py").write_text(source.replace("np.float)", "float)"), encoding="utf-8")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
     sys.path.insert(0, str(folder))
@@ -167,7 +171,9 @@ def main() -> int:
             print(f"{name}: {len(table)} detections x {len(tiou)} tIoU, {len(truth)} annotations, "
                   f"{scale['videos']} videos, {scale['classes']} classes")  # fmt: skip
             result, cold = timed(evaluate, truth, table, tiou, protocol="toolbox")
-            warm = np.median([timed(evaluate, truth, table, tiou)[1] for _ in range(WARM_RUNS)])
+            warm = np.median(
+                [timed(evaluate, truth, table, tiou, protocol="toolbox")[1] for _ in range(WARM_RUNS)]
+            )
             _, outcomes = timed(label_detections, truth, table, 0.5)
             print(f"  ours       first call {cold:.3f} s, warm {warm:.3f} s (median of {WARM_RUNS}; "
                   f"limit {limit} s), average mAP {100 * result.average_mAP:.4f} %")  # fmt: skip
