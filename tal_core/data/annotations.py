@@ -220,7 +220,9 @@ def _one_row_per_video(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
         several = values["video_id"].duplicated()
         if several.any():
             video_id = values.loc[several, "video_id"].iloc[0]
-            raise InputError(f"video {video_id!r} has several values of {column}", where=path, mend="Keep one.")
+            raise InputError(
+                f"video {video_id!r} has several values of {column}", where=path, mend="Keep one."
+            )
     videos = grouped.first().reset_index()
     videos["subset"] = videos["subset"].fillna("").astype("str")
     return videos

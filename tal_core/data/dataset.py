@@ -176,7 +176,7 @@ def open_dataset(
 def open_entry(
     home: Path, entry: DatasetEntry, progress: Progress | None = None, *, scan_all: bool = False
 ) -> Dataset:
-    """Open the dataset that ``entry`` describes, registered or about to be; fills what the entry leaves open."""
+    """Open the dataset that ``entry`` describes, registered or not, and settle what it leaves open."""
     annotations = read_annotations(entry.annotations, entry.video_info)
     videos = annotations.videos
     check_timing(entry, videos)
@@ -223,7 +223,7 @@ def _complete(entry: DatasetEntry, videos: pd.DataFrame, inventories: list[pd.Da
     lengths = lengths_and_dimensions(inventories, entry.layout or [])[0].min(axis=0)
     if not lengths.any():
         raise InputError(
-            f"none of its {len(videos)} annotated videos has readable features (first: {_first_trouble(inventories)})",
+            f"none of {len(videos)} annotated videos has readable features ({_first_trouble(inventories)})",
             where=", ".join(map(str, entry.features)),
             mend="Files must be named after the videos, like <video id>.npy.",
         )
@@ -245,7 +245,9 @@ def _stream_findings(streams: list[Stream], inventories: list[pd.DataFrame]) -> 
         used = set(zip(files["path"], files["key"], strict=True))
         spare = [name for name, s in stream.sources.items() if (str(s.path), s.key) not in used]
         if spare:
-            detail = f"{len(spare)} feature files of {stream.root.name} belong to no annotated video (first: {spare[0]})"
+            detail = (
+                f"{len(spare)} files of {stream.root.name} belong to no annotated video (first: {spare[0]})"
+            )
             notes.append(finding("info", "spare features", detail, advice="They are not used."))
         if stream.twice:
             detail = (

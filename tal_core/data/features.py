@@ -171,7 +171,7 @@ def decide_layout(shapes: np.ndarray, where: Path, expected: np.ndarray | None =
     Raises:
         InputError: if it can't be told.
     """
-    if not len(shapes):
+    if len(shapes) == 0:
         return "TD"
     common = [np.unique(shapes[:, axis], return_counts=True)[1].max() / len(shapes) for axis in (0, 1)]
     if common[0] != common[1] and max(common) >= 0.5:

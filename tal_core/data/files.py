@@ -155,8 +155,9 @@ def check_segments(table: pd.DataFrame, path: Path, entry: Callable[[int], str])
     wrong = (table["start"] > table["end"]).to_numpy()
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
+        segment = f"[{table['start'].iloc[row]}, {table['end'].iloc[row]}]"
         raise InputError(
-            f"{entry(row)}: segment [{table['start'].iloc[row]}, {table['end'].iloc[row]}] ends before it starts",
+            f"{entry(row)}: segment {segment} ends before it starts",
             where=path,
             mend="Swap the two times or remove the entry.",
         )

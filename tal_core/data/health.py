@@ -36,6 +36,7 @@ def summary(dataset: Dataset) -> str:
     """The counts as one line for people."""
     c = counts(dataset)
     return (
-        f"{c['videos']} videos ({c['usable']} usable, {c['missing']} without features, {c['broken']} broken), "
-        f"{c['annotations']} annotations of {c['classes']} classes, {c['hours']:.1f} hours"
+        f"{c['videos']} videos ({c['usable']} usable, {c['missing']} without features, "
+        f"{c['broken']} broken), {c['annotations']} annotations of {c['classes']} classes, "
+        f"{c['hours']:.1f} hours"
     )

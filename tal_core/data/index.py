@@ -61,7 +61,6 @@ def build_index(
     )
     duration = np.where(videos["duration"].isna(), length * step, videos["duration"])
     counts = annotations.ground_truth["video_id"].value_counts()
-    nonfinite = np.array([files["nonfinite"].to_numpy() for files in inventories])
     index = pd.DataFrame(
         {
             "video_id": videos["video_id"].to_numpy(),
@@ -78,7 +77,7 @@ def build_index(
             "reason": reasons,
             "num_segments": counts.reindex(videos["video_id"], fill_value=0).to_numpy(),
             "video_path": [video_files.get(video_id, "") for video_id in videos["video_id"]],
-            "nonfinite": np.where((nonfinite < 0).any(axis=0), -1, nonfinite.sum(axis=0)),
+            "nonfinite": _nonfinite(inventories),
         }
     )
     index = index.astype(
@@ -94,6 +93,12 @@ def build_index(
     advice = "Check the stride, the frame rate and the video's duration."
     notes += grouped_findings("warning", "length", index.loc[odd, "video_id"], texts, advice)
     return index, [*notes, *_conversion_findings(inventories, lengths, index, names)]
+
+
+def _nonfinite(inventories: list[pd.DataFrame]) -> np.ndarray:
+    """NaN and infinite values per video over all streams (V,), -1 where not all were scanned."""
+    values = np.array([files["nonfinite"].to_numpy() for files in inventories])
+    return np.where((values < 0).any(axis=0), -1, values.sum(axis=0))
 
 
 def _broken(
@@ -171,8 +176,8 @@ def _conversion_findings(
             if path and Path(path).stem != v
         ]
         if renamed and not files["key"].any():
-            detail = f"{len(renamed)} files of {name} are matched with or without the prefix v_ (first: {renamed[0]})"
-            notes.append(finding("info", "file names", detail))
+            detail = f"{len(renamed)} files of {name} differ from the video id by v_ (first: {renamed[0]})"
+            notes.append(finding("info", "file names", detail, advice="They are matched all the same."))
     cropped = int(((np.ptp(lengths, axis=0) > 0) & index["usable"]).sum())
     if cropped:
         detail = f"the streams of {cropped} videos differ by up to {STREAM_SLACK} snippets"

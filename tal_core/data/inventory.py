@@ -86,7 +86,7 @@ def unscanned_bytes(inventory: pd.DataFrame) -> int:
 
 
 def scan(inventory: pd.DataFrame, progress: Progress | None) -> pd.DataFrame:
-    """Count the NaN and infinite values of all sound files that were not scanned yet (column ``nonfinite``)."""
+    """Count the NaN and infinite values of all sound files not scanned yet (column ``nonfinite``)."""
     todo = _unscanned(inventory)
     if not todo.any():
         return inventory

@@ -15,12 +15,12 @@ def annotation_findings(truth: pd.DataFrame, ambiguous: pd.DataFrame, videos: pd
     """Findings on ground truth whose numbers are finite and in order."""
     durations = videos.set_index("video_id")["duration"]
     past = truth["end"].to_numpy() - durations.reindex(truth["video_id"]).to_numpy()
-    end_mend = "Kept for evaluation, cut at the end for training. Check the times or the duration."
+    cut = "Kept for evaluation, cut for training. Check the times and the duration."
     notes = [
         *_per_video(truth, truth["end"] == truth["start"], "zero length", "of zero length",
                     "Kept for evaluation by the official protocol, left out of training."),
-        *_per_video(truth, past > BEYOND, "beyond the end", "ending after the video", end_mend),
-        *_per_video(truth, truth["start"] < 0, "negative start", "starting before 0", end_mend.replace("end", "start", 1)),
+        *_per_video(truth, past > BEYOND, "beyond the end", "ending after the video", cut),
+        *_per_video(truth, truth["start"] < 0, "negative start", "starting before 0", cut),
         *_per_video(truth, truth.duplicated().to_numpy(), "duplicate", "written twice",
                     "Kept for evaluation by the official protocol. Remove the copies if they are slips."),
     ]  # fmt: skip
@@ -55,7 +55,7 @@ def detection_findings(
         if strange.any() and detections[column].any():
             word = "videos" if column == "video_id" else "labels"
             found = detections.loc[strange, column].unique()
-            detail = f"{int(strange.sum())} detections of {len(found)} {word} unknown to the ground truth (first: {found[0]})"
+            detail = f"{int(strange.sum())} detections of {len(found)} unknown {word} (first: {found[0]})"
             notes.append(
                 finding("warning", f"unknown {word}", detail, advice=f"{effect} Check the spelling.")
             )

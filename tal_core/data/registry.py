@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -72,33 +72,41 @@ def add_dataset(  # pylint: disable=too-many-arguments  # one argument per thing
     Raises:
         InputError: if anything can't be used; then nothing is registered.
     """
-    folders = [features] if isinstance(features, (str, Path)) else list(features)
     path = _free_path(home, name, replace)
-    fixed = None if layout == "auto" else [check_layout(layout)] * len(folders)
+    draft = _draft(
+        name=name,
+        description=description,
+        annotations=annotations,
+        video_info=video_info,
+        features=[features] if isinstance(features, (str, Path)) else list(features),
+        videos=videos,
+        layout=layout,
+        timing=timing,
+        stride=stride,
+        fps=fps,
+        snippet_seconds=snippet_seconds,
+        offset_seconds=offset_seconds,
+        training_subset=training_subset,
+        evaluation_subset=evaluation_subset,
+        tiou=list(tiou or THUMOS_TIOU),
+        split=split,
+    )
+    entry = open_entry(home, draft, progress).entry
+    save_entry(entry, path)
+    return entry
+
+
+def _draft(**fields: Any) -> DatasetEntry:
+    """The entry of what was said, with absolute paths and no layout for ``auto``."""
+    for field in ("annotations", "video_info", "videos"):
+        fields[field] = _absolute(fields[field]) if fields[field] else None
+    fields["features"] = [_absolute(folder) for folder in fields["features"]]
+    given = fields["layout"] != "auto"
+    fields["layout"] = [check_layout(fields["layout"])] * len(fields["features"]) if given else None
     try:
-        draft = DatasetEntry(
-            name=name,
-            description=description,
-            annotations=_absolute(annotations),
-            video_info=_absolute(video_info) if video_info else None,
-            features=[_absolute(folder) for folder in folders],
-            videos=_absolute(videos) if videos else None,
-            layout=fixed,
-            timing=timing,
-            stride=stride,
-            fps=fps,
-            snippet_seconds=snippet_seconds,
-            offset_seconds=offset_seconds,
-            training_subset=training_subset,
-            evaluation_subset=evaluation_subset,
-            tiou=list(tiou or THUMOS_TIOU),
-            split=split,
-        )
+        return DatasetEntry(**fields)
     except ValidationError as error:
-        raise invalid(error, f"dataset {name}") from error
-    dataset = open_entry(home, draft, progress)
-    save_entry(dataset.entry, path)
-    return dataset.entry
+        raise invalid(error, f"dataset {fields['name']}") from error
 
 
 def make_subset(
@@ -111,7 +119,7 @@ def make_subset(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> DatasetEntry:
-    """Register a smaller dataset on the same features: chosen ``classes``, or about ``videos`` videos, or both.
+    """Register a smaller dataset on the same features: ``videos`` videos, chosen ``classes``, or both.
 
     Videos are drawn by ``seed`` with usable features first of all, from each subset in proportion, such
     that classes keep their share. Annotations go to ``<home>/datasets/<name>.annotations.json``.

@@ -56,7 +56,7 @@ def read_thumos(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[dict]]:
     if not durations:
         notes.append(
             finding("info", "durations", "no list of durations beside the class files",
-                    advice="Put th14_test_durations.txt or the like into the folder; else features give the durations.")
+                    advice="Put th14_test_durations.txt or the like into the folder, or rely on the features.")
         )  # fmt: skip
     return pd.concat(tables, ignore_index=True), videos.sort_values("video_id", ignore_index=True), notes
 
