@@ -28,11 +28,16 @@ _MEND = "Write a 2-D array (time, channels) of float16 or float32."
 class Source:
     """Where an array is: a file and, in an ``.h5`` of many videos, the key of the dataset or group."""
 
-    path: Path
+    file: str
     key: str = ""
 
+    @property
+    def path(self) -> Path:
+        """The file; text is what is kept, since 20 000 paths take long to make."""
+        return Path(self.file)
+
     def __str__(self) -> str:
-        return f"{self.path}[{self.key}]" if self.key else str(self.path)
+        return f"{self.file}[{self.key}]" if self.key else self.file
 
 
 @dataclass(frozen=True)
@@ -218,7 +223,7 @@ def h5_keys(path: Path) -> list[str]:
         with h5py.File(path, "r") as file:
             return list(file)
     except OSError as error:
-        raise _unreadable(Source(path), error) from error
+        raise _unreadable(Source(str(path)), error) from error
 
 
 # --- .csv ---------------------------------------------------------------------------------------------

@@ -202,6 +202,8 @@ def open_entry(
         *_stream_findings(streams, inventories),
         *(finding("info", "derived", text) for text in entry.derived),
     ]
+    if entry.videos is not None and (shown := int((index["video_path"] != "").sum())) < len(index):
+        notes.append(finding("info", "video files", f"{shown} of {len(index)} videos can be watched"))
     table = pd.DataFrame(notes, columns=list(FINDING_COLUMNS), dtype="str")
     findings = pd.concat([table, annotations.findings], ignore_index=True)
     return Dataset(entry, annotations, index, findings, FeatureStore(streams, entry.layout or []))
@@ -243,7 +245,7 @@ def _stream_findings(streams: list[Stream], inventories: list[pd.DataFrame]) -> 
     notes = []
     for stream, files in zip(streams, inventories, strict=True):
         used = set(zip(files["path"], files["key"], strict=True))
-        spare = [name for name, s in stream.sources.items() if (str(s.path), s.key) not in used]
+        spare = [name for name, s in stream.sources.items() if (s.file, s.key) not in used]
         if spare:
             detail = (
                 f"{len(spare)} files of {stream.root.name} belong to no annotated video (first: {spare[0]})"

@@ -79,7 +79,8 @@ def load_entry(home: Path, name: str) -> DatasetEntry:
     if not path.exists():
         known = ", ".join(_names(home)) or "none yet"
         raise InputError(f"there is no dataset {name!r}", mend=f"Known datasets: {known}.")
-    return read_entry(path)
+    entry = read_entry(path)
+    return entry.model_copy(update={"name": name})  # the file's name counts, also for a copied file
 
 
 def read_entry(path: Path) -> DatasetEntry:
@@ -113,15 +114,23 @@ def save_entry(entry: DatasetEntry, path: Path) -> None:
 
 
 def list_datasets(home: Path) -> list[DatasetEntry]:
-    """All readable datasets by name, the built-in demo among them. A faulty file is left out here;
-    ``load_entry`` says what is wrong with it."""
-    entries = []
+    """All sound datasets by name, the built-in demo among them; ``faulty_datasets`` gives the others."""
+    return _load_all(home)[0]
+
+
+def faulty_datasets(home: Path) -> list[InputError]:
+    """What is wrong with the registry files that ``list_datasets`` leaves out."""
+    return _load_all(home)[1]
+
+
+def _load_all(home: Path) -> tuple[list[DatasetEntry], list[InputError]]:
+    entries, errors = [], []
     for name in _names(home):
         try:
             entries.append(load_entry(home, name))
-        except InputError:
-            continue
-    return entries
+        except InputError as error:
+            errors.append(error)
+    return entries, errors
 
 
 def remove_dataset(home: Path, name: str) -> None:

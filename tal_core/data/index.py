@@ -6,6 +6,7 @@ that opening again only lists folders. It is renewed when files change.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -173,7 +174,7 @@ def _conversion_findings(
         renamed = [
             v
             for v, path in zip(index["video_id"], files["path"], strict=True)
-            if path and Path(path).stem != v
+            if path and f"{os.sep}{v}." not in path
         ]
         if renamed and not files["key"].any():
             detail = f"{len(renamed)} files of {name} differ from the video id by v_ (first: {renamed[0]})"

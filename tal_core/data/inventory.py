@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -36,7 +35,7 @@ def take_inventory(
     names = [stream.find(video_id) for video_id in video_ids]
     now = pd.DataFrame(
         {
-            "path": [str(stream.sources[n].path) if n else "" for n in names],
+            "path": [stream.sources[n].file if n else "" for n in names],
             "key": [stream.sources[n].key if n else "" for n in names],
             "size": [stream.stamps[n][0] if n else 0 for n in names],
             "mtime": [stream.stamps[n][1] if n else 0 for n in names],
@@ -106,7 +105,7 @@ def _unscanned(inventory: pd.DataFrame) -> np.ndarray:
 def _count_nonfinite(row: tuple[str, str, int, int, str]) -> tuple[int, str]:
     """Non-finite values of one file, and why it can't be read through if it can't."""
     path, key, rows, columns, dtype = row
-    source = Source(Path(path), key)
+    source = Source(path, key)
     if np.dtype(dtype).kind != "f":
         return 0, ""
     # only these formats can read a part without reading everything before it

@@ -54,10 +54,8 @@ def read_thumos(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[dict]]:
     videos["fps"] = np.nan
     notes = []
     if not durations:
-        notes.append(
-            finding("info", "durations", "no list of durations beside the class files",
-                    advice="Put th14_test_durations.txt or the like into the folder, or rely on the features.")
-        )  # fmt: skip
+        advice = "Put th14_test_durations.txt or the like into the folder, or rely on the features."
+        notes.append(finding("info", "durations", "no list of durations beside the files", advice=advice))
     return pd.concat(tables, ignore_index=True), videos.sort_values("video_id", ignore_index=True), notes
 
 
