@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
@@ -30,6 +30,9 @@ STATE_ICONS = {
     "failed": "🔴",
     "killed": "🔴",
 }
+
+MOST_DATASETS = 8
+"""Opened datasets kept in memory."""
 
 # ---------------------------------------------------------------- errors and progress
 
@@ -94,9 +97,16 @@ def _changed(*paths: Any) -> tuple[int, ...]:
     return tuple(stamps)
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _open_dataset(folder: str, name: str, key: tuple, _report: Progress):  # pylint: disable=unused-argument
-    return datasets.open_dataset(Path(folder), name, progress=_report)
+@st.cache_resource(show_spinner=False)
+def _opened() -> dict[tuple, datasets.Dataset]:
+    """Opened datasets by what they were made from, latest last. A plain function with ``cache_resource``
+    couldn't draw its progress: Streamlit would replay the bar at every hit."""
+    return {}
+
+
+def _dataset_key(name: str) -> tuple:
+    entry = registry.load_entry(home(), name)
+    return (str(home()), entry.model_dump_json(), *_changed(entry.annotations, *entry.features))
 
 
 def load_dataset(name: str) -> datasets.Dataset:
@@ -104,60 +114,67 @@ def load_dataset(name: str) -> datasets.Dataset:
 
     Read again when its registry entry, annotations or feature folders change. Raises InputError.
     """
-    entry = registry.load_entry(home(), name)
-    sources = [entry.annotations, *entry.features]
-    key = (entry.model_dump_json(), *_changed(*sources))
-    with progress(f"Opening {name}") as report:
-        return _open_dataset(str(home()), name, key, report)
+    key, opened = _dataset_key(name), _opened()
+    if key not in opened:
+        with progress(f"Opening {name}") as report:
+            opened[key] = datasets.open_dataset(home(), name, progress=report)
+        for old in list(opened)[:-MOST_DATASETS]:
+            opened.pop(old, None)
+    return opened[key]
 
 
 def refresh_datasets() -> None:
     """Forget every opened dataset, so that files changed in place are seen."""
-    _open_dataset.clear()
+    _opened().clear()
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _read_detections(folder: str, run_id: str, key: tuple) -> pd.DataFrame:  # pylint: disable=unused-argument
-    return training_runs.open_run(Path(folder), run_id).detections()
+@st.cache_resource(max_entries=8, show_spinner="Reading detections")
+def _read_detections(_run: training_runs.Run, key: tuple) -> pd.DataFrame:  # pylint: disable=unused-argument
+    return _run.detections()
+
+
+def _detections_key(run: training_runs.Run) -> tuple:
+    return (str(run.folder), *_changed(run.folder / "detections.json"))
 
 
 def load_detections(run: training_runs.Run) -> pd.DataFrame:
     """The run's detections, shared by all sessions: never change the table. Raises InputError."""
-    return _read_detections(
-        str(home()), run.run_id, (str(run.folder), *_changed(run.folder / "detections.json"))
-    )
+    return _read_detections(run, _detections_key(run))
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_data(max_entries=64, show_spinner="Evaluating")
 def _evaluate(
-    folder: str, run_id: str, tiou: tuple[float, ...], protocol: str, key: tuple
+    _data: datasets.Dataset, _detections: pd.DataFrame, tiou: tuple[float, ...], protocol: str, key: tuple
 ) -> average_precision.Evaluation:  # pylint: disable=unused-argument
-    run = training_runs.open_run(Path(folder), run_id)
-    data = load_dataset(run.config()["dataset"])
-    subset = data.evaluation_subset
+    subset = _data.evaluation_subset
     return average_precision.evaluate(
-        data.ground_truth(subset),
-        load_detections(run),
+        _data.ground_truth(subset),
+        _detections,
         list(tiou),
         protocol=protocol,
-        videos=data.videos(subset, usable=False),
-        ambiguous=data.annotations.ambiguous,
+        videos=_data.videos(subset, usable=False),
+        ambiguous=_data.annotations.ambiguous,
     )
 
 
-def evaluation(run: training_runs.Run, tiou: Sequence[float], protocol: str = "official"):
+def evaluation(
+    run: training_runs.Run, tiou: Sequence[float], protocol: str = "official"
+) -> average_precision.Evaluation:
     """AP and mAP of the run's detections on its dataset's evaluation subset, cached. Raises InputError."""
-    key = (str(run.folder), *_changed(run.folder / "detections.json"))
-    return _evaluate(str(home()), run.run_id, tuple(tiou), protocol, key)
+    name = run.config()["dataset"]
+    key = (*_detections_key(run), *_dataset_key(name))
+    return _evaluate(load_dataset(name), load_detections(run), tuple(tiou), protocol, key)
 
 
 # ---------------------------------------------------------------- the address bar
 
 
-def choice(key: str) -> list[str] | None:
-    """What the address bar says for ``key``, else what this session chose before, else None."""
+def choice(key: str, many: bool = False) -> list[str] | None:
+    """What the address bar says for ``key`` (with ``many``, separated by commas or given several times),
+    else what this session chose before, else None."""
     if key in st.query_params:
-        return [part for text in st.query_params.get_all(key) for part in text.split(",") if part]
+        texts = st.query_params.get_all(key)
+        return [part for text in texts for part in (text.split(",") if many else [text]) if part]
     return st.session_state.get(f"choice:{key}")
 
 
@@ -182,19 +199,20 @@ def pick(
     key: str,
     *,
     default: Sequence[str] = (),
-    multiple: bool = False,
+    kind: Literal["selectbox", "multiselect", "segmented_control"] = "selectbox",
     resets: Sequence[str] = (),
     place: Any = None,
     **widget: Any,
 ) -> Any:
-    """A select box (or multiselect) whose choice lives in the address bar under ``key``.
+    """A widget whose choice lives in the address bar under ``key``: one option, or a list (multiselect).
 
     A link that asks for something that isn't there gets a warning and the default. Choosing something
     else drops the choices named in ``resets``.
     """
-    asked = choice(key)
+    multiple = kind == "multiselect"
+    asked = choice(key, multiple)
     known = [value for value in (default if asked is None else asked) if value in options]
-    missing = [value for value in st.query_params.get(key, "").split(",") if value and value not in options]
+    missing = [value for value in asked or () if value not in options and key in st.query_params]
     if missing:
         names = ", ".join(f"`{value}`" for value in missing)
         st.warning(f"The link asks for {label.lower()} {names}, which isn't here. Choose another one.")
@@ -205,11 +223,10 @@ def pick(
 
     def changed() -> None:
         value = st.session_state[widget_key]
-        remember(key, value if multiple else [value])
+        remember(key, value if multiple else [value] if value is not None else [])
         forget(*resets)
 
-    kind = (place or st).multiselect if multiple else (place or st).selectbox
-    chosen = kind(label, options, key=widget_key, on_change=changed, **widget)
+    chosen = getattr(place or st, kind)(label, options, key=widget_key, on_change=changed, **widget)
     remember(key, chosen if multiple else [chosen] if chosen is not None else [])
     return chosen
 
@@ -268,7 +285,7 @@ def pick_runs(dataset: str, *, place: Any = None, label: str = "Runs") -> list[t
         list(runs),
         "run",
         default=list(runs)[:1],
-        multiple=True,
+        kind="multiselect",
         place=place,
         format_func=lambda run_id: run_title(runs[run_id]),
         help="Runs trained on this dataset that have detections.",

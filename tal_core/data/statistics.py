@@ -20,7 +20,7 @@ def per_class(ground_truth: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame
             "instances": groups.size(),
             "videos": table.groupby("label")["video_id"].nunique(),
             "total": groups.sum(),
-            **{name: groups.quantile(share) for name, share in QUANTILES.items()},
+            **{name: groups.quantile(share) if len(table) else groups.size() for name, share in QUANTILES.items()},
         }
     )
     result = counts.reindex(pd.Index(labels, name="label"))
@@ -48,7 +48,7 @@ def per_video(ground_truth: pd.DataFrame, durations: pd.Series) -> pd.DataFrame:
 def covered_seconds(ground_truth: pd.DataFrame, durations: pd.Series) -> pd.Series:
     """Seconds of each video under at least one segment, without counting an overlap twice."""
     table = ground_truth[["video_id", "start", "end"]].sort_values(["video_id", "start"], kind="stable")
-    limit = table["video_id"].map(durations).fillna(np.inf)
+    limit = table["video_id"].map(durations).astype("float64").fillna(np.inf)
     start = np.minimum(table["start"], limit)
     end = np.minimum(table["end"], limit)
     # What earlier segments of the video reached already.

@@ -279,14 +279,17 @@ def _shrink(
 
 
 def _mark_median(figure: go.Figure, value: float, unit: str = "", percent: bool = False) -> None:
+    """A dashed line at the median, its value in the corner where it is never cut off."""
     text = f"median {value:.0%}" if percent else f"median {value:.3g} {unit}".strip()
     figure.add_vline(x=value, line={"color": PALETTE[1], "width": 2, "dash": "dash"})
     figure.add_annotation(
-        x=np.log10(value) if unit else value,  # annotations on logarithmic axes are placed by exponent
+        x=1.0,
+        xref="paper",
+        xanchor="right",
         y=1.0,
         yref="paper",
         yanchor="bottom",
-        text=text,
+        text=f"┆ {text}",
         showarrow=False,
         font={"color": PALETTE[1]},
     )

@@ -11,7 +11,7 @@ import pandas as pd
 from tal_core.plots.colors import PALETTE
 
 NOT_LOSSES = frozenset(
-    "step epoch time learning_rate samples_per_second memory_mb average_mAP seconds".split()
+    ["step", "epoch", "time", "learning_rate", "samples_per_second", "memory_mb", "average_mAP", "seconds"]
 )
 MOST_POINTS = 300
 """Points of one line on screen; longer series are averaged down."""

@@ -1,0 +1,15 @@
+"""TAL Studio: start it with ``streamlit run app.py``."""
+
+import streamlit as st
+
+st.set_page_config(page_title="TAL Studio", page_icon="assets/icon.svg", layout="wide")
+st.logo("assets/logo.svg", icon_image="assets/icon.svg", size="large")
+st.navigation(
+    [
+        st.Page("pages/overview.py", title="Overview", icon=":material/home:", default=True),
+        st.Page("pages/explore.py", title="Explore", icon=":material/insights:"),
+        st.Page("pages/train.py", title="Train", icon=":material/model_training:"),
+        st.Page("pages/timeline.py", title="Timeline", icon=":material/view_timeline:"),
+        st.Page("pages/evaluate.py", title="Evaluate", icon=":material/target:"),
+    ]
+).run()

@@ -1,0 +1,127 @@
+"""Forms of the Explore page that make datasets: register files, or draw a smaller one from a bigger one."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from pages import shared
+from tal_core.data import registry
+from tal_core.types import InputError
+
+TIMING = {
+    "Work it out from the files": "auto",
+    "Frames between snippets (stride and fps)": "stride",
+    "Seconds between snippets": "seconds",
+    "Stretched: every video has the same number of snippets": "stretched",
+}
+
+
+def show() -> None:
+    """Both forms, side by side."""
+    left, right = st.columns(2)
+    with left:
+        st.subheader("Register a dataset", anchor=False)
+        st.caption("Files stay where they are; paths are on the machine that runs the studio.")
+        timing = st.selectbox("Where snippets lie in time", list(TIMING), key="add_timing")
+        with st.form("add_dataset"):
+            register(TIMING[timing])
+    with right:
+        st.subheader("Make a smaller dataset", anchor=False)
+        st.caption("A few videos or classes of a bigger one, to try things quickly. Features are shared.")
+        source = shared.pick_dataset()
+        with st.form("make_subset"):
+            make_smaller(source)
+
+
+def register(timing: str) -> None:
+    """Fields for the files and the time grid."""
+    name = st.text_input("Name", placeholder="thumos14")
+    annotations = st.text_input(
+        "Annotations",
+        placeholder="/data/thumos14/annotations.json",
+        help="ActivityNet JSON (also gzipped), DETAD JSON, CSV, or a folder of THUMOS14 text files.",
+    )
+    features = st.text_area(
+        "Feature folders, one per line",
+        placeholder="/data/thumos14/i3d",
+        height=90,
+        help=".npy, .npz, .pt, .h5 or .csv named after the videos. Two folders (rgb, flow) are concatenated.",
+    )
+    videos = st.text_input("Video folder (optional)", help="Only to watch the videos beside their segments.")
+    grid = timing_fields(timing)
+    if st.form_submit_button("Register", type="primary", icon=":material/add:"):
+        folders = [Path(line.strip()) for line in features.splitlines() if line.strip()]
+        with shared.guard(stop=False):
+            needed = {"name": name, "annotation file": annotations, "feature folder": folders}
+            for what, value in needed.items():
+                if not value:
+                    raise InputError(f"the {what} is missing", mend="Fill in the field.")
+            with shared.progress("Registering") as report:
+                entry = registry.add_dataset(
+                    shared.home(),
+                    name.strip(),
+                    annotations=Path(annotations.strip()),
+                    features=folders,
+                    videos=Path(videos.strip()) if videos.strip() else None,
+                    progress=report,
+                    **grid,
+                )
+            finish(entry)
+
+
+def timing_fields(timing: str) -> dict:
+    """Arguments of ``add_dataset`` that say how features run in time."""
+    if timing == "stride":
+        stride = st.number_input("Stride (frames between snippets)", min_value=0.0, value=16.0, format="%g")
+        fps = st.number_input(
+            "Frames per second", min_value=0.0, value=None, format="%g", placeholder="as the annotations say"
+        )
+        return {"stride": stride, "fps": fps}
+    if timing == "seconds":
+        return {"snippet_seconds": st.number_input("Seconds", min_value=0.0, value=1.0, format="%g")}
+    return {"timing": "stretched"} if timing == "stretched" else {}
+
+
+def make_smaller(source) -> None:
+    """Fields for the size and the classes."""
+    name = st.text_input("Name", placeholder=f"{source.name}-small", key="small_name")
+    usable = len(source.videos())
+    videos = st.number_input(
+        "Videos",
+        min_value=1,
+        max_value=max(1, usable),
+        value=None,
+        step=1,
+        placeholder=f"all {usable} usable",
+    )
+    classes = st.multiselect("Classes", source.labels, placeholder=f"all {len(source.labels)}")
+    seed = st.number_input("Seed of the draw", min_value=0, value=0, step=1, help="Same seed, same videos.")
+    if st.form_submit_button("Make it", type="primary", icon=":material/content_cut:"):
+        with shared.guard(stop=False):
+            if not name.strip():
+                raise InputError("the name is missing", mend="Fill in the field.")
+            if videos is None and not classes:
+                raise InputError(
+                    "this would be the same dataset", mend="Choose a number of videos or classes."
+                )
+            with shared.progress("Making it") as report:
+                entry = registry.make_subset(
+                    shared.home(),
+                    source.name,
+                    name.strip(),
+                    videos=videos,
+                    classes=classes or None,
+                    seed=seed,
+                    progress=report,
+                )
+            finish(entry)
+
+
+def finish(entry) -> None:
+    """Say what was made, and lead on."""
+    data = shared.load_dataset(entry.name)
+    st.success(f"Dataset **{entry.name}** is ready: {len(data.index)} videos, {len(data.labels)} classes.")
+    for text in data.entry.derived:
+        st.caption(f"Worked out: {text}")
+    shared.link("explore", "Explore it", icon=":material/insights:", dataset=entry.name, view="Dataset")
+    shared.link("train", "Train on it", icon=":material/model_training:", dataset=entry.name)

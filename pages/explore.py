@@ -1,0 +1,153 @@
+"""Explore: what a dataset is like, one video's features, a map of snippets, the health report."""
+
+import pandas as pd
+import streamlit as st
+
+from pages import dataset_forms, explore_features, shared
+from tal_core.data import health, statistics
+from tal_core.plots import explore as plots
+from tal_core.plots.colors import class_colors
+
+LEVELS = ["error", "warning", "info"]
+EVERYTHING = "all subsets"
+
+
+def pick_subset(data) -> str | None:
+    """The subset to look at; None for all."""
+    names = [EVERYTHING, *sorted(name for name in data.index["subset"].unique() if name)]
+    chosen = shared.pick("Subset", names, "subset", help="Which of the dataset's own parts to look at.")
+    return None if chosen == EVERYTHING else chosen
+
+
+def show_dataset(data, subset: str | None) -> None:
+    """Distributions over classes, durations and videos."""
+    truth = data.ground_truth(subset)
+    rows = data.index if subset is None else data.index[data.index["subset"] == subset]
+    if truth.empty:
+        st.info("This subset has no annotated segments. Choose another one.")
+        return
+    classes = statistics.per_class(truth, data.labels)
+    videos = statistics.per_video(truth, rows.set_index("video_id")["duration"])
+    colors = class_colors(data.labels)
+    figures = st.columns(5)
+    figures[0].metric("Videos", shared.number(len(rows)))
+    figures[1].metric("Segments", shared.number(len(truth)), help="Annotated action instances.")
+    figures[2].metric("Classes", f"{(classes['instances'] > 0).sum()}")
+    figures[3].metric("Median segment", shared.seconds_text((truth["end"] - truth["start"]).median()))
+    figures[4].metric("Covered", shared.percent(videos["coverage"].mean()), help="Mean over videos.")
+    left, right = st.columns(2)
+    with left:
+        chart(
+            "Instances per class", plots.class_distribution(classes, colors), "Annotated segments per class."
+        )
+        chart("Segment durations", plots.duration_histogram(truth), "All classes together.")
+        chart("Segments per video", plots.instances_histogram(videos), "Videos without segments count too.")
+    with right:
+        chart(
+            "Durations by class",
+            plots.duration_by_class(classes, colors),
+            "Box: middle half of the segments; whiskers: shortest and longest.",
+        )
+        chart("Coverage", plots.coverage_histogram(videos), "Overlapping segments count once.")
+        shares = statistics.co_occurrence(truth, data.labels)
+        chart(
+            "Classes that come together",
+            plots.co_occurrence_map(shares, classes),
+            "Of the videos with the row's class, the share that also has the column's.",
+        )
+    if len(data.labels) > plots.MOST_CLASSES:
+        st.caption(f"Figures show the {plots.MOST_CLASSES} most frequent classes; the table has all.")
+    with st.expander("The figures as a table"):
+        st.dataframe(classes, hide_index=True, alt="Instances and durations per class")
+
+
+def chart(title: str, figure, caption: str) -> None:
+    """A titled figure with a sentence on what it counts."""
+    st.subheader(title, anchor=False)
+    st.caption(caption)
+    st.plotly_chart(figure, key=f"chart:{title}", config={"displaylogo": False}, alt=f"{title}. {caption}")
+
+
+def video_table(data, subset: str | None) -> pd.DataFrame:
+    """One row per video: segments, coverage and what its features are like."""
+    rows = data.index if subset is None else data.index[data.index["subset"] == subset]
+    table = statistics.per_video(data.ground_truth(subset), rows.set_index("video_id")["duration"])
+    extra = rows[["video_id", "subset", "length", "dimension", "usable", "reason"]]
+    return table.merge(extra, on="video_id")
+
+
+def show_videos(data, subset: str | None) -> None:
+    """Search and filter; a chosen row opens the video."""
+    table = video_table(data, subset)
+    search, classes, state = st.columns([2, 2, 1])
+    text = search.text_input("Search video ids", key="explore_search", placeholder="part of an id")
+    wanted = classes.multiselect("Has a segment of class", data.labels, key="explore_classes")
+    usable = state.selectbox("Features", ["any", "usable", "not usable"], key="explore_usable")
+    keep = table["video_id"].str.contains(text or "", case=False, regex=False)
+    truth = data.annotations.ground_truth
+    for label in wanted:
+        keep &= table["video_id"].isin(truth.loc[truth["label"] == label, "video_id"])
+    if usable != "any":
+        keep &= table["usable"] == (usable == "usable")
+    table = table[keep].reset_index(drop=True)
+    st.caption(f"{shared.number(len(table))} videos. Choose a row to look at the video.")
+    rows = st.dataframe(
+        table,
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        key="explore_videos",
+        height=520,
+        alt="Videos with duration, segments, coverage and features",
+        column_config={
+            "duration": st.column_config.NumberColumn("duration (s)", format="%.1f"),
+            "coverage": st.column_config.NumberColumn("covered", format="percent"),
+            "length": st.column_config.NumberColumn("snippets T"),
+            "dimension": st.column_config.NumberColumn("features D"),
+            "reason": "why not usable",
+        },
+    ).selection.rows
+    if rows and rows[0] < len(table):
+        shared.remember("video", [table.loc[rows[0], "video_id"]])
+        shared.remember("view", ["One video"])
+        st.rerun()
+
+
+def show_health(data, subset: str | None) -> None:
+    """The same report as ``datasets check``; findings on videos of other subsets are left out."""
+    report = health.health_report(data)
+    if subset is not None:
+        report = report[report["video_id"].isin(["", *data.videos(subset, usable=False)])]
+    st.markdown(health.summary(data) + ".")
+    if report.empty:
+        st.success("Nothing odd was found.")
+        return
+    levels = st.pills("Show", LEVELS, selection_mode="multi", default=LEVELS, key="health_levels")
+    report = report[report["level"].isin(levels)]
+    st.dataframe(report, hide_index=True, alt="Health report: what is odd, and where")
+    st.download_button("Download as CSV", report.to_csv(index=False), f"{data.name}-health.csv", "text/csv")
+    st.caption(f"The same as `python -m tal_core datasets check {data.name}`.")
+
+
+VIEWS = {
+    "Dataset": show_dataset,
+    "Videos": show_videos,
+    "One video": explore_features.show_video,
+    "Snippet map": explore_features.show_map,
+    "Health": show_health,
+    "Add data": None,
+}
+
+shared.header("Explore", "What the data are like: look before you train.")
+view = shared.pick(
+    "View", list(VIEWS), "view", kind="segmented_control", required=True, label_visibility="collapsed"
+)
+if VIEWS[view] is None:
+    dataset_forms.show()
+else:
+    first, second = st.columns(2)
+    with first:
+        dataset = shared.pick_dataset()
+    with second:
+        part = pick_subset(dataset)
+    VIEWS[view](dataset, part)

@@ -1,0 +1,144 @@
+"""Overview: what is in the workspace, what is running, what to do next."""
+
+import pandas as pd
+import streamlit as st
+
+from pages import shared
+from tal_core.data import registry
+from tal_core.data.health import counts
+from tal_core.training.machine import describe_machine
+from tal_core.types import InputError
+
+MOST_CARDS = 6
+RUN_COLUMNS = {
+    "mAP": st.column_config.NumberColumn(
+        "average mAP (%)", format="%.1f", help="Mean over classes and the tIoU thresholds beside it."
+    ),
+    "started": st.column_config.DatetimeColumn("started", format="D MMM YYYY, HH:mm"),
+    "progress": st.column_config.ProgressColumn("epochs done", format="percent", min_value=0, max_value=1),
+}
+
+
+def show_dataset(name: str) -> None:
+    """One card: how much there is, and where to go with it."""
+    with st.container(border=True):
+        st.subheader(name, anchor=False)
+        try:
+            data = shared.load_dataset(name)
+        except InputError as error:
+            shared.show_error(error)
+            return
+        size = counts(data)
+        if data.entry.description:
+            st.caption(data.entry.description)
+        st.markdown(
+            f"**{shared.number(size['videos'])}** videos · "
+            f"**{shared.number(size['annotations'])}** segments · "
+            f"**{size['classes']}** classes · **{size['hours']:.1f}** hours"
+        )
+        st.caption(
+            f"Trains on {len(data.videos(data.training_subset))} usable videos of “{data.training_subset}”, "
+            f"evaluates on {len(data.videos(data.evaluation_subset))} of “{data.evaluation_subset}”, "
+            f"{shared.tiou_text(data.tiou)}."
+        )
+        unusable = size["videos"] - size["usable"]
+        if unusable:
+            st.warning(f"{shared.number(unusable)} videos have no usable features. Explore says why.")
+        with st.container(horizontal=True):
+            shared.link("explore", "Explore", icon=":material/insights:", dataset=name)
+            shared.link(
+                "train", "Train", icon=":material/model_training:", dataset=name, panel="New training"
+            )
+
+
+def run_row(run) -> dict:
+    """One row of the table of runs; a run that can't be read says so."""
+    row = {"run": run.run_id, "state": "unreadable"}
+    try:
+        config, status, result = run.config(), run.status(), run.evaluation()
+        state = status["state"]
+        row |= {
+            "state": f"{shared.STATE_ICONS.get(state, '')} {state}",
+            "dataset": config["dataset"],
+            "method": config["model"],
+            "started": pd.Timestamp(status["created"], unit="s") if status.get("created") else pd.NaT,
+            "progress": status.get("epoch", 0) / max(1, status.get("epochs") or 1),
+        }
+        if result is not None:
+            row |= {"mAP": 100 * result.average_mAP, "at": shared.tiou_text(result.tiou)}
+            row["on subset"] = shared.load_dataset(config["dataset"]).evaluation_subset
+    except InputError as error:
+        row["problem"] = str(error)
+    return row
+
+
+def show_runs() -> None:
+    """All runs as a table, and where to go with the chosen one."""
+    runs = shared.runs_of()
+    if not runs:
+        st.info("No run yet. Train a first model: the demo takes about a minute on two CPU cores.")
+        shared.link("train", "Train a model", icon=":material/model_training:")
+        return
+    table = pd.DataFrame([run_row(run) for run in runs])
+    st.caption(
+        "Newest first. mAP is measured on the subset named beside it, by the official ActivityNet / THUMOS "
+        "protocol. Choose a row to go on with it."
+    )
+    selection = st.dataframe(
+        table,
+        hide_index=True,
+        column_config=RUN_COLUMNS,
+        on_select="rerun",
+        selection_mode="single-row",
+        key="overview_runs",
+        alt="Runs with state, dataset, method and average mAP",
+    ).selection.rows
+    chosen = table.iloc[selection[0] if selection and selection[0] < len(table) else 0]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"Go on with **{chosen['run']}**:")
+        query = {"run": chosen["run"], "dataset": chosen.get("dataset")}
+        shared.link(
+            "train", "Training curves", icon=":material/model_training:", panel="Watch a run", **query
+        )
+        shared.link("timeline", "Timeline", icon=":material/view_timeline:", **query)
+        shared.link("evaluate", "Evaluate", icon=":material/target:", **query)
+
+
+def show_machine() -> None:
+    """Device, memory and disk at a glance."""
+    machine = describe_machine(shared.home())
+    device, cores, memory, disk = st.columns([2, 1, 1, 1])
+    device.metric(
+        "Trains on (device “auto”)",
+        machine.device,
+        help=f"PyTorch {machine.torch_version}. CUDA is taken first, then MPS, then the CPU.",
+    )
+    cores.metric("CPU cores", machine.cores)
+    memory.metric("Memory free", f"{machine.memory_free:.1f} GiB", help=f"Of {machine.memory:.1f} GiB.")
+    disk.metric("Disk free", f"{machine.disk_free:.0f} GiB", help=f"Where the workspace is: {shared.home()}")
+
+
+shared.header(
+    "Overview", "Find when actions happen in long videos: explore data, train a detector, see its mistakes."
+)
+names = [entry.name for entry in registry.list_datasets(shared.home())]
+faulty = sorted({path.stem for path in (shared.home() / "datasets").glob("*.toml")} - set(names))
+
+st.header("Datasets", anchor=False)
+columns = st.columns(min(3, max(1, len(names[:MOST_CARDS]))) if len(names) > 1 else 2)
+for position, dataset_name in enumerate(names[:MOST_CARDS]):
+    with columns[position % len(columns)]:
+        show_dataset(dataset_name)
+if len(names) > MOST_CARDS:
+    st.caption(f"And {len(names) - MOST_CARDS} more: {', '.join(names[MOST_CARDS:])}.")
+for dataset_name in faulty:
+    with shared.guard(stop=False):
+        registry.load_entry(shared.home(), dataset_name)
+with columns[-1] if len(names) == 1 else st.container():
+    shared.link("explore", "Add your own dataset", icon=":material/add:", view="Add data")
+
+st.header("Runs", anchor=False)
+show_runs()
+
+st.header("This machine", anchor=False)
+show_machine()

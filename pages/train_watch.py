@@ -1,0 +1,157 @@
+"""Train's view of a run: everything on screen is read from the run's folder, so nothing is lost."""
+
+import time
+
+import pandas as pd
+import streamlit as st
+
+from pages import shared
+from tal_core.plots import training as plots
+from tal_core.training import launch
+from tal_core.training.run import ACTIVE, open_run
+
+RESUMABLE = ("created", "stopped", "failed", "killed")
+NOTES = {
+    "created": "Waiting for the training process to begin.",
+    "stopping": "Stopping after this step; a checkpoint is written first.",
+    "stopped": "Stopped with a checkpoint: resume goes on from the last finished epoch.",
+}
+
+
+def show_watch() -> None:
+    """Follow one run; polls only while it is active."""
+    runs = {run.run_id: run for run in shared.runs_of()}
+    if not runs:
+        st.info("No run yet. Start one under “New training”.")
+        return
+    run_id = shared.pick("Run", list(runs), "run", format_func=lambda run_id: shared.run_title(runs[run_id]))
+    with shared.guard():
+        state = open_run(shared.home(), run_id).status()["state"]
+    polling = state in (*ACTIVE, "created")
+    st.fragment(watch, run_every=1 if polling else None)(run_id, polling)
+
+
+def watch(run_id: str, polling: bool) -> None:
+    """The live part of the page. Redrawn every second without the rest."""
+    with shared.guard():
+        run = open_run(shared.home(), run_id)
+        config, status, metrics = run.config(), run.status(), run.metrics()
+    if polling and status["state"] not in (*ACTIVE, "created"):
+        st.rerun()  # the whole page once: the picker names the new state, and polling ends
+    show_status(run, config, status)
+    show_numbers(status, metrics)
+    show_charts(config, metrics)
+    failed = status["state"] in ("failed", "killed")
+    with st.expander("Log", expanded=failed, icon=":material/terminal:"), shared.guard(stop=False):
+        st.code(run.log_tail(40) or "Nothing logged yet.", language=None)
+    with st.expander("Settings of this run", icon=":material/tune:"):
+        st.json(config)
+
+
+def show_status(run, config: dict, status: dict) -> None:
+    """State, progress, and the buttons that make sense now."""
+    state = status["state"]
+    done, total = status.get("epoch") or 0, max(1, status.get("epochs") or 1)
+    eta = status.get("eta_seconds")
+    text = f"{shared.STATE_ICONS[state]} **{state}** · {config['model']} on {config['dataset']}"
+    text += f" · epoch {done} of {total}"
+    if state in ACTIVE and eta is not None:
+        text += f" · about {shared.seconds_text(eta)} left"
+    if state in ACTIVE and status.get("heartbeat"):
+        silent = time.time() - status["heartbeat"]
+        text += f" · last sign of life {shared.seconds_text(silent)} ago" if silent > 15 else ""
+    share = done / total
+    if status.get("steps"):
+        share = max(share, (status.get("step") or 0) / status["steps"])
+    st.progress(min(share, 1.0), text=text)
+    if status.get("error"):
+        st.error(f"**The training ended early.** {status['error']}", icon=":material/error:")
+    elif status.get("message") or state in NOTES:
+        st.caption(NOTES.get(state) or status["message"])
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if state == "running" and st.button(
+            "Stop", icon=":material/stop:", key="stop", help="Writes a checkpoint."
+        ):
+            with shared.guard():
+                launch.request_stop(run)
+                st.rerun(scope="fragment")
+        may_resume = state in RESUMABLE and not run.shipped
+        if may_resume and st.button("Resume", icon=":material/play_arrow:", key="resume", type="primary"):
+            with shared.guard():
+                launch.resume(shared.home(), run)
+                st.rerun()
+        if (run.folder / "detections.json").exists():
+            query = {"run": run.run_id, "dataset": config["dataset"]}
+            shared.link(
+                "timeline", "See its mistakes on the timeline", icon=":material/view_timeline:", **query
+            )
+            shared.link("evaluate", "Evaluate", icon=":material/target:", **query)
+
+
+def show_numbers(status: dict, metrics: pd.DataFrame) -> None:
+    """The latest figures, with what they mean."""
+    steps = plots.steps(metrics)
+    last = steps.iloc[-1] if len(steps) else pd.Series(dtype=float)
+    average, _ = plots.validation_tables(metrics) if plots.has_rows(metrics, "validation") else (None, None)
+    loss, best, speed, memory, left = st.columns(5)
+    loss.metric(
+        "Loss",
+        f"{last['loss']:.4g}" if "loss" in last else "–",
+        help="Of the last logged step; lower is better.",
+    )
+    best.metric(
+        "Best average mAP",
+        f"{average['mAP'].max():.1f} %" if average is not None else "–",
+        help="Of all validations, on the evaluation subset; average over the tIoU thresholds of the chart.",
+    )
+    speed.metric(
+        "Throughput", reading(last, "samples_per_second", "{:,.0f} /s"), help="Training samples a second."
+    )
+    memory.metric(
+        "Memory", reading(last, "memory_mb", "{:,.0f} MB"), help="Of the training process, or the GPU's."
+    )
+    left.metric(
+        "Time left", shared.seconds_text(status.get("eta_seconds")), help="Estimated from the epochs so far."
+    )
+
+
+def reading(row: pd.Series, name: str, form: str) -> str:
+    """A value of the last step, or a dash."""
+    return form.format(row[name]) if name in row and pd.notna(row[name]) else "–"
+
+
+def show_charts(config: dict, metrics: pd.DataFrame) -> None:
+    """Loss and mAP, then the slower-changing curves."""
+    if not plots.has_rows(metrics, "step"):
+        st.info("The curves appear with the first logged step.")
+        return
+    left, right = st.columns(2)
+    with left:
+        st.subheader("Training loss", anchor=False)
+        st.altair_chart(plots.loss_chart(metrics), key="loss", alt="Loss over optimisation steps")
+        st.caption("Faint: single steps. Strong: moving average.")
+    with right:
+        st.subheader("Validation mAP", anchor=False)
+        if plots.has_rows(metrics, "validation"):
+            st.altair_chart(plots.validation_chart(metrics), key="validation", alt="mAP over epochs")
+            st.caption(
+                "On the evaluation subset. Orange: average over the thresholds. Blue: one line per tIoU."
+            )
+        else:
+            every = config.get("validate_every")
+            st.caption(
+                f"Measured every {every} epochs."
+                if every
+                else "Switched off for this run (validate_every = 0)."
+            )
+    curves = [
+        ("learning_rate", "learning rate"),
+        ("samples_per_second", "samples per second"),
+        ("memory_mb", "memory (MB)"),
+    ]
+    curves = [(column, title) for column, title in curves if plots.has_rows(metrics, "step", [column])]
+    if curves:
+        for position, (place, (column, title)) in enumerate(
+            zip(st.columns(len(curves)), curves, strict=True)
+        ):
+            place.altair_chart(plots.curve_chart(metrics, column, title, position), key=column, alt=title)
