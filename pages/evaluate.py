@@ -1,0 +1,179 @@
+"""Evaluate: mAP of runs, or of a detections file, on a dataset's ground truth, by tIoU and by class."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from pages import shared
+from tal_core.data.dataset import Dataset
+from tal_core.data.detections import read_detections
+from tal_core.evaluation.average_precision import PROTOCOLS, evaluate, parse_tiou, precision_recall
+from tal_core.evaluation.result import Evaluation
+from tal_core.plots import evaluation as plots
+from tal_core.types import InputError
+
+PRESETS = {"0.3:0.7:0.1": "THUMOS14", "0.5:0.95:0.05": "ActivityNet", "0.1:0.5:0.1": "low", "0.5": "one"}
+PROTOCOL_HELP = (
+    "official: the ActivityNet challenge's script, every annotation counts. toolbox: as OpenTAD and "
+    "ActionFormer, zero-length and repeated annotations are removed first."
+)
+
+
+# The result keeps the table and the dataset alive, so the id of either stays its own while it is cached.
+@st.cache_resource(max_entries=48, show_spinner="Evaluating", hash_funcs={Dataset: id, pd.DataFrame: id})
+def evaluated(data: Dataset, detections: pd.DataFrame, subset: str, tiou: tuple, protocol: str) -> tuple:
+    """The evaluation on a subset, cached."""
+    result = evaluate(
+        data.ground_truth(subset),
+        detections,
+        tiou,
+        protocol=protocol,
+        videos=data.videos(subset, usable=False),
+        ambiguous=data.annotations.ambiguous,
+    )
+    return result, (data, detections)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Reading the file")
+def read_upload(file_id: str, name: str, _content: bytes) -> pd.DataFrame:  # pylint: disable=unused-argument
+    """An uploaded detections file; errors name it as its owner does."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / Path(name).name
+        path.write_bytes(_content)
+        try:
+            return read_detections(path)
+        except InputError as error:
+            raise InputError(error.what, where=name, mend=error.mend) from None
+
+
+def pick_settings(data: Dataset) -> tuple[str, tuple[float, ...], str]:
+    """Subset, tIoU thresholds and protocol."""
+    first, second, third = st.columns(3)
+    subsets = [name for name in dict.fromkeys(data.index["subset"]) if name]
+    subset = shared.pick("Subset", subsets, "subset", default=[data.evaluation_subset], place=first)
+    usual = plots.thresholds_text(data.tiou)
+    options = list(dict.fromkeys([usual, *PRESETS, *(shared.choice("thresholds") or ())]))
+    text = shared.pick(
+        "tIoU thresholds",
+        options,
+        "thresholds",
+        default=[usual],
+        place=second,
+        format_func=lambda t: f"{t}  ({PRESETS[t]})" if t in PRESETS else t,
+        accept_new_options=True,
+        help="first:last:step, or single ones such as 0.5 or 0.5,0.75. Type your own and press Enter.",
+    )
+    protocol = shared.pick("Protocol", PROTOCOLS, "protocol", place=third, help=PROTOCOL_HELP)
+    with shared.guard():
+        return subset, tuple(parse_tiou(text)), protocol
+
+
+def gather(data: Dataset) -> dict[str, pd.DataFrame]:
+    """Detections by name: of the chosen runs, and of an uploaded file."""
+    found = {}
+    for run in shared.pick_runs(data.name):
+        with shared.guard(stop=False):
+            found[run.run_id] = shared.load_detections(run)
+    with st.expander("Evaluate a detections file", expanded=not found):
+        file = st.file_uploader(
+            "ActivityNet results JSON, or CSV with video_id, start, end, label, score (.gz is fine)",
+            type=["json", "csv", "gz"],
+            key="evaluate_upload",
+        )
+    if file is not None:
+        with shared.guard(stop=False):
+            found[f"file {file.name}"] = read_upload(file.file_id, file.name, file.getvalue())
+    return found
+
+
+def show_maps(evaluations: dict[str, Evaluation]) -> None:
+    """mAP over tIoU as curves and as a table."""
+    st.plotly_chart(plots.map_curves(evaluations), key="map_curves", alt="mAP against the tIoU threshold")
+    table = plots.map_table(evaluations)
+    numbers = {c: st.column_config.NumberColumn(c, format="%.2f") for c in table.columns[1:]}
+    st.dataframe(table, hide_index=True, column_config=numbers, alt="mAP in percent per tIoU")
+    st.caption("mAP in percent: the mean over classes of the average precision at each tIoU.")
+
+
+def show_classes(evaluations: dict[str, Evaluation]) -> None:
+    """AP per class as a heat map."""
+    names = list(evaluations)
+    name = st.selectbox("Run", names, key="evaluate_map_run") if len(names) > 1 else names[0]
+    st.plotly_chart(plots.class_map(evaluations[name]), key="class_map", alt="AP per class and tIoU")
+
+
+def show_precision_recall(found: dict, data: Dataset, subset: str, tiou: tuple, protocol: str) -> None:
+    """Precision against recall of one class."""
+    truth = data.ground_truth(subset)
+    left, right = st.columns(2)
+    label = left.selectbox("Class", sorted(truth["label"].unique()), key="evaluate_class")
+    threshold = right.selectbox("tIoU", tiou, format_func="{:g}".format, key="evaluate_tiou")
+    with shared.guard():
+        curves = {
+            name: precision_recall(
+                truth,
+                detections,
+                [threshold],
+                labels=[label],
+                protocol=protocol,
+                ambiguous=data.annotations.ambiguous,
+            )
+            for name, detections in found.items()
+        }
+    st.plotly_chart(
+        plots.precision_recall_figure(curves), key="precision_recall", alt="Precision against recall"
+    )
+    count = int((truth["label"] == label).sum())
+    st.caption(f"{label}: {count} annotations. The strong line is interpolated; the area under it is the AP.")
+
+
+def show_counts(evaluations: dict[str, Evaluation], name: str) -> None:
+    """What counted, what was left out, and everything as files."""
+    counts = plots.count_table(evaluations)
+    st.dataframe(counts, hide_index=True, alt="Videos, annotations and detections counted or left out")
+    st.caption(
+        "Detections in videos outside the subset and detections without length count as false positives."
+    )
+    results = json.dumps({run: result.to_json() for run, result in evaluations.items()}, indent=2)
+    table = plots.class_table(evaluations).to_csv(index=False)
+    first, second, _ = st.columns([1, 1, 2])
+    first.download_button("Download AP per class as CSV", table, f"{name}-ap.csv", on_click="ignore")
+    second.download_button("Download all as JSON", results, f"{name}-evaluation.json", on_click="ignore")
+
+
+def show_page() -> None:
+    """Settings, then what they give."""
+    shared.header("Evaluate", "Mean average precision (mAP) by the benchmarks' protocols.")
+    data = shared.pick_dataset()
+    subset, tiou, protocol = pick_settings(data)
+    found = gather(data)
+    if not found:
+        st.info(f"Choose a run or a detections file to evaluate on **{data.name}**.")
+        if not shared.runs_of(data.name, with_detections=True):
+            shared.link("train", "Train a model", icon=":material/model_training:", dataset=data.name)
+        return
+    with shared.guard():
+        evaluations = {n: evaluated(data, d, subset, tiou, protocol)[0] for n, d in found.items()}
+    st.markdown(
+        f"On subset **{subset}** of **{data.name}**, {shared.tiou_text(tiou)}, {protocol} protocol. "
+        "“Average” is the mean over these thresholds."
+    )
+    inside = set(data.videos(subset, usable=False))
+    for name, detections in found.items():
+        if not inside & set(detections["video_id"].unique()):
+            st.warning(f"**{name}** has no detections in videos of subset {subset}.")
+    views = st.tabs(["mAP", "Classes", "Precision-recall", "Counts and downloads"])
+    with views[0]:
+        show_maps(evaluations)
+    with views[1]:
+        show_classes(evaluations)
+    with views[2]:
+        show_precision_recall(found, data, subset, tiou, protocol)
+    with views[3]:
+        show_counts(evaluations, data.name)
+
+
+show_page()

@@ -1,0 +1,134 @@
+"""Timeline: ground truth and the detections of runs on one time axis, coloured by what became of each."""
+
+import streamlit as st
+
+from pages import shared
+from pages import timeline_parts as parts
+from pages.timeline_component import show_timeline
+from tal_core.data.dataset import Dataset
+from tal_core.plots import timeline as plots
+from tal_core.training.run import Run
+
+EVERYTHING = "all subsets"
+AUTOMATIC = "best F1"
+THRESHOLDS = [0.0, 0.01, 0.02, *(k / 20 for k in range(1, 20)), 0.98, 0.99]
+
+
+def pick_subset(data: Dataset) -> str | None:
+    """The subset whose videos are listed: the link's video decides, else the one for evaluation."""
+    names = [name for name in dict.fromkeys(data.index["subset"]) if name]
+    asked = data.index.loc[data.index["video_id"] == st.query_params.get("video"), "subset"]
+    if len(asked) and "subset" not in st.query_params:
+        shared.remember("subset", [asked.iloc[0] or EVERYTHING])
+    chosen = shared.pick(
+        "Videos of subset",
+        [*names, EVERYTHING],
+        "subset",
+        default=[data.evaluation_subset],
+        resets=("video",),
+    )
+    return None if chosen == EVERYTHING else chosen
+
+
+def pick_tiou() -> float:
+    """The tIoU at which detections and annotations match."""
+    chosen = shared.pick(
+        "tIoU",
+        [f"{k / 20:g}" for k in range(2, 20)],
+        "tiou",
+        kind="select_slider",
+        default=["0.5"],
+        help="A detection is right if it overlaps an annotation of its class with at least this tIoU.",
+    )
+    return float(chosen)
+
+
+def pick_score() -> float | None:
+    """The score threshold; None for each run's own."""
+    levels = {f"{t:g}": t for t in THRESHOLDS}
+    for text in shared.choice("score") or ():
+        if text.replace(".", "", 1).isdecimal():
+            levels[text] = float(text)
+    chosen = shared.pick(
+        "Score at least",
+        [AUTOMATIC, *sorted(levels, key=levels.get)],
+        "score",
+        kind="select_slider",
+        help="Detections with a lower score are hidden. “best F1” takes, for each run, the threshold that "
+        "gives the best F1 at this tIoU over all videos of the subset.",
+    )
+    return levels.get(chosen)
+
+
+def cut_runs(
+    runs: list[Run], data: Dataset, subset: str | None, tiou: float, score: float | None
+) -> tuple[list[plots.RunOutcomes], list[str]]:
+    """Runs with their outcomes, and a sentence for each on its threshold; deleted ones get a box."""
+    outcomes, notes = [], []
+    for run in runs:
+        with shared.guard(stop=False):
+            truth, labelled, _ = parts.matched(data, shared.load_detections(run), subset, tiou)
+            threshold, f1 = plots.best_f1(labelled, len(truth)) if score is None else (score, None)
+            outcomes.append(plots.RunOutcomes(run.run_id, labelled, threshold))
+            if labelled.empty:
+                notes.append(f"**{run.run_id}** has no detections in videos of this subset")
+            else:
+                best = f" (best F1, {f1:.2f}, over the subset at tIoU {tiou:g})" if f1 is not None else ""
+                notes.append(f"**{run.run_id}**: score ≥ {threshold:.3g}{best}")
+    return outcomes, notes
+
+
+def show_timeline_page() -> None:
+    """Pickers, the player beside the video list, the timeline, the table."""
+    shared.header(
+        "Timeline", "Every detection beside the ground truth: what is right, what is wrong, and in which way."
+    )
+    first, second = st.columns([1, 2])
+    data = shared.pick_dataset(place=first)
+    runs = shared.pick_runs(data.name, place=second)
+    parts.explain_runs(data.name, runs)
+    columns = st.columns([2, 3, 3, 4])
+    with columns[0]:
+        subset = pick_subset(data)
+    with columns[1]:
+        tiou = pick_tiou()
+    with columns[2]:
+        score = pick_score()
+    classes = shared.pick(
+        "Classes", data.labels, "classes", kind="multiselect", place=columns[3], placeholder="all classes"
+    )
+    outcomes, notes = cut_runs(runs, data, subset, tiou, score)
+    truth = data.ground_truth(subset)
+    if truth.empty:
+        st.info("This subset has no annotated segments, so every detection counts as background.")
+    table = plots.most_wrong_first(data.videos(subset, usable=False), truth, outcomes, classes)
+    video = parts.pick_video(table, bool(outcomes))
+    path = data.video_path(video)
+    player = None
+    if path is not None:
+        left, right = st.columns([2, 3])
+        with left:
+            player = parts.show_player(path)
+        with right:
+            parts.show_videos(table, video)
+    else:
+        with st.expander("All videos"):
+            parts.show_videos(table, video)
+    view = plots.payload(
+        video,
+        data.duration(video),
+        data.labels,
+        truth,
+        outcomes,
+        tiou=tiou,
+        classes=classes,
+        ambiguous=data.annotations.ambiguous,
+        curves=parts.score_curves(runs, data, video, classes),
+    )
+    show_timeline(view, player=player)
+    if notes:
+        st.caption("Shown: " + "; ".join(notes) + ".")
+    parts.show_segments(plots.segment_table(video, truth, outcomes, classes), video)
+
+
+show_timeline_page()

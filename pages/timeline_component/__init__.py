@@ -1,0 +1,26 @@
+"""The timeline as a Streamlit component: rows of segments, score curves and a playhead on one time axis.
+
+It draws the dictionary of ``tal_core.plots.timeline.payload`` and moves the page's own video player, which
+it finds by the key of the container around ``st.video``. Clicks stay in the browser: nothing here causes
+a rerun.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+_FOLDER = Path(__file__).parent
+
+_mount = st.components.v2.component(
+    "tal_studio_timeline",
+    html='<div class="timeline"></div>',
+    css=(_FOLDER / "timeline.css").read_text(encoding="utf-8"),
+    js=(_FOLDER / "timeline.js").read_text(encoding="utf-8"),
+)
+
+
+def show_timeline(payload: dict, *, player: str | None = None, key: str = "timeline") -> None:
+    """Draw ``payload``; ``player`` is the key of the ``st.container`` that holds the ``st.video`` to steer."""
+    _mount(key=key, data={**payload, "player": player})

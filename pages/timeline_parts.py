@@ -1,0 +1,148 @@
+"""Parts of the Timeline page: matched detections, the video list, the player, score curves, texts."""
+
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from pages import shared
+from tal_core.data.dataset import Dataset
+from tal_core.evaluation.outcomes import label_detections
+from tal_core.inference.candidates import load_snippet_scores
+from tal_core.plots import timeline as plots
+from tal_core.plots.colors import class_colors
+from tal_core.training.run import Run
+from tal_core.types import InputError
+
+PLAYER = "timeline-player"
+MOST_VIDEO_MB = 300
+
+
+# The result keeps the table and the dataset alive, so the id of either stays its own while it is cached.
+@st.cache_resource(
+    max_entries=24, show_spinner="Matching detections", hash_funcs={Dataset: id, pd.DataFrame: id}
+)
+def matched(data: Dataset, detections: pd.DataFrame, subset: str | None, tiou: float) -> tuple:
+    """The subset's annotations and its detections with their outcomes, shared: never change the tables."""
+    truth = data.ground_truth(subset)
+    inside = detections[detections["video_id"].isin(data.videos(subset, usable=False))]
+    return truth, label_detections(truth, inside, tiou)[0], (data, detections)
+
+
+def pick_video(table: pd.DataFrame, any_run: bool) -> str:
+    """The video picker, sorted, with steps to the neighbours."""
+    videos = table["video_id"].tolist()
+    rows = table.set_index("video_id")
+
+    def title(video_id: str) -> str:
+        row = rows.loc[video_id]
+        errors = f"{row['errors']} errors, {row['missed']} of them missed · " if any_run else ""
+        return f"{video_id} · {errors}{row['instances']} annotated"
+
+    place, back, forth = st.columns([6, 1, 1], vertical_alignment="bottom")
+    order = "most wrong first" if any_run else "most segments first"
+    video = shared.pick(f"Video ({order})", videos, "video", place=place, format_func=title)
+    position = videos.index(video)
+    for column, text, step in ((back, "Previous", -1), (forth, "Next", 1)):
+        inside = 0 <= position + step < len(videos)
+        column.button(
+            text,
+            disabled=not inside,
+            width="stretch",
+            on_click=shared.remember,
+            args=("video", [videos[position + step]] if inside else []),
+        )
+    return video
+
+
+def show_player(path: Path) -> str | None:
+    """The video, in the container that the timeline steers; None if it can't be played here."""
+    size = path.stat().st_size / 2**20 if path.is_file() else None
+    if size is None or size > MOST_VIDEO_MB:
+        reason = (
+            "is gone" if size is None else f"has {size:.0f} MB, more than the {MOST_VIDEO_MB} MB played here"
+        )
+        st.caption(f"The video `{path.name}` {reason}; the timeline works without it.")
+        return None
+    with st.container(key=PLAYER):
+        st.video(path, alt=f"Video {path.stem}")
+    return PLAYER
+
+
+def show_videos(table: pd.DataFrame, video: str) -> None:
+    """Errors of every video; choosing a row opens it."""
+    videos, key = table["video_id"].tolist(), "timeline_videos"
+    st.session_state[key] = {"selection": {"rows": [videos.index(video)], "columns": [], "cells": []}}
+
+    def choose() -> None:
+        rows = st.session_state[key]["selection"]["rows"]
+        if rows:
+            shared.remember("video", [videos[rows[0]]])
+
+    st.dataframe(
+        table.rename(columns={outcome: plots.outcome_name(outcome) for outcome in table.columns[3:]}),
+        hide_index=True,
+        key=key,
+        on_select=choose,
+        selection_mode="single-row",
+        height=300,
+        alt="Videos, most wrong first, with the number of detections per outcome",
+    )
+
+
+def score_curves(runs: list[Run], data: Dataset, video: str, classes: list[str]) -> list[dict]:
+    """Score curves of the runs that keep them; a line says whose can't be shown."""
+    curves = []
+    for run in runs:
+        try:
+            scores, grid, names = load_snippet_scores(run.folder / "snippet_scores.npz", video)
+            curves.append(
+                plots.score_curve(run.run_id, scores, grid, names, classes, class_colors(data.labels))
+            )
+        except InputError as error:
+            st.caption(f"No score curve of {run.run_id}: {error}")
+    return curves
+
+
+def explain_runs(dataset: str, chosen: list[Run]) -> None:
+    """Why there is no run to choose, and what to do about it."""
+    if chosen:
+        return
+    runs = shared.runs_of(dataset)
+    if any((run.folder / "detections.json").exists() for run in runs):
+        return
+    if runs:
+        with shared.guard(stop=False):
+            state = runs[0].status()["state"]
+            st.info(
+                f"No run of **{dataset}** has detections yet: the newest, **{runs[0].run_id}**, is {state}. "
+                "Detections come with a training's end; until then you see the ground truth alone."
+            )
+        shared.link("train", "Look at the training", icon=":material/model_training:", run=runs[0].run_id)
+    else:
+        st.info(f"There are no runs on **{dataset}** yet, so you see the ground truth alone.")
+        shared.link("train", "Train a first model", icon=":material/model_training:", dataset=dataset)
+
+
+def show_segments(table: pd.DataFrame, name: str) -> None:
+    """The video's segments as a table, and as CSV."""
+    st.dataframe(
+        table,
+        hide_index=True,
+        height=min(420, 38 + 35 * max(1, len(table))),
+        alt="Segments of the video: ground truth and detections with their outcomes",
+        column_config={
+            "row": "in",
+            "start": st.column_config.NumberColumn("start (s)", format="%.2f"),
+            "end": st.column_config.NumberColumn("end (s)", format="%.2f"),
+            "label": "class",
+            "score": st.column_config.NumberColumn("score", format="%.3f"),
+            "tiou": st.column_config.NumberColumn(
+                "tIoU", format="%.2f", help="With the annotation it matches, else the one it overlaps most."
+            ),
+            "annotation": st.column_config.TextColumn("with annotation of"),
+        },
+    )
+    st.download_button(
+        "Download as CSV", table.to_csv(index=False), f"{name}-timeline.csv", "text/csv", on_click="ignore"
+    )
