@@ -84,7 +84,7 @@ def progress_bar() -> Progress:
         if bar is None or bar.desc != message or bar.total != total:
             if bar is not None:
                 bar.close()
-            bar = tqdm(total=total, desc=message, file=sys.stderr, leave=False)
+            bar = tqdm(total=total, desc=message, file=sys.stderr, leave=False, disable=None)
             bar.desc = message
         bar.update(done - bar.n)
         if done >= total:
@@ -325,6 +325,7 @@ def _add_train(commands) -> None:
 
 def run_train(options: argparse.Namespace) -> None:
     """Train in the foreground; Ctrl-C stops cleanly and leaves a run to resume."""
+    from tal_core.evaluation.result import format_table
     from tal_core.training.config import build_config, parse_settings
     from tal_core.training.loop import train
     from tal_core.training.run import create_run, open_run
@@ -341,7 +342,11 @@ def run_train(options: argparse.Namespace) -> None:
             raise InputError("nothing to train", mend="Give --dataset NAME and --model METHOD.")
         config = build_config(options.model, parse_settings(options.set))
         run = create_run(home(), options.dataset, options.model, config, options.run_id)
+    print(f"run {run.run_id}: {run.folder}")
     train(home(), run, resume=options.resume, progress=progress_bar())
+    print(run.status()["message"])
+    if (evaluation := run.evaluation()) is not None:
+        print(format_table(evaluation))
 
 
 def _print_settings(model: str) -> None:
