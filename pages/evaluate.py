@@ -32,7 +32,6 @@ def evaluated(data: Dataset, detections: pd.DataFrame, subset: str, tiou: tuple,
         tiou,
         protocol=protocol,
         videos=data.videos(subset, usable=False),
-        ambiguous=data.annotations.ambiguous,
     )
     return result, (data, detections)
 
@@ -119,7 +118,6 @@ def show_precision_recall(found: dict, data: Dataset, subset: str, tiou: tuple, 
                 [threshold],
                 labels=[label],
                 protocol=protocol,
-                ambiguous=data.annotations.ambiguous,
             )
             for name, detections in found.items()
         }

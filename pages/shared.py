@@ -153,7 +153,6 @@ def _evaluate(
         list(tiou),
         protocol=protocol,
         videos=_data.videos(subset, usable=False),
-        ambiguous=_data.annotations.ambiguous,
     )
 
 
@@ -199,7 +198,7 @@ def pick(
     key: str,
     *,
     default: Sequence[str] = (),
-    kind: Literal["selectbox", "multiselect", "segmented_control"] = "selectbox",
+    kind: Literal["selectbox", "multiselect", "segmented_control", "select_slider"] = "selectbox",
     resets: Sequence[str] = (),
     place: Any = None,
     **widget: Any,
@@ -249,7 +248,7 @@ def pick_dataset(place: Any = None) -> datasets.Dataset:
             names,
             "dataset",
             default=default,
-            resets=("run", "video"),
+            resets=("run", "video", "subset", "classes", "thresholds"),
             place=place,
             help="Every dataset of this workspace.",
         )
