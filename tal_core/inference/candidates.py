@@ -1,0 +1,164 @@
+"""Scored segments: from candidates to detections, and on disk.
+
+``candidates.npz`` keeps a run's candidates before NMS, ``snippet_scores.npz`` its class scores per
+snippet. Both are plain arrays without pickle, joined over videos:
+
+    video_ids (V,)   lengths (V,)   label_names (K,)
+    candidates        segments (N, 2) float32 seconds, scores (N,) float32, labels (N,) int32
+    snippet scores    scores (sum of lengths, K) float16, stride (V,), offset (V,)
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tal_core.inference.nms import Suppression, suppress
+from tal_core.models.config import MethodConfig
+from tal_core.models.method import Candidates
+from tal_core.models.weights import write_bytes
+from tal_core.types import InputError, TimeGrid
+
+
+def suppression(config: MethodConfig) -> Suppression:
+    """The NMS that a config asks for."""
+    return Suppression(
+        kind=config.nms,
+        iou_threshold=config.nms_threshold,
+        sigma=config.nms_sigma,
+        min_score=config.min_score,
+        max_segments=config.max_detections,
+        per_class=config.nms_per_class,
+    )
+
+
+def post_process_predictions(
+    candidates: Mapping[str, Candidates], labels: Sequence[str], settings: Suppression
+) -> pd.DataFrame:
+    """Candidates of each video -> detections table: by video, best score first."""
+    videos = list(candidates)
+    joined = [candidates[video] for video in videos]
+    number = np.repeat(np.arange(len(videos)), [len(found) for found in joined])
+    segments = np.concatenate([found.segments for found in joined] or [np.zeros((0, 2), np.float32)])
+    scores = np.concatenate([found.scores for found in joined] or [np.zeros(0, np.float32)])
+    classes = np.concatenate([found.labels for found in joined] or [np.zeros(0, np.int64)]).astype(np.int64)
+    kept = suppress(segments, scores, classes, settings, number)
+    return pd.DataFrame(
+        {
+            "video_id": pd.Series(np.array(videos, dtype=object)[number[kept.index]], dtype="str"),
+            "start": kept.segments[:, 0].astype(np.float64),
+            "end": kept.segments[:, 1].astype(np.float64),
+            "label": pd.Series(np.array(labels, dtype=object)[classes[kept.index]], dtype="str"),
+            "score": kept.scores.astype(np.float64),
+        }
+    )
+
+
+def save_candidates(path: Path, candidates: Mapping[str, Candidates], labels: Sequence[str]) -> None:
+    """Write the candidates of all videos. Raises InputError if the place can't be written."""
+    found = candidates.values()
+    arrays = {
+        "video_ids": np.array(list(candidates), dtype=np.str_),
+        "lengths": np.array([len(one) for one in found], dtype=np.int64),
+        "segments": np.concatenate([one.segments for one in found] or [np.zeros((0, 2))]).astype(np.float32),
+        "scores": np.concatenate([one.scores for one in found] or [np.zeros(0)]).astype(np.float32),
+        "labels": np.concatenate([one.labels for one in found] or [np.zeros(0)]).astype(np.int32),
+        "label_names": np.array(list(labels), dtype=np.str_),
+    }
+    _save(path, arrays)
+
+
+def load_candidates(path: Path) -> tuple[dict[str, Candidates], list[str]]:
+    """Candidates by video, and the class names. Raises InputError if the file is missing or faulty."""
+    arrays = _load(path, ("video_ids", "lengths", "segments", "scores", "labels", "label_names"))
+    ends = arrays["lengths"].cumsum()
+    candidates = {}
+    for video, end, length in zip(arrays["video_ids"], ends, arrays["lengths"], strict=True):
+        part = slice(end - length, end)
+        candidates[str(video)] = Candidates(
+            arrays["segments"][part], arrays["scores"][part], arrays["labels"][part].astype(np.int64)
+        )
+    return candidates, [str(name) for name in arrays["label_names"]]
+
+
+def save_snippet_scores(
+    path: Path, scores: Mapping[str, tuple[np.ndarray, TimeGrid]], labels: Sequence[str]
+) -> None:
+    """Write ``(T, K)`` class scores with their time grids. Raises InputError if that fails."""
+    tables = [table for table, _ in scores.values()] or [np.zeros((0, len(labels)))]
+    arrays = {
+        "video_ids": np.array(list(scores), dtype=np.str_),
+        "lengths": np.array([len(table) for table, _ in scores.values()], dtype=np.int64),
+        "scores": np.concatenate(tables).astype(np.float16),
+        "stride": np.array([grid.stride for _, grid in scores.values()], dtype=np.float64),
+        "offset": np.array([grid.offset for _, grid in scores.values()], dtype=np.float64),
+        "label_names": np.array(list(labels), dtype=np.str_),
+    }
+    _save(path, arrays)
+
+
+def load_snippet_scores(path: Path, video_id: str) -> tuple[np.ndarray, TimeGrid, list[str]]:
+    """One video's ``(T, K)`` scores (float32), time grid and class names; reads that video's part only.
+
+    Raises:
+        InputError: if the file is missing or faulty, or doesn't hold the video.
+    """
+    arrays = _load(path, ("video_ids", "lengths", "stride", "offset", "label_names"))
+    place = np.flatnonzero(arrays["video_ids"] == video_id)
+    if len(place) == 0:
+        mend = "Choose a video of the subset that the run was evaluated on."
+        raise InputError(f"has no scores of video {video_id!r}", where=path, mend=mend)
+    index = int(place[0])
+    start = int(arrays["lengths"][:index].sum())
+    labels = [str(name) for name in arrays["label_names"]]
+    scores = _read_rows(path, "scores", start, int(arrays["lengths"][index]), len(labels))
+    return scores, TimeGrid(float(arrays["stride"][index]), float(arrays["offset"][index])), labels
+
+
+def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_bytes(path, buffer.getvalue())
+
+
+def _load(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in names}
+    except FileNotFoundError:
+        raise InputError(
+            "there is no such file", where=path, mend="Let the run finish its detections."
+        ) from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise _faulty(path, error) from None
+
+
+def _read_rows(path: Path, name: str, start: int, length: int, columns: int) -> np.ndarray:
+    """Rows of a stored (uncompressed) float16 member, without reading the rest."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
+            version = np.lib.format.read_magic(member)
+            read_header = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
+            shape, fortran, dtype = read_header(member)
+            if shape[1:] != (columns,) or fortran or dtype != np.float16:
+                raise ValueError(f"{name} has shape {shape} and type {dtype}")
+            width = columns * dtype.itemsize
+            member.seek(start * width, io.SEEK_CUR)
+            content = member.read(length * width)
+            return np.frombuffer(content, dtype).reshape(length, columns).astype(np.float32)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise _faulty(path, error) from None
+
+
+def _faulty(path: Path, error: Exception) -> InputError:
+    what = f"can't be read ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+    return InputError(what, where=path, mend="The file is truncated or of another kind; make it again.")

@@ -1,0 +1,171 @@
+"""Detections from a run's checkpoint, for a dataset or for one array of features."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from tal_core.data.dataset import Dataset, open_dataset
+from tal_core.inference.candidates import post_process_predictions, suppression
+from tal_core.models.config import MethodConfig, validated
+from tal_core.models.device import choose_device
+from tal_core.models.method import Candidates
+from tal_core.models.registry import get_method
+from tal_core.models.weights import WeightsInfo, load_weights, read_info
+from tal_core.types import InputError, Progress, TimeGrid
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A run's network with its weights, ready to detect."""
+
+    network: nn.Module
+    config: MethodConfig
+    info: WeightsInfo
+    device: torch.device
+
+
+@dataclass
+class Predictions:
+    """What a model says of some videos: candidates before NMS, and class scores per snippet if it has any."""
+
+    labels: list[str]
+    candidates: dict[str, Candidates] = field(default_factory=dict)
+    snippet_scores: dict[str, tuple[np.ndarray, TimeGrid]] = field(default_factory=dict)
+
+
+def load_model(run: os.PathLike, *, device: str = "auto", checkpoint: str | None = None) -> TrainedModel:
+    """The model of a run (its folder or a ``Run``); ``checkpoint`` is ``last``, ``best`` or as configured.
+
+    Raises:
+        InputError: if the run has no weights, or they are faulty or of another method or size.
+    """
+    folder = Path(run)
+    method, config = read_config(folder)
+    path = folder / "checkpoints" / f"{checkpoint or config.checkpoint}.safetensors"
+    info = read_info(path)
+    if info.method != method.name:
+        what = f"are weights of {info.method}, but the run's config says {method.name}"
+        raise InputError(what, where=path, mend="Put the run's own checkpoint back.")
+    chosen = choose_device(device)
+    network = method.build(config, info.num_features, len(info.labels))
+    load_weights(path, network)
+    return TrainedModel(network.to(chosen).eval(), config, info, chosen)
+
+
+def read_config(folder: Path):
+    """The method and validated config of a run's ``config.json``. Raises InputError if it is faulty."""
+    path = folder / "config.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        name = content.pop("model")
+        content.pop("dataset")
+    except OSError as error:
+        raise InputError(
+            f"can't be read ({error.strerror})", where=path, mend="Choose another run."
+        ) from None
+    except (ValueError, KeyError, AttributeError, TypeError):
+        mend = "It needs dataset, model and the method's settings."
+        raise InputError("is not a run's config", where=path, mend=mend) from None
+    method = get_method(name)
+    return method, validated(method.config, content, where=path)
+
+
+def predict_videos(
+    network: nn.Module,
+    dataset: Dataset,
+    videos: Sequence[str],
+    device: torch.device,
+    progress: Progress | None = None,
+) -> Predictions:
+    """Candidates and snippet scores of ``videos`` from ``network``, whose classes are the dataset's."""
+    network.eval()
+    predictions = Predictions(list(dataset.labels))
+    for done, video in enumerate(videos):
+        if progress:
+            progress(done, len(videos), "detecting")
+        grid = dataset.grid(video)
+        found, scores = _predict(network, dataset.features(video), grid, device)
+        predictions.candidates[video] = found
+        if scores is not None:
+            predictions.snippet_scores[video] = (scores.astype(np.float16), grid)
+    if progress:
+        progress(len(videos), len(videos), "detecting")
+    return predictions
+
+
+def predict_dataset(
+    home: Path,
+    run: os.PathLike,
+    dataset: str,
+    *,
+    subset: str | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> tuple[pd.DataFrame, Predictions]:
+    """Detections of a dataset's ``subset`` (its evaluation subset by default) and what they come from.
+
+    Raises:
+        InputError: if the run has no usable weights, or the features differ from those it was trained on.
+    """
+    model = load_model(run, device=device)
+    data = open_dataset(home, dataset, progress)
+    check_features(data.num_features, model.info, where=f"dataset {dataset}")
+    videos = data.videos(subset or data.evaluation_subset)
+    predictions = predict_videos(model.network, data, videos, model.device, progress)
+    # The run's classes, in the run's order: another dataset may have others.
+    predictions.labels = list(model.info.labels)
+    table = post_process_predictions(predictions.candidates, model.info.labels, suppression(model.config))
+    return table, predictions
+
+
+def predict_features(
+    run: os.PathLike | TrainedModel,
+    features: np.ndarray,
+    grid: TimeGrid | None = None,
+    *,
+    video_id: str = "video",
+    device: str = "auto",
+) -> tuple[pd.DataFrame, np.ndarray | None]:
+    """Detections in one ``(T, D)`` array of features, and ``(T, K)`` snippet scores if the method has any.
+
+    ``grid`` says where the snippets lie in time; by default as in the training features.
+
+    Raises:
+        InputError: if the array is no finite ``(T, D)`` table, or D differs from the training features.
+    """
+    model = run if isinstance(run, TrainedModel) else load_model(run, device=device)
+    features = np.asarray(features)
+    if features.ndim != 2 or len(features) == 0 or features.dtype.kind not in "fiu":
+        what = f"features have shape {features.shape} and type {features.dtype}"
+        raise InputError(what, where=video_id, mend="Give numbers of shape (snippets, channels).")
+    check_features(features.shape[1], model.info, where=video_id)
+    if not np.isfinite(features).all():
+        raise InputError(
+            "features contain NaN or infinite values", where=video_id, mend="Extract them again."
+        )
+    found, scores = _predict(model.network, features, grid or model.info.grid, model.device)
+    table = post_process_predictions({video_id: found}, model.info.labels, suppression(model.config))
+    return table, scores
+
+
+def check_features(num_features: int, info: WeightsInfo, where: str) -> None:
+    """Raise InputError unless the features have as many channels as the run was trained on."""
+    if num_features != info.num_features:
+        what = f"features have {num_features} channels, but the run was trained on {info.num_features}"
+        raise InputError(what, where=where, mend="Use features of the same extractor as in training.")
+
+
+@torch.inference_mode()
+def _predict(network, features, grid, device) -> tuple[Candidates, np.ndarray | None]:
+    tensor = torch.from_numpy(np.array(features, dtype=np.float32)).to(device)
+    found, scores = network.candidates(tensor, grid)
+    return found, None if scores is None else scores.float().cpu().numpy()

@@ -1,0 +1,1 @@
+"""One file per method: network, targets, loss, decode; and the registry."""

@@ -1,0 +1,327 @@
+"""The plain 1-D CNN: a sliding-window classifier whose scores are grouped into segments.
+
+A window of ``window`` snippets, taken at every ``scale``-th snippet, goes through Conv1d (kernel 3),
+ReLU, max pooling over time and a linear layer to K action classes and background. Windows of several
+scales see short and long actions with the same weights.
+
+    training    windows around random snippets, labelled by overlap with ground truth; cross-entropy
+    inference   a window of each scale around every snippet -> votes for the snippets it covers
+                -> class scores per snippet -> stretches above several thresholds = candidates
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import field_validator
+from torch import nn
+
+from tal_core.models.config import MethodConfig, setting
+from tal_core.models.method import Candidates, FeatureDataset, Method
+from tal_core.types import TimeGrid
+
+# Below this size the training features are kept in memory as they are; above it windows are read one by one.
+MEMORY_BYTES = 2 * 1024**3
+NORMALISATION_VIDEOS = 200
+
+
+class BaselineConfig(MethodConfig):
+    """Settings of the baseline."""
+
+    epochs: int = setting(
+        20, "Rounds of drawing windows and training on them.", "Optimisation", ge=1, le=10_000
+    )
+    batch_size: int = setting(128, "Windows in one optimisation step.", "Optimisation", ge=1, le=65_536)
+    learning_rate: float = setting(1e-3, "Step size of Adam.", "Optimisation", gt=0, le=10)
+    windows_per_epoch: int = setting(8192, "Windows drawn in one epoch.", "Optimisation", ge=1, le=10_000_000)
+
+    hidden_channels: int = setting(256, "Filters of the convolution.", "Network", ge=1, le=8192)
+    dropout: float = setting(0.3, "Share of pooled channels left out in training.", "Network", ge=0, lt=1)
+
+    window: int = setting(9, "Snippets in a window; odd, so that one is the centre.", "Windows", ge=3, le=513)
+    scales: list[int] = setting(
+        [1, 2, 4], "Snippets from one of a window's snippets to the next; more for long actions.", "Windows",
+        min_length=1, max_length=8,
+    )  # fmt: skip
+    overlap: float = setting(
+        0.5, "A window is labelled with an action when they share this part of the shorter one.", "Windows",
+        gt=0, le=1,
+    )  # fmt: skip
+    class_balance: float = setting(
+        0.5, "0 draws windows as often as they occur, 1 every class and background equally often.", "Windows",
+        ge=0, le=1,
+    )  # fmt: skip
+
+    thresholds: list[float] = setting(
+        [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
+        "Snippet scores above each of these are grouped into segments.", "Detection",
+        min_length=1, max_length=50,
+    )  # fmt: skip
+
+    @field_validator("window")
+    @classmethod
+    def _odd(cls, window: int) -> int:
+        if window % 2 == 0:
+            raise ValueError("window must be odd")
+        return window
+
+
+class TemporalLocalizationModel(nn.Module):
+    """Conv1d -> ReLU -> AdaptiveMaxPool1d -> linear over a window of features.
+
+    Class ``num_classes``, the last output, is background.
+    """
+
+    def __init__(self, config: BaselineConfig, num_features: int, num_classes: int):
+        super().__init__()
+        self.config = config
+        self.register_buffer("mean", torch.zeros(num_features))
+        self.register_buffer("std", torch.ones(num_features))
+        self.conv = nn.Conv1d(num_features, config.hidden_channels, kernel_size=3)
+        self.pool = nn.AdaptiveMaxPool1d(1)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(config.hidden_channels, num_classes + 1)
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        """``(B, window, D)`` features -> ``(B, K + 1)`` class scores (logits)."""
+        hidden = torch.relu(self.conv(self.normalise(windows).transpose(1, 2)))
+        return self.classifier(self.dropout(self.pool(hidden).squeeze(2)))
+
+    def normalise(self, features: torch.Tensor) -> torch.Tensor:
+        """Features with the training data's mean and deviation taken out; ``(..., D)`` -> ``(..., D)``."""
+        return (features - self.mean) / self.std
+
+    def loss(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Cross-entropy of ``windows`` (B, window, D) against ``labels`` (B,)."""
+        return {"loss": F.cross_entropy(self(batch["windows"]), batch["labels"])}
+
+    def dense(self, features: torch.Tensor) -> torch.Tensor:
+        """``(T, D)`` features -> ``(S, T, K + 1)`` logits of the window around every snippet at each scale.
+
+        Equals ``forward`` on each of those windows. The convolution is shared by neighbouring windows, so
+        it runs once over the video (spread by the scale) and the pooling slides over its output.
+        """
+        sequence = self.normalise(features).T.unsqueeze(0)
+        logits = []
+        for scale in self.config.scales:
+            reach = scale * (self.config.window // 2)
+            padded = F.pad(sequence, (reach, reach), mode="replicate")
+            hidden = torch.relu(F.conv1d(padded, self.conv.weight, self.conv.bias, dilation=scale))
+            pooled = F.max_pool1d(hidden, self.config.window - 2, stride=1, dilation=scale)
+            logits.append(self.classifier(self.dropout(pooled[0].T)))
+        return torch.stack(logits)
+
+    def snippet_scores(self, features: torch.Tensor) -> torch.Tensor:
+        """``(T, D)`` features -> ``(T, K + 1)`` probabilities: the mean vote of the windows around.
+
+        A window votes for the snippets it covers, most for its centre and least for its ends.
+        """
+        probabilities = self.dense(features).softmax(dim=2)
+        votes = []
+        for scale, scores in zip(self.config.scales, probabilities, strict=True):
+            reach = scale * (self.config.window // 2)
+            distance = torch.arange(-reach, reach + 1, device=scores.device, dtype=scores.dtype).abs()
+            weights = 1 - distance / (reach + 1)
+            kernel = (weights / weights.sum()).view(1, 1, -1)
+            padded = F.pad(scores.T.unsqueeze(1), (reach, reach), mode="replicate")
+            votes.append(F.conv1d(padded, kernel).squeeze(1).T)
+        return torch.stack(votes).mean(dim=0)
+
+    def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor]:
+        """Candidates of one video from its ``(T, D)`` features, and its ``(T, K)`` snippet scores."""
+        scores = self.snippet_scores(features)[:, :-1]
+        positions, values, labels = group(scores, self.config.thresholds)
+        best = torch.argsort(values, descending=True, stable=True)[: self.config.max_candidates]
+        found = Candidates(
+            segments=grid.seconds(positions[best].double()).float().cpu().numpy(),
+            scores=values[best].cpu().numpy(),
+            labels=labels[best].cpu().numpy(),
+        )
+        return found, scores
+
+
+def group(
+    scores: torch.Tensor, thresholds: Sequence[float]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Stretches of snippets whose class score stays at or above a threshold.
+
+    Ends lie where the score, drawn as a line between snippet centres, crosses the threshold. The score
+    of a stretch is the mean of its average and its peak.
+
+    Args:
+        scores: ``(T, K)`` class scores of the snippets.
+
+    Returns:
+        ``(N, 2)`` grid positions, ``(N,)`` scores and ``(N,)`` classes.
+    """
+    by_class = scores.T.contiguous()
+    positions, values, labels = [], [], []
+    for threshold in thresholds:
+        inside = by_class >= threshold
+        change = F.pad(inside.to(torch.int8), (1, 1)).diff(dim=1)
+        label, first = torch.nonzero(change == 1, as_tuple=True)
+        last = torch.nonzero(change == -1, as_tuple=True)[1] - 1
+        stretch = ((change[:, :-1] == 1).flatten().cumsum(0) - 1)[inside.flatten()]
+        members = by_class[inside]
+        empty = members.new_zeros(len(label))
+        average = empty.scatter_reduce(0, stretch, members, "mean", include_self=False)
+        peak = empty.scatter_reduce(0, stretch, members, "amax", include_self=False)
+        start = first - _crossing(by_class, label, first, first - 1, threshold)
+        end = last + _crossing(by_class, label, last, last + 1, threshold)
+        positions.append(torch.stack([start, end], dim=1))
+        values.append((average + peak) / 2)
+        labels.append(label)
+    return torch.cat(positions), torch.cat(values), torch.cat(labels)
+
+
+def _crossing(by_class, label, inside, outside, threshold: float) -> torch.Tensor:
+    """How far from the snippet ``inside`` towards its neighbour ``outside`` the score meets the threshold.
+
+    Half a snippet at the ends of the video, where there is no neighbour.
+    """
+    last = by_class.shape[1] - 1
+    high, low = by_class[label, inside], by_class[label, outside.clamp(0, last)]
+    return torch.where(
+        (outside < 0) | (outside > last), 0.5, (high - threshold) / (high - low).clamp(min=1e-9)
+    )
+
+
+def window_labels(
+    segments: np.ndarray, classes: np.ndarray, length: int, span: float, overlap: float, background: int
+) -> np.ndarray:
+    """Class of the window of ``span`` snippets around each of ``length`` snippets.
+
+    A window takes the class of the segment with which it shares most, measured in the length of the
+    shorter of the two, and of the one nearer to its centre among equals; background if that is less than
+    ``overlap``.
+
+    Args:
+        segments: ``(N, 2)`` grid positions; a snippet reaches half a step to each side.
+        classes: ``(N,)`` class indices.
+    """
+    labels = np.full(length, background, dtype=np.int64)
+    if len(segments) == 0:
+        return labels
+    centre = np.arange(length)[:, None]
+    start, end = segments[:, 0], segments[:, 1]
+    shared = np.minimum(centre + span / 2, end) - np.maximum(centre - span / 2, start)
+    share = shared / np.clip(end - start, 1e-6, span)
+    distance = np.maximum(np.maximum(start - centre, centre - end), 0)
+    nearest = (share - 1e-6 * distance).argmax(axis=1)
+    enough = share[np.arange(length), nearest] >= overlap
+    labels[enough] = classes[nearest[enough]]
+    return labels
+
+
+class WindowSampler:
+    """Draws labelled windows from the training videos."""
+
+    def __init__(self, dataset: FeatureDataset, config: BaselineConfig):
+        self.config, self.dataset = config, dataset
+        self.videos = dataset.videos(dataset.training_subset)
+        lengths = dataset.index.set_index("video_id")["length"].loc[self.videos].to_numpy()
+        width = 4 * dataset.num_features
+        in_memory = lengths.sum() * width <= MEMORY_BYTES
+        self.features = {v: np.asarray(dataset.features(v)) for v in self.videos} if in_memory else None
+        # One row per window: video, scale, centre.
+        self.lengths = lengths
+        self.windows, self.labels = self._all_windows()
+        counts = np.bincount(self.labels, minlength=len(dataset.labels) + 1)
+        weights = np.maximum(counts, 1.0) ** -config.class_balance
+        self.chance = torch.from_numpy(weights[self.labels])
+
+    def _all_windows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Every window as a row ``video, scale, centre``, and its label."""
+        background = len(self.dataset.labels)
+        class_of = {label: k for k, label in enumerate(self.dataset.labels)}
+        truth = dict(tuple(self.dataset.ground_truth(videos=self.videos).groupby("video_id")))
+        windows, labels = [], []
+        for number, (video, length) in enumerate(zip(self.videos, self.lengths, strict=True)):
+            rows = truth.get(video)
+            segments = np.zeros((0, 2)) if rows is None else rows[["start", "end"]].to_numpy()
+            classes = np.zeros(0, int) if rows is None else rows["label"].map(class_of).to_numpy()
+            positions = self.dataset.grid(video).index(segments)
+            for scale in self.config.scales:
+                span = scale * self.config.window
+                labels.append(
+                    window_labels(positions, classes, length, span, self.config.overlap, background)
+                )
+                row = np.empty((length, 3), dtype=np.int32)
+                row[:, 0], row[:, 1], row[:, 2] = number, scale, np.arange(length)
+                windows.append(row)
+        return np.concatenate(windows), np.concatenate(labels)
+
+    def epoch(self, epoch: int, generator: torch.Generator) -> WindowBatches:
+        """``windows_per_epoch`` windows, classes balanced, in random order."""
+        del epoch
+        # Multinomial sampling by cumulated chances: torch.multinomial is limited to 2^24 entries.
+        edges = self.chance.cumsum(0)
+        points = torch.rand(self.config.windows_per_epoch, generator=generator, dtype=torch.float64)
+        drawn = torch.searchsorted(edges, points * edges[-1]).clamp(max=len(edges) - 1)
+        return WindowBatches(self, drawn.numpy())
+
+    def read(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        """The windows numbered ``rows``: ``windows`` (B, window, D) float32 and ``labels`` (B,)."""
+        steps = np.arange(self.config.window) - self.config.window // 2
+        video, scale, centre = self.windows[rows].T
+        inside = centre[:, None] + steps * scale[:, None]
+        inside = inside.clip(0, self.lengths[video][:, None] - 1)
+        windows = np.empty((len(rows), self.config.window, self.dataset.num_features), dtype=np.float32)
+        for row, (number, snippets) in enumerate(zip(video, inside, strict=True)):
+            if self.features is not None:
+                windows[row] = self.features[self.videos[number]][snippets]
+            else:
+                first = snippets[0]
+                part = self.dataset.features(self.videos[number], int(first), int(snippets[-1]) + 1)
+                windows[row] = part[snippets - first]
+        return {"windows": torch.from_numpy(windows), "labels": torch.from_numpy(self.labels[rows])}
+
+
+class WindowBatches(Sequence):
+    """The batches of one epoch."""
+
+    def __init__(self, sampler: WindowSampler, drawn: np.ndarray):
+        self.sampler, self.drawn = sampler, drawn
+        self.size = sampler.config.batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.drawn) // self.size)
+
+    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
+        if not 0 <= step < len(self):
+            raise IndexError(step)
+        return self.sampler.read(self.drawn[step * self.size : (step + 1) * self.size])
+
+
+def prepare(model: TemporalLocalizationModel, dataset: FeatureDataset, config: BaselineConfig) -> None:
+    """Take the features' mean and deviation from the training videos (a spread of them if there are many)."""
+    del config
+    videos = dataset.videos(dataset.training_subset)
+    videos = videos[:: -(-len(videos) // NORMALISATION_VIDEOS)]
+    count, total, squares = 0, 0.0, 0.0
+    for video in videos:
+        features = np.asarray(dataset.features(video), dtype=np.float64)
+        count += len(features)
+        total = total + features.sum(axis=0)
+        squares = squares + (features**2).sum(axis=0)
+    mean = total / count
+    variance = np.maximum(squares / count - mean**2, 0)
+    # A column that never changes says nothing: leave it at zero rather than blow up rounding noise.
+    std = np.where(variance > 1e-10 * (1 + mean**2), np.sqrt(variance), 1.0)
+    model.mean.copy_(torch.from_numpy(mean))
+    model.std.copy_(torch.from_numpy(std))
+
+
+METHOD = Method(
+    name="baseline",
+    title="Baseline 1-D CNN",
+    summary="A small sliding-window classifier. Trains in seconds; a floor for every other method.",
+    reference="Conv1d, max pooling and a linear layer; segments by grouping scores above thresholds.",
+    config=BaselineConfig,
+    build=TemporalLocalizationModel,
+    sampler=lambda model, dataset, config: WindowSampler(dataset, config),
+    prepare=prepare,
+)

@@ -1,0 +1,162 @@
+"""Settings that every method has. A method adds its own fields in a subclass beside its network.
+
+Configs are flat: one class gives the form in the browser, ``--set key=value`` on the command line and
+``config.json`` of a run. A field's ``description`` is its help text, its bounds are enforced everywhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tal_core.types import InputError
+
+GROUPS = ("Optimisation", "Network", "Windows", "Detection", "Run")
+
+
+def setting(default: Any, description: str, group: str, **bounds: Any) -> Any:
+    """A config field with help text and the heading under which forms show it."""
+    return Field(default, description=description, json_schema_extra={"group": group}, **bounds)
+
+
+class MethodConfig(BaseModel):
+    """What every method can be told."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True, protected_namespaces=()
+    )
+
+    epochs: int = setting(10, "Passes over the training windows or videos.", "Optimisation", ge=1, le=10_000)
+    batch_size: int = setting(64, "Samples in one optimisation step.", "Optimisation", ge=1, le=65_536)
+    learning_rate: float = setting(1e-4, "Highest learning rate.", "Optimisation", gt=0, le=10)
+    optimizer: Literal["adam", "adamw"] = setting(
+        "adam", "AdamW decays weight matrices only, apart from the gradient.", "Optimisation"
+    )
+    weight_decay: float = setting(0.0, "Pull of the weights towards zero.", "Optimisation", ge=0, le=1)
+    schedule: Literal["constant", "cosine"] = setting(
+        "constant", "Learning rate after the warm-up: kept, or lowered along a cosine.", "Optimisation"
+    )
+    warmup_epochs: float = setting(
+        0.0, "Epochs during which the learning rate rises linearly.", "Optimisation", ge=0, le=1000
+    )
+    gradient_clip: float | None = setting(
+        None, "Largest norm of the gradient; empty for no limit.", "Optimisation", gt=0, le=1e6
+    )
+    ema_decay: float | None = setting(
+        None,
+        "Average the weights over steps with this decay and use the average for detection; empty for none.",
+        "Optimisation",
+        ge=0,
+        lt=1,
+    )
+
+    nms: Literal["none", "hard", "soft", "linear"] = setting(
+        "soft",
+        "Hard NMS removes what overlaps a better detection; soft (Gaussian) and linear lower its score.",
+        "Detection",
+    )
+    nms_threshold: float = setting(0.5, "tIoU from which hard and linear NMS act.", "Detection", gt=0, le=1)
+    nms_sigma: float = setting(
+        0.5, "Width of soft NMS; smaller lowers overlapping scores more.", "Detection", gt=0, le=10
+    )
+    nms_per_class: bool = setting(True, "Suppress within a class only.", "Detection")
+    min_score: float = setting(0.001, "Detections below this score are dropped.", "Detection", ge=0, lt=1)
+    max_candidates: int = setting(
+        2000, "Best-scored candidates of a video that are kept before NMS.", "Detection", ge=1, le=100_000
+    )
+    max_detections: int = setting(
+        200, "Best-scored detections of a video that are kept after NMS.", "Detection", ge=1, le=100_000
+    )
+
+    seed: int = setting(0, "Start of every random choice.", "Run", ge=0, le=2**31 - 1)
+    device: Literal["auto", "cuda", "mps", "cpu"] = setting(
+        "auto", "Where to compute; auto takes CUDA, then MPS, then the CPU.", "Run"
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = setting(
+        "auto",
+        "Precision of the training step; auto is bfloat16 or float16 on CUDA and float32 elsewhere.",
+        "Run",
+    )
+    validate_every: int = setting(
+        5,
+        "Epochs between two measurements of mAP on the evaluation subset; 0 for none.",
+        "Run",
+        ge=0,
+        le=10_000,
+    )
+    checkpoint: Literal["last", "best"] = setting(
+        "last",
+        "Weights that make the final detections. The best were chosen on the evaluation subset, so their mAP"
+        " is optimistic.",
+        "Run",
+    )
+
+    @model_validator(mode="after")
+    def _best_needs_validation(self):
+        if self.checkpoint == "best" and self.validate_every == 0:
+            raise ValueError("checkpoint can't be best when validate_every is 0, which measures none")
+        return self
+
+
+Config = TypeVar("Config", bound=MethodConfig)
+
+
+def validated(config_class: type[Config], settings: Mapping[str, Any], where: object = None) -> Config:
+    """Make a config, or say which setting is wrong and what is allowed.
+
+    Raises:
+        InputError: naming the first wrong setting.
+    """
+    try:
+        return config_class.model_validate(dict(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else ""
+        if not name:
+            # A rule between several settings, written in the config class.
+            raise InputError(str(first["ctx"]["error"]), where=where) from None
+        if first["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(name, config_class.model_fields, n=1)
+            known = (
+                f"Did you mean {close[0]}?" if close else f"Known: {', '.join(config_class.model_fields)}."
+            )
+            raise InputError(f"there is no setting {name!r}", where=where, mend=known) from None
+        mend = f"Allowed: {allowed(config_class, name)}."
+        raise InputError(f"{name} can't be {first['input']!r}", where=where, mend=mend) from None
+
+
+def allowed(config_class: type[MethodConfig], name: str) -> str:
+    """What a setting accepts, in words: ``a whole number from 1 to 10000``."""
+    schema = config_class.model_json_schema(mode="validation")["properties"][name]
+    variants = schema.get("anyOf", [schema])
+    words = [_allowed_values(v) for v in variants if v.get("type") != "null"]
+    if len(words) < len(variants):
+        words.append("none")
+    return " or ".join(words)
+
+
+def _allowed_values(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return ", ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return str(schema["const"])
+    kind = schema.get("type")
+    if kind == "array":
+        items = _allowed_values(schema["items"])
+        least, most = schema.get("minItems", 0), schema.get("maxItems", "any number of")
+        return f"a list of {least} to {most} values, each {items}"
+    words = {"integer": "a whole number", "number": "a number", "boolean": "true or false"}.get(kind, "text")
+    bounds = [
+        f"{text} {schema[key]:g}"
+        for key, text in (
+            ("minimum", "from"),
+            ("exclusiveMinimum", "above"),
+            ("maximum", "to"),
+            ("exclusiveMaximum", "below"),
+        )
+        if key in schema
+    ]
+    return " ".join([words, *bounds])

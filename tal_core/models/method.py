@@ -1,0 +1,90 @@
+"""What the training loop and inference know of a method, whatever its network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from tal_core.models.config import MethodConfig
+from tal_core.types import TimeGrid
+
+
+class FeatureDataset(Protocol):
+    """The part of ``data.dataset.Dataset`` that methods train on."""
+
+    labels: list[str]
+    training_subset: str
+
+    def videos(self, subset: str | None = None, usable: bool = True) -> list[str]:
+        """Video ids of a subset."""
+
+    def ground_truth(self, subset: str | None = None, videos: Sequence[str] | None = None) -> Any:
+        """Table ``video_id, start, end, label``."""
+
+    def grid(self, video_id: str) -> TimeGrid:
+        """Where the video's snippets lie in time."""
+
+    def features(self, video_id: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """``(T, D)`` features of a range of snippets."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Scored segments of one video before NMS, best first.
+
+    ``segments`` (N, 2) float32 seconds, ``scores`` (N,) float32, ``labels`` (N,) int64 class indices.
+    """
+
+    segments: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+class Model(Protocol):
+    """A network that can be trained and asked for candidates."""
+
+    def loss(self, batch: Any) -> dict[str, torch.Tensor]:
+        """Scalar loss terms of one batch; ``"loss"`` is the one to minimise."""
+
+    def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor | None]:
+        """Candidates of one video from its ``(T, D)`` features, and ``(T, K)`` snippet scores if any."""
+
+
+class Sampler(Protocol):
+    """Training batches, reproducible step by step."""
+
+    def epoch(self, epoch: int, generator: torch.Generator) -> Sequence[Any]:
+        """The batches of one epoch (counted from 0): known length, ``[step]`` reads one batch.
+
+        All order is drawn from ``generator`` here and random changes to a batch depend on its position
+        alone, so that a run stopped inside an epoch continues with the very next batch. A batch is a
+        dict, list or tuple of tensors on the CPU. A method trained in stages gives different batches in
+        different epochs.
+        """
+
+
+@dataclass(frozen=True)
+class Method:
+    """One entry of the registry.
+
+    ``build(config, num_features, num_classes)`` makes the network; ``sampler(model, dataset, config)``
+    its training batches; ``prepare(model, dataset, config)`` sets what the network takes from the
+    training data, such as the features' mean, once before the first epoch.
+    """
+
+    name: str
+    title: str
+    summary: str
+    reference: str
+    config: type[MethodConfig]
+    build: Callable[[Any, int, int], nn.Module]
+    sampler: Callable[[nn.Module, FeatureDataset, Any], Sampler]
+    prepare: Callable[[nn.Module, FeatureDataset, Any], None] = lambda model, dataset, config: None

@@ -1,0 +1,121 @@
+"""Weights on disk: safetensors that say which method, classes and features they belong to."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from tal_core.types import InputError, TimeGrid
+from tal_core.workspace import writing
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """What a weights file was made by and for.
+
+    ``epoch`` counts finished epochs. ``grid`` is the training features' usual time grid, for features
+    that come without a dataset.
+    """
+
+    method: str
+    labels: list[str]
+    num_features: int
+    epoch: int
+    grid: TimeGrid
+
+
+def save_weights(path: Path, weights: Mapping[str, torch.Tensor], info: WeightsInfo) -> None:
+    """Write ``weights`` atomically. Raises InputError if the place can't be written."""
+    metadata = {
+        "method": info.method,
+        "labels": json.dumps(info.labels),
+        "num_features": str(info.num_features),
+        "epoch": str(info.epoch),
+        "stride": repr(info.grid.stride),
+        "offset": repr(info.grid.offset),
+    }
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
+    write_bytes(path, safetensors.torch.save(tensors, metadata))
+
+
+def read_info(path: Path) -> WeightsInfo:
+    """Read what a weights file says about itself. Raises InputError if it is missing, faulty or not ours."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            said = file.metadata() or {}
+        return WeightsInfo(
+            method=said["method"],
+            labels=json.loads(said["labels"]),
+            num_features=int(said["num_features"]),
+            epoch=int(said["epoch"]),
+            grid=TimeGrid(float(said["stride"]), float(said["offset"])),
+        )
+    except FileNotFoundError:
+        raise InputError("there are no weights", where=path, mend="Train the run first.") from None
+    except (safetensors.SafetensorError, OSError) as error:
+        raise _faulty(path, error) from None
+    except (KeyError, ValueError):
+        mend = "Use a checkpoint that TAL Studio has written."
+        raise InputError("is not a checkpoint of a run", where=path, mend=mend) from None
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Read weights into ``model``.
+
+    Raises:
+        InputError: for a missing or truncated file, and for weights of another network or size.
+    """
+    try:
+        weights = safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise InputError("there are no weights", where=path, mend="Train the run first.") from None
+    except (safetensors.SafetensorError, OSError) as error:
+        raise _faulty(path, error) from None
+    expected = model.state_dict()
+    odd = next(
+        (name for name in (*expected, *weights) if _shape(expected, name) != _shape(weights, name)), None
+    )
+    if odd is not None:
+        what = f"weights {odd} are {_shape(weights, odd)}, but the config needs {_shape(expected, odd)}"
+        mend = "The checkpoint belongs to another method, feature size, class list or config."
+        raise InputError(what, where=path, mend=mend)
+    model.load_state_dict(weights)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace ``path`` atomically, in a folder that must exist (a deleted run doesn't come back).
+
+    Raises:
+        InputError: if the folder can't be written to.
+    """
+    with writing(path):
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def _shape(weights: Mapping[str, Any], name: str) -> str:
+    return " x ".join(map(str, weights[name].shape)) or "one number" if name in weights else "absent"
+
+
+def _faulty(path: Path, error: Exception) -> InputError:
+    what = f"can't be read as safetensors ({str(error).splitlines()[0]})"
+    return InputError(what, where=path, mend="The file is truncated or of another kind; train again.")

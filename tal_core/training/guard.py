@@ -1,0 +1,91 @@
+"""Who may train a run, how it is asked to stop, and what its failures are called."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from filelock import FileLock, Timeout
+
+from tal_core.models.config import MethodConfig
+from tal_core.training.records import Recorder
+from tal_core.training.run import ACTIVE, Run
+from tal_core.types import InputError
+from tal_core.workspace import writing
+
+
+@contextmanager
+def claimed(run: Run) -> Iterator[None]:
+    """Be the only process that trains ``run``. The system frees the lock of a process that died.
+
+    Raises:
+        InputError: if another process trains it.
+    """
+    lock = FileLock(run.folder / ".lock", timeout=0)
+    run.config()  # a deleted run is noticed here
+    try:
+        with writing(run.folder):
+            lock.acquire()
+    except Timeout:
+        raise already_training(run) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def already_training(run: Run) -> InputError:
+    """The refusal to train a run twice at once."""
+    what = f"already training (pid {run.status().get('pid')})"
+    return InputError(what, where=run.run_id, mend="Stop it first, or start another run.")
+
+
+def check_startable(run: Run, resume: bool) -> None:
+    """Raise InputError if the run has been started before and isn't to be resumed, or is complete."""
+    state = run.status()["state"]
+    if state == "finished":
+        raise InputError("has finished already", where=run.run_id, mend="Start a new run.")
+    if not resume and (run.checkpoints / "last.pt").exists():
+        what = f"was trained before and is {'killed' if state in ACTIVE else state}"
+        raise InputError(what, where=run.run_id, mend="Resume it, or start a new run.")
+
+
+@contextmanager
+def stopped_by_signals(recorder: Recorder) -> Iterator[None]:
+    """SIGTERM and SIGINT ask for a clean stop; a second one ends the process as usual."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def ask(number: int, frame: object) -> None:
+        del frame
+        recorder.request_stop()
+        signal.signal(number, before[number])
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def explained(error: BaseException, config: MethodConfig, device: torch.device) -> InputError | None:
+    """A failure that a person can mend, in one line; None if it is a fault of the program."""
+    if isinstance(error, InputError):
+        return error
+    no_room = ("can't allocate memory", "not enough memory", "out of memory")
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error).lower() for words in no_room)
+    ):
+        mend = f"Lower batch_size (now {config.batch_size}), or free memory, then resume."
+        return InputError(f"out of memory on {device.type}", mend=mend)
+    if isinstance(error, OSError):
+        mend = "Free some space and check the folder, then resume."
+        return InputError(error.strerror or str(error), where=error.filename, mend=mend)
+    return None
