@@ -58,7 +58,7 @@ def run_row(run) -> dict:
         config, status, result = run.config(), run.status(), run.evaluation()
         state = status["state"]
         row |= {
-            "state": f"{shared.STATE_ICONS.get(state, '')} {state}",
+            "state": state,
             "dataset": config["dataset"],
             "method": config["model"],
             "started": pd.Timestamp(status["created"], unit="s") if status.get("created") else pd.NaT,

@@ -21,14 +21,14 @@ from tal_core.training import run as training_runs
 from tal_core.types import InputError, Progress
 
 PAGES = {name: f"pages/{name}.py" for name in ("overview", "explore", "train", "timeline", "evaluate")}
-STATE_ICONS = {
-    "created": "⚪",
-    "running": "🔵",
-    "stopping": "🟡",
-    "stopped": "🟡",
-    "finished": "🟢",
-    "failed": "🔴",
-    "killed": "🔴",
+STATE_MARKS = {
+    "created": ":gray[:material/schedule:]",
+    "running": ":blue[:material/play_circle:]",
+    "stopping": ":orange[:material/pending:]",
+    "stopped": ":orange[:material/stop_circle:]",
+    "finished": ":green[:material/check_circle:]",
+    "failed": ":red[:material/error:]",
+    "killed": ":red[:material/cancel:]",
 }
 
 MOST_DATASETS = 8

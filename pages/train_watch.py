@@ -12,7 +12,7 @@ from tal_core.training.run import ACTIVE, open_run
 
 RESUMABLE = ("created", "stopped", "failed", "killed")
 NOTES = {
-    "created": "Waiting for the training process to begin.",
+    "created": "Not started yet.",
     "stopping": "Stopping after this step; a checkpoint is written first.",
     "stopped": "Stopped with a checkpoint: resume goes on from the last finished epoch.",
 }
@@ -51,23 +51,21 @@ def watch(run_id: str, polling: bool) -> None:
 def show_status(run, config: dict, status: dict) -> None:
     """State, progress, and the buttons that make sense now."""
     state = status["state"]
-    done, total = status.get("epoch") or 0, max(1, status.get("epochs") or 1)
     eta = status.get("eta_seconds")
-    text = f"{shared.STATE_ICONS[state]} **{state}** · {config['model']} on {config['dataset']}"
-    text += f" · epoch {done} of {total}"
+    text = f"{shared.STATE_MARKS.get(state, '')} **{state}** · {config['model']} on {config['dataset']}"
+    doing = status.get("message") if state in ACTIVE else None
+    text += f" · {doing or 'epoch {} of {}'.format(status.get('epoch') or 0, status.get('epochs'))}"
     if state in ACTIVE and eta is not None:
         text += f" · about {shared.seconds_text(eta)} left"
     if state in ACTIVE and status.get("heartbeat"):
         silent = time.time() - status["heartbeat"]
         text += f" · last sign of life {shared.seconds_text(silent)} ago" if silent > 15 else ""
-    share = done / total
-    if status.get("steps"):
-        share = max(share, (status.get("step") or 0) / status["steps"])
-    st.progress(min(share, 1.0), text=text)
+    done = (status.get("step") or 0) / (status.get("steps") or 1)
+    st.progress(1.0 if state == "finished" else min(done, 1.0), text=text)
     if status.get("error"):
         st.error(f"**The training ended early.** {status['error']}", icon=":material/error:")
-    elif status.get("message") or state in NOTES:
-        st.caption(NOTES.get(state) or status["message"])
+    elif state in NOTES:
+        st.caption(NOTES[state])
     with st.container(horizontal=True, vertical_alignment="center"):
         if state == "running" and st.button(
             "Stop", icon=":material/stop:", key="stop", help="Writes a checkpoint."
@@ -76,7 +74,8 @@ def show_status(run, config: dict, status: dict) -> None:
                 launch.request_stop(run)
                 st.rerun(scope="fragment")
         may_resume = state in RESUMABLE and not run.shipped
-        if may_resume and st.button("Resume", icon=":material/play_arrow:", key="resume", type="primary"):
+        label = "Start" if state == "created" else "Resume"
+        if may_resume and st.button(label, icon=":material/play_arrow:", key="resume", type="primary"):
             with shared.guard():
                 launch.resume(shared.home(), run)
                 st.rerun()

@@ -1,6 +1,6 @@
 """Colours with a fixed meaning: one per class, one per outcome of a detection, the same on every page.
 
-All of them stand out from a white and from a near-black background (contrast at least 2.1).
+All of them stand out from a white and from a near-black background (contrast at least 1.9).
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from collections.abc import Sequence
 # Picked by a greedy search in OKLab for the largest smallest distance between any two of them, as seen
 # with full colour vision, protanopia, deuteranopia and tritanopia (simulated after Machado et al., 2009).
 PALETTE = (
-    "#2D6FBE",
-    "#FD9320",
-    "#0A8F73",
-    "#B2A8E0",
-    "#803D04",
-    "#1ACA7F",
-    "#AB4042",
-    "#6896EE",
-    "#755C8D",
-    "#D6812E",
-    "#3A6E8E",
-    "#B892A1",
+    "#3B65B9",
+    "#F2A448",
+    "#2EAB6F",
+    "#9B1207",
+    "#C0B1FF",
+    "#946D11",
+    "#751D82",
+    "#2E564A",
+    "#D16CC9",
+    "#78C8C0",
+    "#BA3F7E",
+    "#F66E5C",
 )
 BACKGROUND = "#8C96A0"
 """Time under no segment, and classes that the dataset doesn't know."""

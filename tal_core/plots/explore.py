@@ -16,7 +16,7 @@ MOST_CLASSES = 40
 
 _ACCENT = PALETTE[0]
 _TEAL = [[0.0, "rgba(47, 138, 152, 0.04)"], [0.5, "rgba(47, 138, 152, 0.55)"], [1.0, "#2F8A98"]]
-_DIVERGING = [[0.0, "#2D6FBE"], [0.5, "rgba(140, 150, 160, 0.08)"], [1.0, "#FD9320"]]
+_DIVERGING = [[0.0, PALETTE[0]], [0.5, with_alpha(BACKGROUND, 0.08)], [1.0, PALETTE[1]]]
 
 
 def class_distribution(statistics: pd.DataFrame, colors: Mapping[str, str]) -> go.Figure:
@@ -188,7 +188,7 @@ def video_features(
             col=1,
             hovertemplate=f"%{{x:.2f}} s<br>{name} %{{y:.3g}}<extra></extra>",
         )
-        figure.update_yaxes(title_text=name, row=row, col=1, rangemode="tozero", nticks=3)
+        figure.update_yaxes(title_text=name, row=row, col=1, nticks=3)
     figure.add_scatter(
         x=seconds[points],
         y=change[points],

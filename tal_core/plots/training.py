@@ -119,7 +119,7 @@ def curve_chart(metrics: pd.DataFrame, column: str, title: str, color: int = 0) 
         .mark_line(color=PALETTE[color], strokeWidth=2)
         .encode(
             x=alt.X("step:Q", title="optimisation step", scale=alt.Scale(nice=False)),
-            y=alt.Y(f"{column}:Q", title=title, axis=alt.Axis(format="~g")),
+            y=alt.Y(f"{column}:Q", title=title),
             tooltip=["step:Q", alt.Tooltip(f"{column}:Q", format=".4g", title=title)],
         )
         .properties(height=150)
