@@ -7,7 +7,9 @@ unpickled: object arrays and full pickles are refused.
 from __future__ import annotations
 
 import pickle
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,13 +84,18 @@ def read_array(source: Source, start: int = 0, stop: int | None = None, *, time_
         return np.array(part.T if time_axis else part, dtype=np.float32, order="C")
 
 
+# What numpy, torch, h5py and pandas raise on damaged files; torch's unpickler falls over its own stack.
 _UNREADABLE = (
     OSError,
     ValueError,
-    KeyError,
     EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
     RuntimeError,
+    struct.error,
     zipfile.BadZipFile,
+    zlib.error,
     pickle.UnpicklingError,
 )
 
@@ -234,8 +241,9 @@ def _csv_table(path: Path) -> pd.DataFrame:
     with path.open(encoding="utf-8-sig") as file:
         cells = [cell.strip().strip('"') for cell in file.readline().split(",")]
     try:
-        first = [float(cell) for cell in cells]
-        heading = len(first) > 1 and first in (list(range(len(first))), list(range(1, len(first) + 1)))
+        list(map(float, cells))
+        counts = [list(map(str, range(first, first + len(cells)))) for first in (0, 1)]
+        heading = len(cells) > 1 and cells in counts
     except ValueError:
         heading = True
     return pd.read_csv(path, header=0 if heading else None)

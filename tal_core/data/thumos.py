@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tal_core.data.files import check_segments, read_text, suffix
-from tal_core.types import GROUND_TRUTH_COLUMNS, InputError, finding
+from tal_core.types import GROUND_TRUTH_COLUMNS, InputError, empty_table, finding
 
 SUBSETS = {
     "test": "testing", "testing": "testing", "val": "validation", "valid": "validation",
@@ -36,8 +36,11 @@ def read_thumos(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[dict]]:
             where=folder,
             mend="THUMOS14 files are named Class_test.txt or Class_val.txt.",
         )
-    tables, subsets = [], {}
+    tables, subsets, notes = [empty_table(GROUND_TRUTH_COLUMNS)], {}, []
     for path, match in files:
+        if not path.stat().st_size:
+            notes.append(finding("warning", "empty file", f"{path} has no lines", advice="Copy it again."))
+            continue
         table = _read_class_file(path, match[1])
         subset = SUBSETS[match[2].lower()]
         for video_id in table["video_id"].unique():
@@ -52,7 +55,6 @@ def read_thumos(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[dict]]:
     videos = pd.DataFrame({"video_id": list(subsets), "subset": list(subsets.values())}, dtype="str")
     videos["duration"] = videos["video_id"].map(durations).astype("float64")
     videos["fps"] = np.nan
-    notes = []
     if not durations:
         advice = "Put th14_test_durations.txt or the like into the folder, or rely on the features."
         notes.append(finding("info", "durations", "no list of durations beside the files", advice=advice))
