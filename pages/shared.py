@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
+from streamlit.runtime.pages_manager import PagesManager
 
 from tal_core import workspace
 from tal_core.data import dataset as datasets
@@ -334,5 +335,10 @@ def number(value: float) -> str:
 
 def header(title: str, lead: str) -> None:
     """The page's title and one sentence on what is done here."""
+    if PagesManager.uses_pages_directory:
+        # Until app.py has run once, a link straight to a page makes Streamlit take every file in pages/ for
+        # a page of an app without st.navigation. Say that it isn't one, and start again with app.py.
+        PagesManager.uses_pages_directory = False
+        st.rerun()
     st.title(title, anchor=False)
     st.markdown(lead)
