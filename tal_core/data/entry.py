@@ -75,11 +75,7 @@ def load_entry(home: Path, name: str) -> DatasetEntry:
     Raises:
         InputError: if there is no such dataset or the file is faulty.
     """
-    path = entry_path(home, name)
-    if not path.exists():
-        known = ", ".join(_names(home)) or "none yet"
-        raise InputError(f"there is no dataset {name!r}", mend=f"Known datasets: {known}.")
-    entry = read_entry(path)
+    entry = read_entry(_existing_path(home, name))
     return entry.model_copy(update={"name": name})  # the file's name counts, also for a copied file
 
 
@@ -139,10 +135,9 @@ def remove_dataset(home: Path, name: str) -> None:
     Raises:
         InputError: for an unknown dataset, or the built-in demo, which can't be removed.
     """
-    path = entry_path(home, name)
+    path = _existing_path(home, name)
     if path.parent == DEMO:
         raise InputError("the built-in demo can't be removed")
-    load_entry(home, name)
     with writing(path):
         for file in (path, *(path.with_name(f"{name}{ending}") for ending in OWN_FILES)):
             file.unlink(missing_ok=True)
@@ -157,6 +152,14 @@ def invalid(error: ValidationError, where: object) -> InputError:
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or "entry"
     return InputError(f"{field}: {first['msg']}", where=where, mend="Correct the value.")
+
+
+def _existing_path(home: Path, name: str) -> Path:
+    path = entry_path(home, name)
+    if not path.exists():
+        known = ", ".join(_names(home)) or "none yet"
+        raise InputError(f"there is no dataset {name!r}", mend=f"Known datasets: {known}.")
+    return path
 
 
 def _names(home: Path) -> list[str]:

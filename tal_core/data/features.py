@@ -213,7 +213,10 @@ def list_stream(root: Path) -> Stream:
         if stem in sources:
             twice.append(Path(entry.path))
             continue
-        stat = entry.stat()
+        try:
+            stat = entry.stat()
+        except OSError:  # gone since the folder was listed: as if it had never been there
+            continue
         sources[stem] = Source(entry.path)
         stamps[stem] = (stat.st_size, stat.st_mtime_ns)
     if not sources:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from tal_core.data.entry import DatasetEntry
 from tal_core.data.features import STREAM_SLACK
+from tal_core.data.inventory import FILE_COLUMNS
 from tal_core.data.timing import steps
 from tal_core.types import Annotations, finding
 from tal_core.workspace import writing
@@ -213,16 +214,16 @@ def load_inventories(path: Path, streams: int) -> list[pd.DataFrame | None]:
     """What a former index knows of each stream's files; ``None`` where there is no usable index."""
     try:
         table = pq.read_table(path).to_pandas().set_index("video_id")
-    except (OSError, pa.ArrowInvalid, KeyError):  # absent or damaged: it is made anew
+        return [_file_columns(table, k) for k in range(streams)]
+    except (OSError, pa.ArrowInvalid, KeyError):  # absent, damaged or of an older form: it is made anew
         return [None] * streams
-    known = []
-    for k in range(streams):
-        prefix = f"feature{k}_"
-        columns = [column for column in table.columns if column.startswith(prefix)]
-        known.append(
-            table[columns].rename(columns=lambda c, p=prefix: c.removeprefix(p)) if columns else None
-        )
-    return known
+
+
+def _file_columns(table: pd.DataFrame, stream: int) -> pd.DataFrame:
+    prefix = f"feature{stream}_"
+    return table[[prefix + column for column in FILE_COLUMNS]].rename(
+        columns=lambda c: c.removeprefix(prefix)
+    )
 
 
 def save_index(index: pd.DataFrame, inventories: list[pd.DataFrame], path: Path) -> None:

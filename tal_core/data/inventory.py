@@ -16,7 +16,7 @@ NOT_SCANNED = -1
 SCAN_AT_ONCE = 2 * 1024**3
 """Bytes of unscanned features up to which their content is checked without being asked."""
 
-_COLUMNS = {
+FILE_COLUMNS = {
     "path": "str", "key": "str", "size": "int64", "mtime": "int64", "rows": "int64", "columns": "int64",
     "dtype": "str", "problem": "str", "nonfinite": "int64",
 }  # fmt: skip
@@ -42,12 +42,12 @@ def take_inventory(
         },
         index=pd.Index(video_ids, dtype="str"),
     )
-    now = now.assign(rows=0, columns=0, dtype="", problem="", nonfinite=NOT_SCANNED).astype(_COLUMNS)
+    now = now.assign(rows=0, columns=0, dtype="", problem="", nonfinite=NOT_SCANNED).astype(FILE_COLUMNS)
     if old is not None:
         before = old.reindex(now.index)
         same = (before[["path", "key", "size", "mtime"]] == now[["path", "key", "size", "mtime"]]).all(axis=1)
         kept = ["rows", "columns", "dtype", "problem", "nonfinite"]
-        now.loc[same, kept] = before.loc[same, kept].astype({c: _COLUMNS[c] for c in kept})
+        now.loc[same, kept] = before.loc[same, kept].astype({c: FILE_COLUMNS[c] for c in kept})
         todo = np.flatnonzero(~same & (now["path"] != ""))
     else:
         todo = np.flatnonzero(now["path"] != "")
@@ -57,7 +57,7 @@ def take_inventory(
         now.iloc[todo, [now.columns.get_loc(c) for c in ("rows", "columns", "dtype", "problem")]] = (
             pd.DataFrame(found).to_numpy(object)
         )
-    return now.astype(_COLUMNS)
+    return now.astype(FILE_COLUMNS)
 
 
 def _examine(source: Source) -> tuple[int, int, str, str]:

@@ -192,7 +192,12 @@ def test_rounded_durations_are_no_finding(path):
 
 # --- unusable: one line that names file, video and field ----------------------------------------------
 
-ENTRY = '{"database": {"v1": {"subset": "training", "duration": 9, "annotations": [%s]}}}'
+
+def entry(annotations, fields='"subset": "training", "duration": 9'):
+    """The text of a file with one video, ``v1``."""
+    return f'{{"database": {{"v1": {{{fields}, "annotations": [{annotations}]}}}}}}'
+
+
 GOOD = '{"segment": [1, 2], "label": "x"}'
 
 
@@ -214,25 +219,25 @@ GOOD = '{"segment": [1, 2], "label": "x"}'
         ('{"database": {"v1": {"annotations": 5}}}', ["v1", "list"]),
         ('{"database": {"v1": {"annotations": []}}}', ["no annotated segment"]),
         ('{"database": {"v1": {}, "v1": {}}}', ["'v1' is there twice"]),
-        (ENTRY % "7", ["v1", "entry 1", "number"]),
-        (ENTRY % (GOOD + ', "x"'), ["v1", "entry 2", "text"]),
-        (ENTRY % '{"label": "x"}', ["v1", "segment is missing"]),
-        (ENTRY % '{"segment": [1], "label": "x"}', ["v1", "segment is [1]"]),
-        (ENTRY % '{"segment": [1, "2"], "label": "x"}', ["v1", "segment is [1, '2']"]),
-        (ENTRY % '{"segment": "12", "label": "x"}', ["v1", "segment is '12'"]),
-        (ENTRY % '{"segment": [1, null], "label": "x"}', ["v1", "segment"]),
-        (ENTRY % '{"segment": [true, 2], "label": "x"}', ["v1", "segment"]),
-        (ENTRY % '{"segment": [1, NaN], "label": "x"}', ["v1", "entry 1", "end is nan"]),
-        (ENTRY % '{"segment": [-Infinity, 2], "label": "x"}', ["v1", "start is -inf"]),
-        (ENTRY % f'{GOOD}, {GOOD}, {{"segment": [5, 3], "label": "x"}}', ["v1", "entry 3", "ends before it starts"]),
-        (ENTRY % f'{{"segment": [1, 1{"0" * 400}], "label": "x"}}', ["too large"]),
-        (ENTRY % '{"segment": [1, 2]}', ["v1", "label is missing"]),
-        (ENTRY % '{"segment": [1, 2], "label": ""}', ["v1", "label is missing"]),
-        (ENTRY % '{"segment": [1, 2], "label": null}', ["v1", "label is None"]),
-        (ENTRY % '{"segment": [1, 2], "label": ["x"]}', ["v1", "label"]),
-        ('{"database": {"v1": {"duration": "9", "annotations": [%s]}}}' % GOOD, ["v1", "duration is '9'"]),
-        ('{"database": {"v1": {"duration": -1, "annotations": [%s]}}}' % GOOD, ["v1", "duration is -1"]),
-        ('{"database": {"v1": {"subset": 3, "annotations": [%s]}}}' % GOOD, ["v1", "subset is 3"]),
+        (entry("7"), ["v1", "entry 1", "number"]),
+        (entry(GOOD + ', "x"'), ["v1", "entry 2", "text"]),
+        (entry('{"label": "x"}'), ["v1", "segment is missing"]),
+        (entry('{"segment": [1], "label": "x"}'), ["v1", "segment is [1]"]),
+        (entry('{"segment": [1, "2"], "label": "x"}'), ["v1", "segment is [1, '2']"]),
+        (entry('{"segment": "12", "label": "x"}'), ["v1", "segment is '12'"]),
+        (entry('{"segment": [1, null], "label": "x"}'), ["v1", "segment"]),
+        (entry('{"segment": [true, 2], "label": "x"}'), ["v1", "segment"]),
+        (entry('{"segment": [1, NaN], "label": "x"}'), ["v1", "entry 1", "end is nan"]),
+        (entry('{"segment": [-Infinity, 2], "label": "x"}'), ["v1", "start is -inf"]),
+        (entry(GOOD + ', {"segment": [5, 3], "label": "x"}'), ["v1", "entry 2", "ends before it starts"]),
+        (entry(f'{{"segment": [1, 1{"0" * 400}], "label": "x"}}'), ["too large"]),
+        (entry('{"segment": [1, 2]}'), ["v1", "label is missing"]),
+        (entry('{"segment": [1, 2], "label": ""}'), ["v1", "label is missing"]),
+        (entry('{"segment": [1, 2], "label": null}'), ["v1", "label is None"]),
+        (entry('{"segment": [1, 2], "label": ["x"]}'), ["v1", "label"]),
+        (entry(GOOD, '"duration": "9"'), ["v1", "duration is '9'"]),
+        (entry(GOOD, '"duration": -1'), ["v1", "duration is -1"]),
+        (entry(GOOD, '"subset": 3'), ["v1", "subset is 3"]),
     ],
 )  # fmt: skip
 def test_unusable_json(path, text, words):
@@ -269,7 +274,7 @@ def test_unusable_csv(tmp_path, rows, words):
 def test_csv_without_a_column(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("video_id,start,label\na,1,jump\n")
-    with pytest.raises(InputError, match="no column 'end' .*t_end"):
+    with pytest.raises(InputError, match=r"no column 'end' .*t_end"):
         read_annotations(path)
 
 

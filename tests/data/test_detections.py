@@ -75,6 +75,12 @@ def test_proposals_have_no_label(tmp_path):
     assert read_detections(write(tmp_path / "p.json", {"results": proposals}))["label"].tolist() == ["", ""]
 
 
+def one(**fields):
+    """A result file whose second entry is spoiled."""
+    good = {"segment": [1, 2], "label": "x", "score": 1}
+    return {"results": {"v1": [good, good | fields]}}
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [
@@ -83,12 +89,13 @@ def test_proposals_have_no_label(tmp_path):
         ({"v1": {"a": 1}}, ["unknown form"]),
         ({"database": {}}, ["annotation file"]),
         ({"results": {"v1": {"a": 1}}}, ["v1", "list"]),
-        ({"results": {"v1": [{"segment": [1, 2], "label": "x", "score": "0.5"}]}}, ["v1", "entry 1", "score is '0.5'"]),
-        ({"results": {"v1": [{"segment": [1, 2], "label": "x"}]}}, ["v1", "entry 1", "score is None"]),
-        ({"results": {"v1": [{"segment": [1, 2], "label": "x", "score": float("nan")}]}}, ["v1", "score is nan"]),
-        ({"results": {"v1": [{"segment": [1, 2], "label": "x", "score": 1}], "v2": [{"segment": [2, 1], "label": "x", "score": 1}]}}, ["v2", "entry 1", "ends before"]),
-        ({"results": {"v1": [{"segment": [1, 2], "score": 1}, {"segment": [1, 2], "label": "x", "score": 1}]}}, ["some entries"]),
-        ({"results": {"v1": [{"segment": [1, 2], "label": 1.5, "score": 1}]}}, ["v1", "label is 1.5"]),
+        (one(score="0.5"), ["v1", "entry 2", "score is '0.5'"]),
+        (one(score=None), ["v1", "entry 2", "score is None"]),
+        (one(score=float("nan")), ["v1", "entry 2", "score is nan"]),
+        (one(segment=[2, 1]), ["v1", "entry 2", "ends before"]),
+        (one(segment=["1", 2]), ["v1", "entry 2", "segment"]),
+        (one(label=""), ["some entries"]),
+        (one(label=1.5), ["v1", "entry 2", "label is 1.5"]),
     ],
 )  # fmt: skip
 def test_unusable(tmp_path, value, words):

@@ -87,7 +87,7 @@ def test_given_names_go_first(tmp_path):
 
 
 def test_unusual_names_must_be_given(tmp_path):
-    with pytest.raises(InputError, match="east, west.*--training-subset"):
+    with pytest.raises(InputError, match=r"east, west.*--training-subset"):
         chosen(tmp_path, ["east", "west"])
     with pytest.raises(InputError, match="--subset"):
         evaluation_subset(annotated(tmp_path, ["east", "west"]))
@@ -96,7 +96,7 @@ def test_unusual_names_must_be_given(tmp_path):
 
 
 def test_a_subset_that_is_not_there(tmp_path):
-    with pytest.raises(InputError, match="'dev'.*train, test"):
+    with pytest.raises(InputError, match=r"'dev'.*train, test"):
         chosen(tmp_path, ["train", "test"], evaluation_subset="dev")
 
 
@@ -125,7 +125,7 @@ def test_ground_truth_of_a_subset(tmp_path):
     assert truth["video_id"].tolist() == ["c", "d", "d"]
     assert len(in_subset(found, "")[1]) == 4
     with pytest.raises(
-        InputError, match="a.json: no annotated videos in the subset 'dev'.*training, testing"
+        InputError, match=r"a\.json: no annotated videos in the subset 'dev'.*training, testing"
     ):
         in_subset(found, "dev", where="a.json")
 

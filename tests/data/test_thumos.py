@@ -10,11 +10,11 @@ def folder(tmp_path):
     root = tmp_path / "thumos"
     files = {
         "temporal_annotations_test/Diving_test.txt": "video_test_0000001  1.0 3.5\nvideo_test_0000002 2 4\n",
-        "temporal_annotations_test/Ambiguous_test.txt": "video_test_0000001  8.0 9.0\nvideo_test_0000003 1 2\n",
+        "temporal_annotations_test/Ambiguous_test.txt": "video_test_0000001 8 9\nvideo_test_0000003 1 2\n",
         "temporal_annotations_validation/Diving_val.txt": "video_validation_0000001  0.5 1.5\n\n",
         "temporal_annotations_validation/Golf Swing_val.txt": "video_validation_0000001  2.5 3.5\n",
         "th14_test_durations.txt": "/data/TH14/video_test_0000001.mp4\n12.5\nvideo_test_0000002.mp4\n3.0\n",
-        "th14_val_durations.txt": "C:\\TH14\\video_validation_0000001.mp4\n40\nvideo_validation_0000009.mp4\n7\n",
+        "th14_val_durations.txt": "C:\\TH14\\video_validation_0000001.mp4\n40\nvideo_test_9.mp4\n7\n",
         "readme.txt": "not a class",
     }
     for name, text in files.items():
