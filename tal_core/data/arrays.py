@@ -6,12 +6,12 @@ unpickled: object arrays and full pickles are refused.
 
 from __future__ import annotations
 
-import pickle
 import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import h5py
@@ -96,7 +96,7 @@ _UNREADABLE = (
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
-    pickle.UnpicklingError,
+    UnpicklingError,
 )
 
 
@@ -105,7 +105,7 @@ def _unreadable(source: Source, error: BaseException) -> InputError:
         return error
     if isinstance(error, FileNotFoundError):
         return InputError("no such file", where=source.path, mend="Put it back, or check the dataset again.")
-    if isinstance(error, pickle.UnpicklingError) and "global" in str(error).lower():
+    if isinstance(error, UnpicklingError) and "global" in str(error).lower():
         return InputError("holds Python objects (a pickle), which is never loaded", where=source, mend=_MEND)
     reason = str(error).split("\n", maxsplit=1)[0][:120]
     return InputError(
