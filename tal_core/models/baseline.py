@@ -6,17 +6,19 @@ scales see short and long actions with the same weights.
 
     training    windows around random snippets, labelled by overlap with ground truth; cross-entropy
     inference   a window of each scale around every snippet -> votes for the snippets it covers
-                -> class scores per snippet -> stretches above several thresholds = candidates
+                -> class scores per snippet -> stretches above several thresholds, scored by how
+                much they stand out = candidates
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import field_validator
+from pydantic import Field, field_validator
 from torch import nn
 
 from tal_core.models.config import MethodConfig, setting
@@ -31,41 +33,51 @@ NORMALISATION_VIDEOS = 200
 class BaselineConfig(MethodConfig):
     """Settings of the baseline."""
 
-    epochs: int = setting(
-        20, "Rounds of drawing windows and training on them.", "Optimisation", ge=1, le=10_000
-    )
     batch_size: int = setting(128, "Windows in one optimisation step.", "Optimisation", ge=1, le=65_536)
-    learning_rate: float = setting(1e-3, "Step size of Adam.", "Optimisation", gt=0, le=10)
     windows_per_epoch: int = setting(8192, "Windows drawn in one epoch.", "Optimisation", ge=1, le=10_000_000)
 
     hidden_channels: int = setting(256, "Filters of the convolution.", "Network", ge=1, le=8192)
     dropout: float = setting(0.3, "Share of pooled channels left out in training.", "Network", ge=0, lt=1)
 
-    window: int = setting(9, "Snippets in a window; odd, so that one is the centre.", "Windows", ge=3, le=513)
-    scales: list[int] = setting(
-        [1, 2, 4], "Snippets from one of a window's snippets to the next; more for long actions.", "Windows",
-        min_length=1, max_length=8,
-    )  # fmt: skip
+    window: int = setting(5, "Snippets in a window; odd, so that one is the centre.", "Windows", ge=3, le=513)
+    scales: list[Annotated[int, Field(ge=1, le=512)]] = setting(
+        [1, 2],
+        "Steps between the snippets of a window, a kind of window for each: 2 takes every other snippet.",
+        "Windows",
+        min_length=1,
+        max_length=8,
+    )
     overlap: float = setting(
-        0.5, "A window is labelled with an action when they share this part of the shorter one.", "Windows",
-        gt=0, le=1,
-    )  # fmt: skip
+        0.3,
+        "A window is labelled with an action when they share this part of the shorter one.",
+        "Windows",
+        gt=0,
+        le=1,
+    )
     class_balance: float = setting(
-        0.5, "0 draws windows as often as they occur, 1 every class and background equally often.", "Windows",
-        ge=0, le=1,
-    )  # fmt: skip
+        0.5,
+        "0 draws windows as often as they occur, 1 every class and background equally often.",
+        "Windows",
+        ge=0,
+        le=1,
+    )
 
-    thresholds: list[float] = setting(
+    thresholds: list[Annotated[float, Field(gt=0, lt=1)]] = setting(
         [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
-        "Snippet scores above each of these are grouped into segments.", "Detection",
-        min_length=1, max_length=50,
-    )  # fmt: skip
+        "Snippet scores above each of these are grouped into segments.",
+        "Detection",
+        min_length=1,
+        max_length=50,
+    )
+    contrast: float = setting(
+        0.6, "How much high scores just outside a segment count against it.", "Detection", ge=0, le=1
+    )
 
     @field_validator("window")
     @classmethod
     def _odd(cls, window: int) -> int:
         if window % 2 == 0:
-            raise ValueError("window must be odd")
+            raise ValueError(f"window can't be {window}, it has to be odd")
         return window
 
 
@@ -130,51 +142,64 @@ class TemporalLocalizationModel(nn.Module):
             votes.append(F.conv1d(padded, kernel).squeeze(1).T)
         return torch.stack(votes).mean(dim=0)
 
+    @torch.no_grad()
     def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor]:
         """Candidates of one video from its ``(T, D)`` features, and its ``(T, K)`` snippet scores."""
         scores = self.snippet_scores(features)[:, :-1]
-        positions, values, labels = group(scores, self.config.thresholds)
+        positions, values, labels = group(scores.cpu().double(), self.config.thresholds, self.config.contrast)
         best = torch.argsort(values, descending=True, stable=True)[: self.config.max_candidates]
         found = Candidates(
-            segments=grid.seconds(positions[best].double()).float().cpu().numpy(),
-            scores=values[best].cpu().numpy(),
-            labels=labels[best].cpu().numpy(),
+            segments=grid.seconds(positions[best]).float().numpy(),
+            scores=values[best].float().numpy(),
+            labels=labels[best].numpy(),
         )
         return found, scores
 
 
 def group(
-    scores: torch.Tensor, thresholds: Sequence[float]
+    scores: torch.Tensor, thresholds: Sequence[float], contrast: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Stretches of snippets whose class score stays at or above a threshold.
 
-    Ends lie where the score, drawn as a line between snippet centres, crosses the threshold. The score
-    of a stretch is the mean of its average and its peak.
+    Ends lie where the score, drawn as a line between snippet centres, crosses the threshold. The score of
+    a stretch is the mean inside it less ``contrast`` times the mean in its flanks, each as long as itself
+    (the outer-inner contrast of Shou et al., AutoLoc, ECCV 2018). Without it every peak of a ragged action
+    would outscore the action as a whole.
 
     Args:
-        scores: ``(T, K)`` class scores of the snippets.
+        scores: ``(T, K)`` class scores of the snippets, float64, on the CPU.
 
     Returns:
         ``(N, 2)`` grid positions, ``(N,)`` scores and ``(N,)`` classes.
     """
     by_class = scores.T.contiguous()
-    positions, values, labels = [], [], []
+    positions, labels = [], []
     for threshold in thresholds:
-        inside = by_class >= threshold
-        change = F.pad(inside.to(torch.int8), (1, 1)).diff(dim=1)
-        label, first = torch.nonzero(change == 1, as_tuple=True)
-        last = torch.nonzero(change == -1, as_tuple=True)[1] - 1
-        stretch = ((change[:, :-1] == 1).flatten().cumsum(0) - 1)[inside.flatten()]
-        members = by_class[inside]
-        empty = members.new_zeros(len(label))
-        average = empty.scatter_reduce(0, stretch, members, "mean", include_self=False)
-        peak = empty.scatter_reduce(0, stretch, members, "amax", include_self=False)
+        inside = F.pad((by_class >= threshold).to(torch.int8), (1, 1)).diff(dim=1)
+        label, first = torch.nonzero(inside == 1, as_tuple=True)
+        last = torch.nonzero(inside == -1, as_tuple=True)[1] - 1
         start = first - _crossing(by_class, label, first, first - 1, threshold)
         end = last + _crossing(by_class, label, last, last + 1, threshold)
         positions.append(torch.stack([start, end], dim=1))
-        values.append((average + peak) / 2)
         labels.append(label)
-    return torch.cat(positions), torch.cat(values), torch.cat(labels)
+    segments, label = torch.cat(positions), torch.cat(labels)
+    start, end = segments.unbind(dim=1)
+    length = (end - start).clamp(min=1e-3)
+    flank = length.clamp(min=1)
+    sums = F.pad(by_class.cumsum(dim=1), (1, 0))
+    marks = [_integral(sums, label, at) for at in (start - flank, start, end, end + flank)]
+    average = (marks[2] - marks[1]) / length
+    around = (marks[1] - marks[0] + marks[3] - marks[2]) / (2 * flank)
+    return segments, (average - contrast * around).clamp(min=0), label
+
+
+def _integral(sums: torch.Tensor, label: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+    """Sum of a class's scores from the start of the video to a grid position, from ``(K, T + 1)`` sums."""
+    length = sums.shape[1] - 1
+    place = (position + 0.5).clamp(0, length)
+    whole = place.long().clamp(max=length - 1)
+    before, after = sums[label, whole], sums[label, whole + 1]
+    return before + (place - whole) * (after - before)
 
 
 def _crossing(by_class, label, inside, outside, threshold: float) -> torch.Tensor:

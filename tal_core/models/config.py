@@ -115,8 +115,8 @@ def validated(config_class: type[Config], settings: Mapping[str, Any], where: ob
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else ""
-        if not name:
-            # A rule between several settings, written in the config class.
+        if first["type"] == "value_error":
+            # A rule written in the config class says itself what is wrong.
             raise InputError(str(first["ctx"]["error"]), where=where) from None
         if first["type"] == "extra_forbidden":
             close = difflib.get_close_matches(name, config_class.model_fields, n=1)

@@ -26,21 +26,16 @@ def claimed(run: Run) -> Iterator[None]:
     """
     lock = FileLock(run.folder / ".lock", timeout=0)
     run.config()  # a deleted run is noticed here
-    try:
-        with writing(run.folder):
+    with writing(run.folder):
+        try:
             lock.acquire()
-    except Timeout:
-        raise already_training(run) from None
+        except Timeout:
+            what = f"already training (pid {run.status().get('pid')})"
+            raise InputError(what, where=run.run_id, mend="Stop it first, or start another run.") from None
     try:
         yield
     finally:
         lock.release()
-
-
-def already_training(run: Run) -> InputError:
-    """The refusal to train a run twice at once."""
-    what = f"already training (pid {run.status().get('pid')})"
-    return InputError(what, where=run.run_id, mend="Stop it first, or start another run.")
 
 
 def check_startable(run: Run, resume: bool) -> None:

@@ -237,7 +237,7 @@ def _validate_if_due(training: Training, state: State, info: WeightsInfo) -> Non
     config, epoch, run = training.config, state.position.epoch, training.run
     last = epoch == config.epochs
     due = config.validate_every > 0 and epoch > 0 and (last or epoch % config.validate_every == 0)
-    if not due or (last and config.checkpoint == "last"):
+    if not due or (last and config.checkpoint == "last") or not can_evaluate(training.dataset):
         return
     metrics = run.metrics()
     measured = metrics[metrics["kind"] == "validation"]
@@ -245,8 +245,6 @@ def _validate_if_due(training: Training, state: State, info: WeightsInfo) -> Non
         return
     training.recorder.update(phase="validating", message=f"Measuring mAP after epoch {epoch}")
     evaluation = _evaluate(training, _predict(training, state.detector))
-    if evaluation is None:
-        return
     if measured.empty or evaluation.average_mAP > measured["average_mAP"].max():
         save_weights(
             run.checkpoints / "best.safetensors", state.detector.state_dict(), replace(info, epoch=epoch)
@@ -269,23 +267,22 @@ def _detect(training: Training, state: State) -> None:
     detections = post_process_predictions(predictions.candidates, predictions.labels, suppression(config))
     write_detections(detections, run.folder / "detections.json")
     evaluation = _evaluate(training, predictions, detections)
-    message = f"Finished. {len(predictions.candidates)} videos of subset {subset!r}"
-    if evaluation is None:
-        message += " have no ground truth, so there is no mAP."
-    else:
+    message = "Finished. No annotated videos were held out from training, so there is no mAP."
+    if evaluation is not None:
         write_json(run.folder / "evaluation.json", evaluation.to_json())
         if config.checkpoint == "last":
             _report(training, state, evaluation)
         recorder.update(average_mAP=evaluation.average_mAP)
         low, high = min(evaluation.tiou), max(evaluation.tiou)
-        message += f": average mAP {100 * evaluation.average_mAP:.2f} % (tIoU {low:g} to {high:g})."
+        average = f"average mAP {100 * evaluation.average_mAP:.2f} % (tIoU {low:g} to {high:g})"
+        message = f"Finished: {average} on the {len(predictions.candidates)} videos of subset {subset!r}."
     recorder.log(message)
     recorder.finish("finished", phase="", message=message)
 
 
 def _predict(training: Training, network: torch.nn.Module) -> Predictions:
     dataset = training.dataset
-    videos = dataset.videos(dataset.evaluation_subset) if dataset.evaluation_subset else []
+    videos = dataset.videos(dataset.evaluation_subset) if can_evaluate(dataset) else []
 
     def report(done: int, total: int, message: str) -> None:
         training.recorder.check()
@@ -297,16 +294,20 @@ def _predict(training: Training, network: torch.nn.Module) -> Predictions:
 def _evaluate(training: Training, predictions: Predictions, detections=None) -> Evaluation | None:
     """mAP on the evaluation subset, videos without usable features included; None without ground truth."""
     dataset = training.dataset
-    subset = dataset.evaluation_subset
-    ground_truth = dataset.ground_truth(subset) if subset else None
-    if ground_truth is None or ground_truth.empty:
-        training.recorder.log("The evaluation subset has no ground truth: no mAP.")
+    if not can_evaluate(dataset):
         return None
+    subset = dataset.evaluation_subset
     if detections is None:
         settings = suppression(training.config)
         detections = post_process_predictions(predictions.candidates, predictions.labels, settings)
     videos = dataset.videos(subset, usable=False)
-    return evaluate(ground_truth, detections, dataset.tiou, videos=videos)
+    return evaluate(dataset.ground_truth(subset), detections, dataset.tiou, videos=videos)
+
+
+def can_evaluate(dataset: Dataset) -> bool:
+    """Whether there are annotated videos apart from those that train."""
+    held_out = (dataset.index["subset"] == dataset.evaluation_subset) & (dataset.index["num_segments"] > 0)
+    return bool(held_out.any())
 
 
 def _report(training: Training, state: State, evaluation: Evaluation) -> None:
