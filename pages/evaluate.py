@@ -1,20 +1,17 @@
 """Evaluate: mAP of runs, or of a detections file, on a dataset's ground truth, by tIoU and by class."""
 
 import json
-import tempfile
-from pathlib import Path
 
-import pandas as pd
 import streamlit as st
 
+from pages import evaluate_parts as parts
 from pages import shared
 from tal_core.data.dataset import Dataset
-from tal_core.data.detections import read_detections
-from tal_core.evaluation.average_precision import PROTOCOLS, evaluate, parse_tiou, precision_recall
+from tal_core.evaluation.average_precision import PROTOCOLS, parse_tiou, precision_recall
 from tal_core.evaluation.result import Evaluation
 from tal_core.plots import evaluation as plots
-from tal_core.types import InputError
 
+EVERYTHING = "all subsets"
 PRESETS = {"0.3:0.7:0.1": "THUMOS14", "0.5:0.95:0.05": "ActivityNet", "0.1:0.5:0.1": "low", "0.5": "one"}
 PROTOCOL_HELP = (
     "official: the ActivityNet challenge's script, every annotation counts. toolbox: as OpenTAD and "
@@ -22,37 +19,12 @@ PROTOCOL_HELP = (
 )
 
 
-# The result keeps the table and the dataset alive, so the id of either stays its own while it is cached.
-@st.cache_resource(max_entries=48, show_spinner="Evaluating", hash_funcs={Dataset: id, pd.DataFrame: id})
-def evaluated(data: Dataset, detections: pd.DataFrame, subset: str, tiou: tuple, protocol: str) -> tuple:
-    """The evaluation on a subset, cached."""
-    result = evaluate(
-        data.ground_truth(subset),
-        detections,
-        tiou,
-        protocol=protocol,
-        videos=data.videos(subset, usable=False),
-    )
-    return result, (data, detections)
-
-
-@st.cache_resource(max_entries=4, show_spinner="Reading the file")
-def read_upload(file_id: str, name: str, _content: bytes) -> pd.DataFrame:  # pylint: disable=unused-argument
-    """An uploaded detections file; errors name it as its owner does."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / Path(name).name
-        path.write_bytes(_content)
-        try:
-            return read_detections(path)
-        except InputError as error:
-            raise InputError(error.what, where=name, mend=error.mend) from None
-
-
-def pick_settings(data: Dataset) -> tuple[str, tuple[float, ...], str]:
-    """Subset, tIoU thresholds and protocol."""
+def pick_settings(data: Dataset) -> tuple[str | None, tuple[float, ...], str]:
+    """Subset (None: all), tIoU thresholds and protocol."""
     first, second, third = st.columns(3)
     subsets = [name for name in dict.fromkeys(data.index["subset"]) if name]
-    subset = shared.pick("Subset", subsets, "subset", default=[data.evaluation_subset], place=first)
+    options = [*subsets, EVERYTHING]
+    subset = shared.pick("Subset", options, "subset", default=[data.evaluation_subset], place=first)
     usual = plots.thresholds_text(data.tiou)
     options = list(dict.fromkeys([usual, *PRESETS, *(shared.choice("thresholds") or ())]))
     text = shared.pick(
@@ -67,25 +39,7 @@ def pick_settings(data: Dataset) -> tuple[str, tuple[float, ...], str]:
     )
     protocol = shared.pick("Protocol", PROTOCOLS, "protocol", place=third, help=PROTOCOL_HELP)
     with shared.guard():
-        return subset, tuple(parse_tiou(text)), protocol
-
-
-def gather(data: Dataset) -> dict[str, pd.DataFrame]:
-    """Detections by name: of the chosen runs, and of an uploaded file."""
-    found = {}
-    for run in shared.pick_runs(data.name):
-        with shared.guard(stop=False):
-            found[run.run_id] = shared.load_detections(run)
-    with st.expander("Evaluate a detections file", expanded=not found):
-        file = st.file_uploader(
-            "ActivityNet results JSON, or CSV with video_id, start, end, label, score (.gz is fine)",
-            type=["json", "csv", "gz"],
-            key="evaluate_upload",
-        )
-    if file is not None:
-        with shared.guard(stop=False):
-            found[f"file {file.name}"] = read_upload(file.file_id, file.name, file.getvalue())
-    return found
+        return None if subset == EVERYTHING else subset, tuple(parse_tiou(text)), protocol
 
 
 def show_maps(evaluations: dict[str, Evaluation]) -> None:
@@ -104,7 +58,7 @@ def show_classes(evaluations: dict[str, Evaluation]) -> None:
     st.plotly_chart(plots.class_map(evaluations[name]), key="class_map", alt="AP per class and tIoU")
 
 
-def show_precision_recall(found: dict, data: Dataset, subset: str, tiou: tuple, protocol: str) -> None:
+def show_precision_recall(found: dict, data: Dataset, subset: str | None, tiou: tuple, protocol: str) -> None:
     """Precision against recall of one class."""
     truth = data.ground_truth(subset)
     left, right = st.columns(2)
@@ -137,7 +91,7 @@ def show_counts(evaluations: dict[str, Evaluation], name: str) -> None:
     )
     results = json.dumps({run: result.to_json() for run, result in evaluations.items()}, indent=2)
     table = plots.class_table(evaluations).to_csv(index=False)
-    first, second, _ = st.columns([1, 1, 2])
+    first, second, _ = st.columns([2, 2, 3])
     first.download_button("Download AP per class as CSV", table, f"{name}-ap.csv", on_click="ignore")
     second.download_button("Download all as JSON", results, f"{name}-evaluation.json", on_click="ignore")
 
@@ -145,24 +99,27 @@ def show_counts(evaluations: dict[str, Evaluation], name: str) -> None:
 def show_page() -> None:
     """Settings, then what they give."""
     shared.header("Evaluate", "Mean average precision (mAP) by the benchmarks' protocols.")
-    data = shared.pick_dataset()
+    first, second = st.columns([1, 2])
+    data = shared.pick_dataset(place=first)
+    runs = shared.pick_runs(data.name, place=second)
     subset, tiou, protocol = pick_settings(data)
-    found = gather(data)
+    found = parts.gather(runs)
     if not found:
         st.info(f"Choose a run or a detections file to evaluate on **{data.name}**.")
         if not shared.runs_of(data.name, with_detections=True):
             shared.link("train", "Train a model", icon=":material/model_training:", dataset=data.name)
         return
     with shared.guard():
-        evaluations = {n: evaluated(data, d, subset, tiou, protocol)[0] for n, d in found.items()}
+        evaluations = {n: parts.evaluated(data, d, subset, tiou, protocol)[0] for n, d in found.items()}
+    where = f"subset **{subset}**" if subset else "**all subsets**"
     st.markdown(
-        f"On subset **{subset}** of **{data.name}**, {shared.tiou_text(tiou)}, {protocol} protocol. "
+        f"On {where} of **{data.name}**, {shared.tiou_text(tiou)}, {protocol} protocol. "
         "“Average” is the mean over these thresholds."
     )
     inside = set(data.videos(subset, usable=False))
     for name, detections in found.items():
         if not inside & set(detections["video_id"].unique()):
-            st.warning(f"**{name}** has no detections in videos of subset {subset}.")
+            st.warning(f"**{name}** has no detections in these videos.")
     views = st.tabs(["mAP", "Classes", "Precision-recall", "Counts and downloads"])
     with views[0]:
         show_maps(evaluations)

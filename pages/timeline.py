@@ -1,5 +1,6 @@
 """Timeline: ground truth and the detections of runs on one time axis, coloured by what became of each."""
 
+import pandas as pd
 import streamlit as st
 
 from pages import shared
@@ -78,11 +79,8 @@ def cut_runs(
     return outcomes, notes
 
 
-def show_timeline_page() -> None:
-    """Pickers, the player beside the video list, the timeline, the table."""
-    shared.header(
-        "Timeline", "Every detection beside the ground truth: what is right, what is wrong, and in which way."
-    )
+def choose() -> tuple[Dataset, pd.DataFrame, dict, pd.DataFrame, list[str]]:
+    """All pickers; then dataset, video list, what the timeline draws, segment table, notes on thresholds."""
     first, second = st.columns([1, 2])
     data = shared.pick_dataset(place=first)
     runs = shared.pick_runs(data.name, place=second)
@@ -94,27 +92,17 @@ def show_timeline_page() -> None:
         tiou = pick_tiou()
     with columns[2]:
         score = pick_score()
-    classes = shared.pick(
-        "Classes", data.labels, "classes", kind="multiselect", place=columns[3], placeholder="all classes"
-    )
+    with columns[3]:
+        classes = shared.pick(
+            "Classes", data.labels, "classes", kind="multiselect", placeholder="all classes"
+        )
     outcomes, notes = cut_runs(runs, data, subset, tiou, score)
     truth = data.ground_truth(subset)
     if truth.empty:
         st.info("This subset has no annotated segments, so every detection counts as background.")
-    table = plots.most_wrong_first(data.videos(subset, usable=False), truth, outcomes, classes)
-    video = parts.pick_video(table, bool(outcomes))
-    path = data.video_path(video)
-    player = None
-    if path is not None:
-        left, right = st.columns([2, 3])
-        with left:
-            player = parts.show_player(path)
-        with right:
-            parts.show_videos(table, video)
-    else:
-        with st.expander("All videos"):
-            parts.show_videos(table, video)
-    view = plots.payload(
+    videos = plots.most_wrong_first(data.videos(subset, usable=False), truth, outcomes, classes)
+    video = parts.pick_video(videos, bool(outcomes))
+    drawing = plots.payload(
         video,
         data.duration(video),
         data.labels,
@@ -125,10 +113,34 @@ def show_timeline_page() -> None:
         ambiguous=data.annotations.ambiguous,
         curves=parts.score_curves(runs, data, video, classes),
     )
-    show_timeline(view, player=player)
+    return data, videos, drawing, plots.segment_table(video, truth, outcomes, classes), notes
+
+
+def show_page() -> None:
+    """Pickers, the player beside the video list, the timeline, the table."""
+    shared.header(
+        "Timeline", "Every detection beside the ground truth: what is right, what is wrong, and in which way."
+    )
+    # In a container of its own whatever appears and goes above (a progress bar, a hint) moves nothing below:
+    # a player that moves within the page would load its video again.
+    with st.container():
+        data, videos, drawing, table, notes = choose()
+    video = drawing["video_id"]
+    path = data.video_path(video)
+    player = None
+    if path is not None:
+        left, right = st.columns([2, 3])
+        with left:
+            player = parts.show_player(path)
+        with right:
+            parts.show_videos(videos, video)
+    else:
+        with st.expander("All videos"):
+            parts.show_videos(videos, video)
+    show_timeline(drawing, player=player)
     if notes:
         st.caption("Shown: " + "; ".join(notes) + ".")
-    parts.show_segments(plots.segment_table(video, truth, outcomes, classes), video)
+    parts.show_segments(table, video)
 
 
-show_timeline_page()
+show_page()

@@ -91,9 +91,11 @@ def show_videos(table: pd.DataFrame, video: str) -> None:
 
 
 def score_curves(runs: list[Run], data: Dataset, video: str, classes: list[str]) -> list[dict]:
-    """Score curves of the runs that keep them; a line says whose can't be shown."""
+    """Score curves of the runs that keep them; a line says whose can't be read."""
     curves = []
     for run in runs:
+        if not (run.folder / "snippet_scores.npz").exists():
+            continue  # imported detections have none
         try:
             scores, grid, names = load_snippet_scores(run.folder / "snippet_scores.npz", video)
             curves.append(
@@ -130,6 +132,7 @@ def show_segments(table: pd.DataFrame, name: str) -> None:
         table,
         hide_index=True,
         height=min(420, 38 + 35 * max(1, len(table))),
+        placeholder="",
         alt="Segments of the video: ground truth and detections with their outcomes",
         column_config={
             "row": "in",

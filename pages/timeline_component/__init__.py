@@ -11,16 +11,19 @@ from pathlib import Path
 
 import streamlit as st
 
-_FOLDER = Path(__file__).parent
+
+def _file(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
 
 _mount = st.components.v2.component(
     "tal_studio_timeline",
     html='<div class="timeline"></div>',
-    css=(_FOLDER / "timeline.css").read_text(encoding="utf-8"),
-    js=(_FOLDER / "timeline.js").read_text(encoding="utf-8"),
+    css=_file("timeline.css"),
+    js=_file("picture.js") + _file("timeline.js"),
 )
 
 
 def show_timeline(payload: dict, *, player: str | None = None, key: str = "timeline") -> None:
-    """Draw ``payload``; ``player`` is the key of the ``st.container`` that holds the ``st.video`` to steer."""
+    """Draw ``payload``; ``player`` is the key of the ``st.container`` that holds the player to steer."""
     _mount(key=key, data={**payload, "player": player})

@@ -119,10 +119,12 @@ def class_map(evaluation: Evaluation) -> go.Figure:
 
 
 def map_table(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
-    """One row per run: ``run``, mAP in percent per tIoU, ``average``."""
+    """One row per run: ``run``, mAP in percent at each tIoU (``mAP@0.5``), ``average``."""
     rows = []
     for name, evaluation in evaluations.items():
-        cells = {f"{t:g}": 100 * m for t, m in zip(np.round(evaluation.tiou, 6), evaluation.mAP, strict=True)}
+        cells = {
+            f"mAP@{t:g}": 100 * m for t, m in zip(np.round(evaluation.tiou, 6), evaluation.mAP, strict=True)
+        }
         rows.append({"run": name, **cells, "average": 100 * evaluation.average_mAP})
     return pd.DataFrame(rows)
 

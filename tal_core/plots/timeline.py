@@ -22,6 +22,8 @@ FOUND = OUTCOMES[0]
 TRUTH = "Ground truth"
 LABELS_OF_CURVES = 5
 """Score curves drawn for a run unless classes are chosen: more can't be told apart."""
+WORTH_A_CURVE = 0.25
+"""A class whose highest score in the video is below this share of the highest of all is left out."""
 
 _LEGEND = {
     "true positive": ("true positive / found", "right class, and tIoU at or above the threshold"),
@@ -165,10 +167,11 @@ def score_curve(
     if classes:
         columns = [k for k, label in enumerate(label_names) if label in set(classes)]
     else:
-        columns = np.argsort(-peaks, kind="stable")[:LABELS_OF_CURVES].tolist()
+        high = np.argsort(-peaks, kind="stable")[:LABELS_OF_CURVES]
+        columns = high[peaks[high] >= WORTH_A_CURVE * peaks.max(initial=0)].tolist()
     peak = max((float(peaks[k]) for k in columns), default=1.0)
     top = next((t for t in (0.1, 0.2, 0.5, 1.0) if peak <= t), float(np.ceil(peak)))
-    note = "score per snippet" if classes else f"score per snippet, the {len(columns)} highest classes"
+    note = "score per snippet" if classes else "score per snippet of the highest classes"
     return {
         "title": title,
         "note": note,

@@ -1,0 +1,297 @@
+// The drawing: rows of segments and score curves on one canvas, over a time axis from `from` to `to` seconds.
+// Put in front of timeline.js, with which it makes one module. Only what is in view is drawn.
+
+const RULER = 26; // px, height of the time axis
+const TITLE = 20; // px, the line of text above every row
+const CURVE = 84; // px, height of a score plot
+const GAP = 8;    // px between rows
+const PAD = 10;   // px left and right of the time axis
+const CHIP = 4;   // px, the class's colour at the left edge of a bar
+const STEPS = [0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200];
+
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+
+/** 12.3 -> "12.30 s", 83.5 -> "1:23.50", 3700 -> "1:01:40.00". */
+function clock(seconds, decimals = 2) {
+  const unit = 10 ** decimals;
+  const whole = Math.round(seconds * unit) / unit;
+  if (whole < 60) return `${whole.toFixed(decimals)} s`;
+  const minutes = Math.floor(whole / 60);
+  const rest = (whole % 60).toFixed(decimals).padStart(decimals ? 3 + decimals : 2, "0");
+  if (minutes < 60) return `${minutes}:${rest}`;
+  return `${Math.floor(minutes / 60)}:${String(minutes % 60).padStart(2, "0")}:${rest}`;
+}
+
+/** Black or white, whichever reads better on the colour #rrggbb. */
+function inkOn(hex) {
+  const [r, g, b] = [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+  return 0.299 * r + 0.587 * g + 0.114 * b > 140 ? "#111111" : "#ffffff";
+}
+
+class Picture {
+  constructor(canvas) {
+    this.canvas = canvas;
+    this.pen = canvas.getContext("2d");
+    this.hidden = new Set(); // outcomes that aren't drawn
+    this.marks = [];         // segments to outline, as `hit` gives them
+    this.from = 0;
+    this.to = 1;
+  }
+
+  setData(data) {
+    this.data = data;
+    this.marks = [];
+    this.places = [];
+    let top = RULER;
+    for (const row of data.rows) {
+      const bar = clamp(Math.floor(132 / row.lanes), 4, 22);
+      const height = TITLE + bar * row.lanes;
+      this.places.push({ row, top, bar, height, next: this.nextInLane(row.segments) });
+      top += height + GAP;
+    }
+    for (const curve of data.curves) {
+      this.places.push({ curve, top, height: TITLE + CURVE });
+      top += TITLE + CURVE + GAP;
+    }
+    this.height = top;
+  }
+
+  /** For each segment the start of its right neighbour: how far its label may reach. */
+  nextInLane({ start, lane }) {
+    const next = new Array(start.length);
+    const upcoming = [];
+    for (const i of [...start.keys()].sort((a, b) => start[b] - start[a])) {
+      next[i] = upcoming[lane[i]] ?? Infinity;
+      upcoming[lane[i]] = start[i];
+    }
+    return next;
+  }
+
+  get width() { return this.canvas.clientWidth; }
+
+  x(seconds) { return PAD + ((seconds - this.from) / (this.to - this.from)) * (this.width - 2 * PAD); }
+
+  seconds(x) { return this.from + ((x - PAD) / (this.width - 2 * PAD)) * (this.to - this.from); }
+
+  get secondsPerPixel() { return (this.to - this.from) / (this.width - 2 * PAD); }
+
+  /** The segment at a point of the canvas: {row, index, start, end}, or null. */
+  hit({ x, y }) {
+    const place = this.places.find((p) => p.row && y >= p.top + TITLE && y < p.top + p.height);
+    if (!place) return null;
+    const lane = Math.floor((y - place.top - TITLE) / place.bar);
+    const { start, end, lane: lanes } = place.row.segments;
+    for (let i = start.length - 1; i >= 0; i -= 1) {
+      if (lanes[i] !== lane || this.isHidden(place.row, i)) continue;
+      const left = this.x(start[i]);
+      if (x >= left - 1 && x <= Math.max(this.x(end[i]), left + 3) + 1) {
+        return { row: place.row, index: i, start: start[i], end: end[i] };
+      }
+    }
+    return null;
+  }
+
+  isHidden(row, i) {
+    const outcomes = row.segments.outcomes[i];
+    return outcomes.length > 0 && outcomes.every((outcome) => this.hidden.has(outcome));
+  }
+
+  /** Marked segments, and the ground truth that a marked detection goes with. */
+  isMarked(row, i) {
+    return this.marks.some((mark) => {
+      if (mark.row === row) return mark.index === i;
+      return row.truth && !mark.row.truth && mark.row.segments.partner[mark.index] === row.segments.id[i];
+    });
+  }
+
+  paint() {
+    const { pen, canvas, width, height } = this;
+    if (!this.data || !width) return;
+    const style = getComputedStyle(canvas);
+    this.ink = style.color;
+    this.family = style.fontFamily;
+    this.paper = style.getPropertyValue("--st-background-color").trim() || "#ffffff";
+    this.shade = style.getPropertyValue("--st-secondary-background-color").trim() || "#f0f2f6";
+    const ratio = window.devicePixelRatio || 1;
+    const [columns, lines] = [Math.round(width * ratio), Math.round(height * ratio)];
+    if (canvas.width !== columns || canvas.height !== lines) {
+      canvas.width = columns;
+      canvas.height = lines;
+      canvas.style.height = `${height}px`;
+    }
+    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+    pen.fillStyle = this.paper;
+    pen.fillRect(0, 0, width, height);
+    pen.textBaseline = "middle";
+    this.paintRuler();
+    for (const place of this.places) {
+      if (place.row) this.paintRow(place);
+      else this.paintCurves(place);
+    }
+  }
+
+  paintRuler() {
+    const { pen, width, height } = this;
+    const step = STEPS.find((s) => s >= 80 * this.secondsPerPixel) ?? STEPS[STEPS.length - 1];
+    const decimals = step >= 1 ? 0 : step >= 0.5 ? 1 : 2;
+    pen.fillStyle = this.shade;
+    pen.fillRect(0, 0, width, RULER);
+    pen.font = `12px ${this.family}`;
+    pen.textAlign = "center";
+    pen.strokeStyle = pen.fillStyle = this.ink;
+    pen.lineWidth = 1;
+    for (let k = Math.ceil(this.from / step - 1e-9); k * step <= this.to + 1e-9; k += 1) {
+      const x = Math.round(this.x(k * step)) + 0.5;
+      pen.globalAlpha = 0.12;
+      pen.beginPath();
+      pen.moveTo(x, RULER);
+      pen.lineTo(x, height);
+      pen.stroke();
+      const text = clock(k * step, decimals);
+      const half = pen.measureText(text).width / 2;
+      pen.globalAlpha = 0.8;
+      pen.fillText(text, clamp(x, half + 2, width - half - 2), RULER / 2);
+    }
+    pen.globalAlpha = 1;
+    pen.textAlign = "left";
+  }
+
+  /** A bold name followed by quieter text; returns where the text ends. */
+  paintTitle(title, note, top) {
+    const { pen } = this;
+    pen.fillStyle = this.ink;
+    pen.font = `600 13px ${this.family}`;
+    pen.fillText(title, PAD, top + TITLE / 2);
+    const x = PAD + pen.measureText(title).width + 10;
+    pen.font = `12px ${this.family}`;
+    pen.globalAlpha = 0.75;
+    pen.fillText(note, x, top + TITLE / 2);
+    pen.globalAlpha = 1;
+    return x + pen.measureText(note).width + 14;
+  }
+
+  paintRow({ row, top, bar, height, next }) {
+    const { pen, width } = this;
+    this.paintTitle(row.title, row.note, top);
+    pen.fillStyle = this.shade;
+    pen.globalAlpha = 0.45;
+    pen.fillRect(0, top + TITLE, width, height - TITLE);
+    pen.globalAlpha = 1;
+    const { start, end, lane } = row.segments;
+    const inset = bar > 8 ? 1 : 0.5;
+    pen.font = `${bar >= 18 ? 12 : 11}px ${this.family}`;
+    this.textWidths = new Map();
+    for (let i = 0; i < start.length; i += 1) {
+      if (end[i] < this.from || start[i] > this.to || this.isHidden(row, i)) continue;
+      const left = Math.max(this.x(start[i]), -CHIP - 1);
+      const wide = Math.max(Math.min(this.x(end[i]), width + 4), left + 2) - left;
+      const room = Math.min(this.x(next[i]), width) - left - wide;
+      this.paintBar(row, i, { left, wide, y: top + TITLE + lane[i] * bar + inset, high: bar - 2 * inset, room });
+    }
+  }
+
+  /** One segment: a stripe per outcome (ground truth has one per run), its class as a chip and as text. */
+  paintBar(row, i, { left, wide, y, high, room }) {
+    const { pen, data } = this;
+    const label = row.segments.label[i];
+    const chip = data.label_colors[label];
+    const colors = row.segments.outcomes[i].map((outcome) => data.outcome_colors[outcome]);
+    if (!colors.length) colors.push(chip);
+    colors.forEach((color, k) => {
+      pen.fillStyle = color;
+      pen.fillRect(left, y + (high * k) / colors.length, wide, high / colors.length);
+    });
+    pen.fillStyle = this.paper;
+    if (wide > 8) pen.fillRect(left + wide - 1, y, 1, high); // keeps neighbours apart
+    if (wide > 6 * CHIP) {
+      pen.fillRect(left + CHIP, y, 1, high);
+      pen.fillStyle = chip;
+      pen.fillRect(left, y, CHIP, high);
+    }
+    if (high >= 12) this.paintLabel(data.labels[label], colors, { left, wide, middle: y + high / 2 + 0.5, room });
+    if (this.isMarked(row, i)) {
+      pen.strokeStyle = this.ink;
+      pen.lineWidth = 2;
+      pen.strokeRect(left, y, wide, high);
+    }
+  }
+
+  /** Inside the bar if it fits, else beside it where its lane is free, else shortened. */
+  paintLabel(text, colors, { left, wide, middle, room }) {
+    const { pen } = this;
+    const size = this.textWidth(text);
+    const start = Math.max(left + (wide > 6 * CHIP ? CHIP + 4 : 2), 4);
+    const space = left + wide - 3 - start;
+    if (size > space && size + 6 < room) {
+      pen.fillStyle = this.ink;
+      pen.fillText(text, left + wide + 3, middle);
+      return;
+    }
+    const letters = size <= space ? text.length : Math.floor((space / size) * text.length) - 1;
+    if (letters < 3 && letters < text.length) return;
+    const inks = new Set(colors.map(inkOn));
+    pen.fillStyle = inks.size === 1 ? [...inks][0] : "#111111";
+    pen.fillText(letters < text.length ? `${text.slice(0, letters)}…` : text, start, middle);
+  }
+
+  textWidth(text) {
+    if (!this.textWidths.has(text)) this.textWidths.set(text, this.pen.measureText(text).width);
+    return this.textWidths.get(text);
+  }
+
+  paintCurves({ curve, top, height }) {
+    const { pen, width } = this;
+    let x = this.paintTitle(curve.title, curve.note, top);
+    for (const line of curve.lines) {
+      const end = x + 14 + pen.measureText(line.label).width;
+      pen.fillStyle = this.ink;
+      pen.fillText(end > width - 12 ? "…" : line.label, end > width - 12 ? x : x + 14, top + TITLE / 2);
+      if (end > width - 12) break;
+      pen.fillStyle = line.color;
+      pen.fillRect(x, top + TITLE / 2 - 5, 10, 10);
+      x = end + 12;
+    }
+    const floor = top + height - 1;
+    const rise = CURVE - 6;
+    pen.fillStyle = pen.strokeStyle = this.ink;
+    pen.lineWidth = 1;
+    pen.globalAlpha = 0.15;
+    for (const level of [0, 0.5, 1]) {
+      const y = Math.round(floor - level * rise) + 0.5;
+      pen.beginPath();
+      pen.moveTo(0, y);
+      pen.lineTo(width, y);
+      pen.stroke();
+    }
+    pen.globalAlpha = 1;
+    pen.lineWidth = 1.75;
+    pen.lineJoin = "round";
+    for (const line of curve.lines) this.paintLine(line, curve, (score) => floor - (score / curve.top) * rise);
+    pen.font = `11px ${this.family}`;
+    pen.textAlign = "right";
+    pen.fillStyle = this.ink;
+    pen.globalAlpha = 0.75;
+    pen.fillText(String(curve.top), width - 3, floor - rise + 7);
+    pen.fillText("0", width - 3, floor - 7);
+    pen.globalAlpha = 1;
+    pen.textAlign = "left";
+  }
+
+  /** Visible snippets only; where several share a pixel, the highest score counts. */
+  paintLine(line, { offset, stride }, y) {
+    const { pen } = this;
+    const first = Math.max(0, Math.floor((this.from - offset) / stride) - 1);
+    const last = Math.min(line.values.length - 1, Math.ceil((this.to - offset) / stride) + 1);
+    const jump = Math.max(1, Math.floor(this.secondsPerPixel / stride));
+    pen.strokeStyle = line.color;
+    pen.beginPath();
+    for (let i = first; i <= last; i += jump) {
+      let score = line.values[i];
+      for (let k = i + 1; k < Math.min(i + jump, last + 1); k += 1) score = Math.max(score, line.values[k]);
+      const x = this.x(offset + (i + (jump - 1) / 2) * stride);
+      if (i === first) pen.moveTo(x, y(score));
+      else pen.lineTo(x, y(score));
+    }
+    pen.stroke();
+  }
+}
