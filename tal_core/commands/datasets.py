@@ -1,0 +1,177 @@
+"""``datasets``: the registry."""
+
+# pylint: disable=import-outside-toplevel
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tal_core.commands.parsing import command, print_findings, progress_bar
+from tal_core.types import InputError
+from tal_core.workspace import home
+
+
+def add(commands) -> None:
+    """Its arguments."""
+    parser = command(
+        commands, "datasets", run_datasets_list, "add, list, check and shrink datasets", "datasets list"
+    )
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+
+    add = command(
+        actions,
+        "add",
+        run_datasets_add,
+        "register annotations and features as a dataset",
+        "datasets add salads --annotations annotations.json --features features --snippet-seconds 1",
+    )
+    add.add_argument("name")
+    add.add_argument(
+        "--annotations", type=Path, required=True, metavar="F", help="JSON, CSV or THUMOS14 text folder"
+    )
+    add.add_argument(
+        "--features",
+        type=Path,
+        required=True,
+        nargs="+",
+        metavar="DIR",
+        help="a folder or .h5 file per stream",
+    )
+    add.add_argument("--videos", type=Path, metavar="DIR", help="folder of the videos, for playing")
+    add.add_argument("--video-info", type=Path, metavar="F", help="table of subset and duration per video")
+    add.add_argument("--stride", type=float, metavar="S", help="frames between snippets")
+    add.add_argument(
+        "--fps", type=float, metavar="F", help="frames per second of what the features were made from"
+    )
+    add.add_argument("--snippet-seconds", type=float, metavar="S", help="seconds between snippets")
+    add.add_argument(
+        "--offset-seconds", type=float, metavar="S", help="centre of the first snippet (half a step)"
+    )
+    add.add_argument(
+        "--timing",
+        choices=("fixed", "stretched"),
+        default="fixed",
+        help="stretched: each video's snippets are spread over its duration",
+    )
+    add.add_argument(
+        "--layout", choices=("auto", "TD", "DT"), default="auto", help="(time, channels) or reverse"
+    )
+    add.add_argument("--training-subset", default="", metavar="S", help="subset that trains")
+    add.add_argument("--evaluation-subset", default="", metavar="S", help="subset that evaluates")
+    add.add_argument("--tiou", metavar="T", help="usual thresholds, e.g. 0.3:0.7:0.1")
+    add.add_argument(
+        "--split", type=float, metavar="SHARE", help="hold out this share of videos for evaluation"
+    )
+    add.add_argument("--split-seed", type=int, default=0, metavar="N", help="start of the random split")
+    add.add_argument("--replace", action="store_true", help="overwrite a dataset of this name")
+
+    command(actions, "list", run_datasets_list, "list all datasets", "datasets list")
+
+    check = command(
+        actions, "check", run_datasets_check, "report what is odd or broken", "datasets check salads"
+    )
+    check.add_argument("name")
+
+    subset = command(
+        actions,
+        "subset",
+        run_datasets_subset,
+        "make a smaller dataset from a bigger one",
+        "datasets subset demo demo-mini --videos 12",
+    )
+    subset.add_argument("source")
+    subset.add_argument("name")
+    subset.add_argument("--videos", type=int, metavar="N", help="number of videos to draw")
+    subset.add_argument("--classes", nargs="+", metavar="C", help="classes to keep")
+    subset.add_argument("--seed", type=int, default=0, metavar="N", help="start of the random draw")
+
+    remove = command(
+        actions, "remove", run_datasets_remove, "forget a dataset; its files stay", "datasets remove salads"
+    )
+    remove.add_argument("name")
+
+
+def run_datasets_add(options: argparse.Namespace) -> None:
+    """Register a dataset and say what is in it."""
+    from tal_core.data.entry import Split
+    from tal_core.data.registry import add_dataset
+    from tal_core.evaluation.result import parse_tiou
+
+    if options.split is not None and not 0 < options.split < 1:
+        raise InputError(f"--split {options.split:g} is no share", mend="Give one between 0 and 1, e.g. 0.2.")
+    add_dataset(
+        home(),
+        options.name,
+        annotations=options.annotations,
+        features=options.features,
+        videos=options.videos,
+        video_info=options.video_info,
+        layout=options.layout,
+        stride=options.stride,
+        fps=options.fps,
+        snippet_seconds=options.snippet_seconds,
+        timing=options.timing,
+        offset_seconds=options.offset_seconds,
+        training_subset=options.training_subset,
+        evaluation_subset=options.evaluation_subset,
+        tiou=parse_tiou(options.tiou) if options.tiou else None,
+        split=Split(seed=options.split_seed, fraction=options.split) if options.split is not None else None,
+        replace=options.replace,
+        progress=progress_bar(),
+    )
+    _print_health(options.name, details=False)
+
+
+def run_datasets_list(_options: argparse.Namespace) -> None:
+    """One line per dataset."""
+    from tal_core.data.entry import list_datasets
+
+    for entry in list_datasets(home()):
+        print(f"{entry.name}\t{entry.description or entry.annotations}")
+
+
+def run_datasets_check(options: argparse.Namespace) -> None:
+    """The whole health report."""
+    _print_health(options.name, details=True)
+
+
+def _print_health(name: str, details: bool) -> None:
+    from tal_core.data.dataset import open_dataset
+    from tal_core.data.health import health_report, summary
+
+    dataset = open_dataset(home(), name, progress_bar(), scan_all=details)
+    print(f"{name}: {summary(dataset)}")
+    report = health_report(dataset)
+    if not details:
+        serious = report[report["level"] != "info"]
+        if len(serious):
+            print(f"{len(serious)} findings; see: python -m tal_core datasets check {name}")
+        report = report[report["video_id"] == ""]
+    print_findings(report)
+
+
+def run_datasets_subset(options: argparse.Namespace) -> None:
+    """Register a smaller dataset on the same features."""
+    from tal_core.data.registry import make_subset
+
+    if options.videos is None and not options.classes:
+        raise InputError("nothing to choose by", mend="Give --videos N or --classes NAME ..., or both.")
+    make_subset(
+        home(),
+        options.source,
+        options.name,
+        videos=options.videos,
+        classes=options.classes,
+        seed=options.seed,
+        progress=progress_bar(),
+    )
+    _print_health(options.name, details=False)
+
+
+def run_datasets_remove(options: argparse.Namespace) -> None:
+    """Forget a dataset."""
+    from tal_core.data.entry import remove_dataset
+
+    remove_dataset(home(), options.name)
+    print(f"{options.name} is forgotten; its annotations and features were not touched")

@@ -1,0 +1,75 @@
+"""``evaluate``: mAP of a detections file."""
+
+# pylint: disable=import-outside-toplevel
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tal_core.commands.parsing import command, print_findings
+from tal_core.workspace import write_json
+
+
+def add(commands) -> None:
+    """Its arguments."""
+    parser = command(
+        commands,
+        "evaluate",
+        run_evaluate,
+        "mAP of a detections file against ground truth",
+        "evaluate --ground-truth gt.json --detections detections.json --subset validation",
+    )
+    parser.add_argument(
+        "--ground-truth", type=Path, required=True, metavar="F", help="annotation file or folder"
+    )
+    parser.add_argument(
+        "--detections", type=Path, required=True, metavar="F", help="ActivityNet result JSON or CSV"
+    )
+    parser.add_argument("--video-info", type=Path, metavar="F", help="table of subset and duration per video")
+    parser.add_argument(
+        "--subset", metavar="S", help="subset of the ground truth (default: its evaluation subset)"
+    )
+    parser.add_argument(
+        "--tiou", default="0.3:0.7:0.1", metavar="T", help="first:last:step or a,b,c (%(default)s)"
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=("official", "toolbox"),
+        default="official",
+        help="official: ActivityNet's script; toolbox: ActionFormer's and OpenTAD's",
+    )
+    parser.add_argument(
+        "--excuse-ambiguous",
+        action="store_true",
+        help="as THUMOS14's own kit: a detection over an Ambiguous segment is no false positive",
+    )
+    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the numbers here")
+
+
+def run_evaluate(options: argparse.Namespace) -> None:
+    """Print AP per class and mAP; optionally write them as JSON."""
+    from tal_core.data.annotations import read_annotations
+    from tal_core.data.detections import read_detections
+    from tal_core.data.oddities import detection_findings
+    from tal_core.data.subsets import evaluation_subset, in_subset
+    from tal_core.evaluation.average_precision import evaluate
+    from tal_core.evaluation.result import format_table, parse_tiou
+
+    annotations = read_annotations(options.ground_truth, options.video_info)
+    subset = options.subset or evaluation_subset(annotations)
+    truth, videos = in_subset(annotations, subset, where=options.ground_truth)
+    detections = read_detections(options.detections)
+    result = evaluate(
+        truth,
+        detections,
+        parse_tiou(options.tiou),
+        protocol=options.protocol,
+        videos=videos,
+        ambiguous=annotations.ambiguous if options.excuse_ambiguous else None,
+    )
+    title = f"subset {subset}, {options.protocol} protocol" if subset else f"{options.protocol} protocol"
+    print(format_table(result, title=title))
+    print_findings(detection_findings(detections, truth, annotations.videos))
+    if options.json:
+        write_json(options.json, result.to_json())

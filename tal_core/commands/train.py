@@ -1,0 +1,70 @@
+"""``train``: train a method, or go on with a run."""
+
+# pylint: disable=import-outside-toplevel
+
+from __future__ import annotations
+
+import argparse
+
+from tal_core.commands.parsing import command, progress_bar
+from tal_core.types import InputError
+from tal_core.workspace import home
+
+
+def add(commands) -> None:
+    """Its arguments."""
+    parser = command(
+        commands,
+        "train",
+        run_train,
+        "train a method on a dataset",
+        "train --dataset demo --model baseline --set epochs=2 --run-id first",
+    )
+    parser.add_argument("--dataset", metavar="NAME", help="a registered dataset")
+    parser.add_argument("--model", metavar="METHOD", help="the method, such as baseline")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting; may be repeated"
+    )
+    parser.add_argument(
+        "--run-id", metavar="ID", help="name of the run (default: made of dataset, method and time)"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the run --run-id from its last checkpoint"
+    )
+    parser.add_argument(
+        "--settings", action="store_true", help="list the settings of --model and their defaults"
+    )
+
+
+def run_train(options: argparse.Namespace) -> None:
+    """Train in the foreground; Ctrl-C stops cleanly and leaves a run to resume."""
+    from tal_core.evaluation.result import format_table
+    from tal_core.training.config import build_config, parse_settings
+    from tal_core.training.loop import train
+    from tal_core.training.run import create_run, open_run
+
+    if options.settings:
+        _print_settings(options.model or "baseline")
+        return
+    if options.resume:
+        if not options.run_id or options.set:
+            raise InputError("--resume takes a run as it is", mend="Give --run-id ID and no --set.")
+        run = open_run(home(), options.run_id)
+    else:
+        if not options.dataset or not options.model:
+            raise InputError("nothing to train", mend="Give --dataset NAME and --model METHOD.")
+        config = build_config(options.model, parse_settings(options.set))
+        run = create_run(home(), options.dataset, options.model, config, options.run_id)
+    print(f"run {run.run_id}: {run.folder}")
+    train(home(), run, resume=options.resume, progress=progress_bar())
+    print(run.status()["message"])
+    if (evaluation := run.evaluation()) is not None:
+        print(format_table(evaluation))
+
+
+def _print_settings(model: str) -> None:
+    from tal_core.models.registry import get_method
+    from tal_core.training.config import form_fields
+
+    for field in form_fields(get_method(model).config):
+        print(f"{field.name}={field.default}\t{field.help}")
