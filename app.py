@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+st.session_state["navigated"] = True
 st.set_page_config(page_title="TAL Studio", page_icon="assets/icon.svg", layout="wide")
 st.logo("assets/logo.svg", icon_image="assets/icon.svg", size="large")
 st.navigation(

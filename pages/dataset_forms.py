@@ -15,6 +15,12 @@ TIMING = {
     "Stretched: every video has the same number of snippets": "stretched",
 }
 
+LAYOUTS = {
+    "Work it out": "auto",
+    "TD: (time, channels)": "TD",
+    "DT: (channels, time)": "DT",
+}
+
 
 def show() -> None:
     """Both forms, side by side."""
@@ -35,20 +41,24 @@ def show() -> None:
 
 def register(timing: str) -> None:
     """Fields for the files and the time grid."""
-    name = st.text_input("Name", placeholder="thumos14")
+    name = st.text_input("Name", placeholder="thumos14", key="add_name")
     annotations = st.text_input(
         "Annotations",
         placeholder="/data/thumos14/annotations.json",
+        key="add_annotations",
         help="ActivityNet JSON (also gzipped), DETAD JSON, CSV, or a folder of THUMOS14 text files.",
     )
     features = st.text_area(
         "Feature folders, one per line",
         placeholder="/data/thumos14/i3d",
+        key="add_features",
         height=90,
         help=".npy, .npz, .pt, .h5 or .csv named after the videos. Two folders (rgb, flow) are concatenated.",
     )
     videos = st.text_input("Video folder (optional)", help="Only to watch the videos beside their segments.")
     grid = timing_fields(timing)
+    with st.expander("More", icon=":material/tune:"):
+        more = other_fields()
     if st.form_submit_button("Register", type="primary", icon=":material/add:"):
         folders = [Path(line.strip()) for line in features.splitlines() if line.strip()]
         with shared.guard(stop=False):
@@ -65,6 +75,7 @@ def register(timing: str) -> None:
                     videos=Path(videos.strip()) if videos.strip() else None,
                     progress=report,
                     **grid,
+                    **more,
                 )
             finish(entry)
 
@@ -82,6 +93,20 @@ def timing_fields(timing: str) -> dict:
     return {"timing": "stretched"} if timing == "stretched" else {}
 
 
+def other_fields() -> dict:
+    """Arguments of ``add_dataset`` that it works out by itself where it can."""
+    layout = st.selectbox("Layout of the feature files", list(LAYOUTS), key="add_layout")
+    training = st.text_input("Training subset", placeholder="named training, or split off")
+    evaluating = st.text_input("Evaluation subset", placeholder="named testing, test or validation")
+    info = st.text_input("Durations and fps (optional)", help="A table of videos, for THUMOS14 text folders.")
+    return {
+        "layout": LAYOUTS[layout],
+        "training_subset": training.strip(),
+        "evaluation_subset": evaluating.strip(),
+        "video_info": Path(info.strip()) if info.strip() else None,
+    }
+
+
 def make_smaller(source) -> None:
     """Fields for the size and the classes."""
     name = st.text_input("Name", placeholder=f"{source.name}-small", key="small_name")
@@ -89,6 +114,7 @@ def make_smaller(source) -> None:
     videos = st.number_input(
         "Videos",
         min_value=1,
+        key="small_videos",
         max_value=max(1, usable),
         value=None,
         step=1,

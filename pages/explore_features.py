@@ -91,7 +91,7 @@ def show_map(data, subset: str | None) -> None:
     with shared.guard():
         key = (str(shared.home()), data.entry.model_dump_json(), len(data.index))
         positions, share, table = project(data, videos, count, key)
-    if not len(table):
+    if table.empty:
         st.info("No video of this subset has usable features.")
         return
     figure = plots.snippet_map(positions, table, class_colors(data.labels), share)

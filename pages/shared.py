@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import runpy
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +14,6 @@ from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
-from streamlit.runtime.pages_manager import PagesManager
 
 from tal_core import workspace
 from tal_core.data import dataset as datasets
@@ -144,9 +145,9 @@ def load_detections(run: training_runs.Run) -> pd.DataFrame:
 
 
 @st.cache_data(max_entries=64, show_spinner="Evaluating")
-def _evaluate(
+def _evaluate(  # pylint: disable=unused-argument
     _data: datasets.Dataset, _detections: pd.DataFrame, tiou: tuple[float, ...], protocol: str, key: tuple
-) -> average_precision.Evaluation:  # pylint: disable=unused-argument
+) -> average_precision.Evaluation:
     subset = _data.evaluation_subset
     return average_precision.evaluate(
         _data.ground_truth(subset),
@@ -334,11 +335,14 @@ def number(value: float) -> str:
 
 
 def header(title: str, lead: str) -> None:
-    """The page's title and one sentence on what is done here."""
-    if PagesManager.uses_pages_directory:
-        # Until app.py has run once, a link straight to a page makes Streamlit take every file in pages/ for
-        # a page of an app without st.navigation. Say that it isn't one, and start again with app.py.
-        PagesManager.uses_pages_directory = False
-        st.rerun()
+    """The page's title and one sentence on what is done here. Every page begins with it.
+
+    Until ``st.navigation`` has run once, Streamlit takes the folder ``pages`` for its older kind of app: a
+    link right to a page, opened first after the start, bypasses ``app.py``. Then this goes through it.
+    """
+    main = Path(getattr(sys.modules["__main__"], "__file__", ""))
+    if main.name == "app.py" and "navigated" not in st.session_state:
+        runpy.run_path(str(main))
+        st.stop()
     st.title(title, anchor=False)
     st.markdown(lead)

@@ -79,7 +79,9 @@ def show_new() -> None:
     warn_of_others()
     with st.form("new_training"):
         settings = settings_form(method)
-        name = st.text_input("Name of the run (optional)", placeholder="made from dataset, method and time")
+        name = st.text_input(
+            "Name of the run (optional)", key="run_name", placeholder="made from dataset, method and time"
+        )
         start = st.form_submit_button("Start training", type="primary", icon=":material/play_arrow:")
     if start:
         with shared.guard(stop=False):

@@ -53,8 +53,8 @@ def show_status(run, config: dict, status: dict) -> None:
     state = status["state"]
     eta = status.get("eta_seconds")
     text = f"{shared.STATE_MARKS.get(state, '')} **{state}** · {config['model']} on {config['dataset']}"
-    doing = status.get("message") if state in ACTIVE else None
-    text += f" · {doing or 'epoch {} of {}'.format(status.get('epoch') or 0, status.get('epochs'))}"
+    doing = f"epoch {status.get('epoch') or 0} of {status.get('epochs')}"
+    text += f" · {status.get('message') or doing if state in ACTIVE else doing}"
     if state in ACTIVE and eta is not None:
         text += f" · about {shared.seconds_text(eta)} left"
     if state in ACTIVE and status.get("heartbeat"):
@@ -64,8 +64,8 @@ def show_status(run, config: dict, status: dict) -> None:
     st.progress(1.0 if state == "finished" else min(done, 1.0), text=text)
     if status.get("error"):
         st.error(f"**The training ended early.** {status['error']}", icon=":material/error:")
-    elif state in NOTES:
-        st.caption(NOTES[state])
+    elif state in NOTES or state == "finished":
+        st.caption(NOTES.get(state) or status.get("message") or "Finished.")
     with st.container(horizontal=True, vertical_alignment="center"):
         if state == "running" and st.button(
             "Stop", icon=":material/stop:", key="stop", help="Writes a checkpoint."
@@ -150,7 +150,5 @@ def show_charts(config: dict, metrics: pd.DataFrame) -> None:
     ]
     curves = [(column, title) for column, title in curves if plots.has_rows(metrics, "step", [column])]
     if curves:
-        for position, (place, (column, title)) in enumerate(
-            zip(st.columns(len(curves)), curves, strict=True)
-        ):
-            place.altair_chart(plots.curve_chart(metrics, column, title, position), key=column, alt=title)
+        for place, (column, title) in zip(st.columns(len(curves)), curves, strict=True):
+            place.altair_chart(plots.curve_chart(metrics, column, title), key=column, alt=title)

@@ -20,9 +20,10 @@ def per_class(ground_truth: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame
             "instances": groups.size(),
             "videos": table.groupby("label")["video_id"].nunique(),
             "total": groups.sum(),
-            **{name: groups.quantile(share) if len(table) else groups.size() for name, share in QUANTILES.items()},
         }
     )
+    for name, share in QUANTILES.items():
+        counts[name] = groups.quantile(share) if len(table) else np.nan
     result = counts.reindex(pd.Index(labels, name="label"))
     zeros = {"instances": 0, "videos": 0, "total": 0.0}
     return result.fillna(zeros).astype({"instances": int, "videos": int}).reset_index()

@@ -37,6 +37,9 @@ OUTCOME_COLORS = {
     "missed": "#D55E00",
 }
 
+ACCENT = "#2F8A98"
+"""Whatever has no class: the studio's own teal."""
+
 GRID = "rgba(128, 144, 160, 0.25)"
 """Lines behind a figure, visible in light and dark."""
 

@@ -9,13 +9,12 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from tal_core.plots.colors import BACKGROUND, GRID, PALETTE, with_alpha
+from tal_core.plots.colors import ACCENT, BACKGROUND, GRID, PALETTE, with_alpha
 
 MOST_CLASSES = 40
 """Classes drawn in one figure; the tables beside the figures hold all."""
 
-_ACCENT = PALETTE[0]
-_TEAL = [[0.0, "rgba(47, 138, 152, 0.04)"], [0.5, "rgba(47, 138, 152, 0.55)"], [1.0, "#2F8A98"]]
+_TEAL = [[0.0, with_alpha(ACCENT, 0.04)], [0.5, with_alpha(ACCENT, 0.55)], [1.0, ACCENT]]
 _DIVERGING = [[0.0, PALETTE[0]], [0.5, with_alpha(BACKGROUND, 0.08)], [1.0, PALETTE[1]]]
 
 
@@ -74,7 +73,7 @@ def duration_histogram(ground_truth: pd.DataFrame, bins: int = 40) -> go.Figure:
             x=np.sqrt(edges[:-1] * edges[1:]),
             y=counts,
             width=np.diff(edges) * 0.94,
-            marker_color=_ACCENT,
+            marker_color=ACCENT,
             customdata=np.stack([edges[:-1], edges[1:]], axis=1),
             hovertemplate="%{customdata[0]:.2f} to %{customdata[1]:.2f} s<br>%{y} segments<extra></extra>",
         )
@@ -96,7 +95,7 @@ def instances_histogram(videos: pd.DataFrame) -> go.Figure:
             x=edges[:-1] + (step - 1) / 2,
             y=heights,
             width=step * 0.9,
-            marker_color=_ACCENT,
+            marker_color=ACCENT,
             customdata=names,
             hovertemplate="%{customdata} segments<br>%{y} videos<extra></extra>",
         )
@@ -113,7 +112,7 @@ def coverage_histogram(videos: pd.DataFrame) -> go.Figure:
             x=(edges[:-1] + edges[1:]) / 2,
             y=counts,
             width=0.046,
-            marker_color=_ACCENT,
+            marker_color=ACCENT,
             hovertemplate="about %{x:.0%} covered<br>%{y} videos<extra></extra>",
         )
     )
@@ -177,7 +176,7 @@ def video_features(
         hovertemplate="%{x:.2f} s, dimension %{y}<br>%{z:.2f} deviations from the mean<extra></extra>",
     )
     norms = np.linalg.norm(np.asarray(features, np.float32), axis=1)
-    for row, curve, name, color in ((3, norms, "norm", PALETTE[2]), (4, change, "change", PALETTE[0])):
+    for row, curve, name, color in ((3, norms, "norm", PALETTE[2]), (4, change, "change", ACCENT)):
         figure.add_scatter(
             x=seconds,
             y=curve,

@@ -8,7 +8,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from tal_core.plots.colors import PALETTE
+from tal_core.plots.colors import ACCENT, PALETTE
 
 NOT_LOSSES = frozenset(
     ["step", "epoch", "time", "learning_rate", "samples_per_second", "memory_mb", "average_mAP", "seconds"]
@@ -17,6 +17,7 @@ MOST_POINTS = 300
 """Points of one line on screen; longer series are averaged down."""
 
 _HEIGHT = 240
+_LEGEND = alt.Legend(title="tIoU", orient="top", titleOrient="left")
 
 
 def loss_terms(metrics: pd.DataFrame) -> list[str]:
@@ -60,7 +61,7 @@ def loss_chart(metrics: pd.DataFrame) -> alt.LayerChart:
     trend = downsample(trend, "step").melt("step", names, "term", "value").dropna()
     color = alt.Color(
         "term:N",
-        scale=alt.Scale(domain=names, range=list(PALETTE[: len(names)])),
+        scale=alt.Scale(domain=names, range=[ACCENT, *PALETTE[1 : len(names)]]),
         legend=alt.Legend(title=None, orient="top") if len(names) > 1 else None,
     )
     x = alt.X("step:Q", title="optimisation step", scale=alt.Scale(nice=False))
@@ -85,9 +86,7 @@ def validation_chart(metrics: pd.DataFrame) -> alt.LayerChart:
         .encode(
             x=x,
             y=y,
-            color=alt.Color(
-                "tIoU:O", scale=alt.Scale(scheme="tealblues"), legend=alt.Legend(title="tIoU", orient="top")
-            ),
+            color=alt.Color("tIoU:O", scale=alt.Scale(scheme="tealblues"), legend=_LEGEND),
             tooltip=["epoch:Q", "tIoU:O", alt.Tooltip("mAP:Q", format=".1f")],
         )
     )
@@ -111,18 +110,21 @@ def validation_tables(metrics: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame
     return average, pd.DataFrame(lines, columns=["epoch", "tIoU", "mAP"])
 
 
-def curve_chart(metrics: pd.DataFrame, column: str, title: str, color: int = 0) -> alt.Chart:
+def curve_chart(metrics: pd.DataFrame, column: str, title: str) -> alt.Chart:
     """One column of the step rows over steps, such as the learning rate or samples per second."""
-    table = downsample(steps(metrics)[["step", column]].dropna(), "step")
+    table = steps(metrics)[["step", column]].dropna()
+    if column == "samples_per_second":
+        table[column] = smooth(table[column])  # a single step's speed is mostly noise
+    table = downsample(table, "step")
     return (
         alt.Chart(table)
-        .mark_line(color=PALETTE[color], strokeWidth=2)
+        .mark_line(color=ACCENT, strokeWidth=2)
         .encode(
             x=alt.X("step:Q", title="optimisation step", scale=alt.Scale(nice=False)),
-            y=alt.Y(f"{column}:Q", title=title),
+            y=alt.Y(f"{column}:Q", title=None),
             tooltip=["step:Q", alt.Tooltip(f"{column}:Q", format=".4g", title=title)],
         )
-        .properties(height=150)
+        .properties(height=150, title=alt.Title(title, anchor="start", fontSize=14))
     )
 
 
