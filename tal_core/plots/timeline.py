@@ -129,7 +129,8 @@ def video_segments(
         for states, row in zip(by_run, annotations.index, strict=True):
             states.append(found.get(row))
     annotations = annotations.assign(by_run=pd.Series(by_run, index=annotations.index, dtype=object))
-    named = [t.assign(nearest_label=t["nearest"].map(annotations["label"]).fillna("")) for t in detections]
+    label_of = annotations["label"].to_dict()
+    named = [t.assign(nearest_label=[label_of.get(row, "") for row in t["nearest"]]) for t in detections]
     return of_classes(annotations, classes), [of_classes(table, classes) for table in named]
 
 

@@ -1,0 +1,89 @@
+import json
+
+import pytest
+from page_tools import finish, open_page, selectbox, small_dataset, small_run, table, texts
+
+from tal_core.data.dataset import open_dataset
+from tal_core.evaluation.average_precision import evaluate
+
+
+@pytest.fixture(autouse=True)
+def dataset(tmp_path, home):
+    small_dataset(tmp_path, home)
+
+
+@pytest.fixture
+def run(home):
+    made = small_run(home, "finished")
+    finish(made)
+    return made
+
+
+def upload(app, name: str, text: str):
+    app.file_uploader(key="evaluate_upload").upload(name, text.encode(), "application/json").run()
+    return app
+
+
+def test_shows_the_map_of_the_engine(run, home):
+    app = open_page("evaluate", dataset="small")
+    assert not app.exception and not app.error
+    data = open_dataset(home, "small")
+    expected = evaluate(data.ground_truth("testing"), run.detections(), data.tiou)
+    shown = table(app, "average")
+    assert shown["average"].iloc[0] == pytest.approx(100 * expected.average_mAP)
+    assert "subset **testing** of **small**" in texts(app) and "official protocol" in texts(app)
+
+
+def test_settings_live_in_the_address(run):
+    app = open_page("evaluate", dataset="small", thresholds="0.5,0.75", protocol="toolbox", subset="training")
+    assert not app.exception and not app.error
+    assert table(app, "average").columns.tolist() == ["run", "mAP@0.5", "mAP@0.75", "average"]
+    assert "toolbox protocol" in texts(app)
+    assert "has no detections in these videos" in texts(app)
+    selectbox(app, "Subset").set_value("all subsets").run()
+    assert "**all subsets** of **small**" in texts(app) and app.query_params["protocol"] == "toolbox"
+
+
+def test_wrong_thresholds_get_a_box(run):
+    app = open_page("evaluate", dataset="small", thresholds="0.5:2")
+    assert not app.exception and "0.5:2" in app.error[0].value
+
+
+def test_several_runs_and_every_view(run, home):
+    finish(small_run(home, "finished", "second"))
+    app = open_page("evaluate", dataset="small", run="first,second")
+    assert not app.exception
+    assert table(app, "average")["run"].tolist() == ["first", "second"]
+    assert table(app, "what").columns.tolist() == ["what", "first", "second"]
+    app.selectbox(key="evaluate_class").set_value("run").run()
+    app.selectbox(key="evaluate_map_run").set_value("second").run()
+    assert not app.exception and "run: 2 annotations" in texts(app)
+
+
+def test_without_runs_says_what_to_do():
+    app = open_page("evaluate", dataset="small")
+    assert not app.exception and "Choose a run or a detections file" in texts(app)
+
+
+def test_an_uploaded_file_is_evaluated(run):
+    perfect = {
+        f"v{number}": [
+            {"segment": [2.0, 6.0], "label": "jump", "score": 0.9},
+            {"segment": [8.0 + number, 12.0 + number], "label": "run", "score": 0.8},
+        ]
+        for number in (4, 5)
+    }
+    app = upload(open_page("evaluate", dataset="small"), "mine.json", json.dumps({"results": perfect}))
+    assert not app.exception and not app.error
+    shown = table(app, "average").set_index("run")
+    assert shown.loc["file mine.json", "average"] == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"results": {"v4": [{"segment": [1, 2], "score": "high"}]}}']
+)
+def test_a_wrong_file_gets_a_box_that_names_it(run, text):
+    app = upload(open_page("evaluate", dataset="small"), "bad.json", text)
+    assert not app.exception
+    assert "bad.json" in app.error[0].value
+    assert table(app, "average")["run"].tolist() == ["first"], "the rest of the page still works"
