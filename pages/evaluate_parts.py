@@ -48,7 +48,8 @@ def gather(runs: list[Run]) -> dict[str, pd.DataFrame]:
     for run in runs:
         with shared.guard(stop=False):
             found[run.run_id] = shared.load_detections(run)
-    with st.expander("Evaluate a detections file", expanded=not found):
+    opened = not found or st.session_state.get("evaluate_upload") is not None
+    with st.expander("Evaluate a detections file", expanded=opened):
         file = st.file_uploader(
             "ActivityNet results JSON, or CSV with video_id, start, end, label, score (.gz is fine)",
             type=["json", "csv", "gz"],

@@ -32,16 +32,13 @@ def matched(data: Dataset, detections: pd.DataFrame, subset: str | None, tiou: f
 def pick_video(table: pd.DataFrame, any_run: bool) -> str:
     """The video picker, sorted, with steps to the neighbours."""
     videos = table["video_id"].tolist()
-    rows = table.set_index("video_id")
-
-    def title(video_id: str) -> str:
-        row = rows.loc[video_id]
-        errors = f"{row['errors']} errors, {row['missed']} of them missed · " if any_run else ""
-        return f"{video_id} · {errors}{row['instances']} annotated"
-
+    titles = {row.video_id: f"{row.video_id} · {row.instances} annotated" for row in table.itertuples()}
+    if any_run:
+        for row in table.itertuples():
+            titles[row.video_id] += f" · {row.errors} errors, {row.missed} of them missed"
     place, back, forth = st.columns([6, 1, 1], vertical_alignment="bottom")
     order = "most wrong first" if any_run else "most segments first"
-    video = shared.pick(f"Video ({order})", videos, "video", place=place, format_func=title)
+    video = shared.pick(f"Video ({order})", videos, "video", place=place, format_func=titles.get)
     position = videos.index(video)
     for column, text, step in ((back, "Previous", -1), (forth, "Next", 1)):
         inside = 0 <= position + step < len(videos)
