@@ -6,6 +6,7 @@ import numpy as np
 import streamlit as st
 
 from pages import shared
+from pages.timeline_parts import show_player
 from tal_core.data import snippets, statistics
 from tal_core.plots import explore as plots
 from tal_core.plots.colors import class_colors
@@ -36,7 +37,8 @@ def show_video(data, subset: str | None) -> None:
     path = data.video_path(video_id)
     picture, table = st.columns([2, 3]) if path else (None, st.container())
     if path:
-        picture.video(path, alt=f"Video {video_id}")
+        with picture:
+            show_player(path)
     table.dataframe(
         truth.assign(duration=truth["end"] - truth["start"])[["start", "end", "duration", "label"]],
         hide_index=True,
@@ -89,7 +91,7 @@ def show_map(data, subset: str | None) -> None:
     count = st.select_slider("Snippets in the sample", [500, 1000, 2000, 5000], value=2000, key="map_count")
     videos = tuple(data.videos(subset))
     with shared.guard():
-        key = (str(shared.home()), data.entry.model_dump_json(), len(data.index))
+        key = (str(shared.home()), data.entry.model_dump_json(), id(data))
         positions, share, table = project(data, videos, count, key)
     if table.empty:
         st.info("No video of this subset has usable features.")

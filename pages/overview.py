@@ -1,5 +1,7 @@
 """Overview: what is in the workspace, what is running, what to do next."""
 
+from datetime import datetime
+
 import pandas as pd
 import streamlit as st
 
@@ -15,13 +17,13 @@ RUN_COLUMNS = {
         "average mAP (%)", format="%.1f", help="Mean over classes and the tIoU thresholds beside it."
     ),
     "started": st.column_config.DatetimeColumn("started", format="D MMM YYYY, HH:mm"),
-    "progress": st.column_config.ProgressColumn("epochs done", format="percent", min_value=0, max_value=1),
 }
+COLUMN_ORDER = ["run", "state", "dataset", "method", "mAP", "at", "on subset", "started", "problem"]
 
 
 def show_dataset(name: str) -> None:
     """One card: how much there is, and where to go with it."""
-    with st.container(border=True):
+    with st.container(border=True, height="stretch"):
         st.subheader(name, anchor=False)
         try:
             data = shared.load_dataset(name)
@@ -57,16 +59,16 @@ def run_row(run) -> dict:
     try:
         config, status, result = run.config(), run.status(), run.evaluation()
         state = status["state"]
+        done = (status.get("step") or 0) / (status.get("steps") or 1)
         row |= {
-            "state": state,
+            "state": state if state == "finished" else f"{state} ({done:.0%})",
             "dataset": config["dataset"],
             "method": config["model"],
-            "started": pd.Timestamp(status["created"], unit="s") if status.get("created") else pd.NaT,
-            "progress": status.get("epoch", 0) / max(1, status.get("epochs") or 1),
         }
         if result is not None:
             row |= {"mAP": 100 * result.average_mAP, "at": shared.tiou_text(result.tiou)}
             row["on subset"] = shared.load_dataset(config["dataset"]).evaluation_subset
+        row["started"] = datetime.fromtimestamp(status["created"]) if status.get("created") else None
     except InputError as error:
         row["problem"] = str(error)
     return row
@@ -88,6 +90,7 @@ def show_runs() -> None:
         table,
         hide_index=True,
         column_config=RUN_COLUMNS,
+        column_order=COLUMN_ORDER,
         on_select="rerun",
         selection_mode="single-row",
         key="overview_runs",

@@ -63,8 +63,10 @@ def co_occurrence(ground_truth: pd.DataFrame, labels: Sequence[str]) -> pd.DataF
 
     The diagonal is 1 for every class that occurs.
     """
-    present = pd.crosstab(ground_truth["video_id"], ground_truth["label"]).clip(upper=1)
-    present = present.reindex(columns=list(labels), fill_value=0).to_numpy(np.float64)
+    videos, names = pd.factorize(ground_truth["video_id"])
+    classes = pd.Index(labels).get_indexer(ground_truth["label"])
+    present = np.zeros((len(names), len(labels)), np.float32)
+    present[videos[classes >= 0], classes[classes >= 0]] = 1
     together = present.T @ present
     share = together / np.maximum(np.diag(together), 1)[:, None]
     return pd.DataFrame(share, index=list(labels), columns=list(labels))

@@ -1,6 +1,6 @@
 """Colours with a fixed meaning: one per class, one per outcome of a detection, the same on every page.
 
-All of them stand out from a white and from a near-black background (contrast at least 1.9).
+All of them stand out from a white and from a near-black background (contrast at least 1.75 and 2.8).
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from collections.abc import Sequence
 # Picked by a greedy search in OKLab for the largest smallest distance between any two of them, as seen
 # with full colour vision, protanopia, deuteranopia and tritanopia (simulated after Machado et al., 2009).
 PALETTE = (
-    "#3B65B9",
+    "#4C77CC",
     "#F2A448",
-    "#2EAB6F",
-    "#9B1207",
+    "#359B75",
     "#C0B1FF",
-    "#946D11",
-    "#751D82",
-    "#2E564A",
-    "#D16CC9",
-    "#78C8C0",
-    "#BA3F7E",
-    "#F66E5C",
+    "#B53704",
+    "#3CDAB4",
+    "#94468F",
+    "#AD7C2F",
+    "#576A4D",
+    "#EB6CA8",
+    "#9D80F7",
+    "#42ACD2",
 )
 BACKGROUND = "#8C96A0"
 """Time under no segment, and classes that the dataset doesn't know."""
@@ -65,6 +65,6 @@ def _color(index: int) -> str:
     red, green, blue = (int(base[i : i + 2], 16) / 255 for i in (1, 3, 5))
     hue, lightness, saturation = colorsys.rgb_to_hls(red, green, blue)
     # Kept within the band that is readable on white and on near-black.
-    lightness = lightness if lightness_factor == 1 else min(max(lightness * lightness_factor, 0.34), 0.68)
+    lightness = lightness if lightness_factor == 1 else min(max(lightness * lightness_factor, 0.42), 0.74)
     channels = colorsys.hls_to_rgb(hue, lightness, saturation * saturation_factor)
     return "#" + "".join(f"{round(255 * channel):02X}" for channel in channels)

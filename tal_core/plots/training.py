@@ -124,7 +124,7 @@ def curve_chart(metrics: pd.DataFrame, column: str, title: str) -> alt.Chart:
             y=alt.Y(f"{column}:Q", title=None),
             tooltip=["step:Q", alt.Tooltip(f"{column}:Q", format=".4g", title=title)],
         )
-        .properties(height=150, title=alt.Title(title, anchor="start", fontSize=14))
+        .properties(height=190, title=alt.Title(title, anchor="start", fontSize=14))
     )
 
 
