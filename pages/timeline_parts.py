@@ -76,8 +76,9 @@ def show_videos(table: pd.DataFrame, video: str) -> None:
         if rows:
             shared.remember("video", [videos[rows[0]]])
 
+    names = {outcome: plots.outcome_name(outcome) for outcome in table.columns[3:]}
     st.dataframe(
-        table.rename(columns={outcome: plots.outcome_name(outcome) for outcome in table.columns[3:]}),
+        table.rename(columns=names) if names else table.drop(columns="errors"),
         hide_index=True,
         key=key,
         on_select=choose,

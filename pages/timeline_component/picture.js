@@ -1,5 +1,6 @@
 // The drawing: rows of segments and score curves on one canvas, over a time axis from `from` to `to` seconds.
-// Put in front of timeline.js, with which it makes one module. Only what is in view is drawn.
+// Put in front of timeline.js, with which it makes one module. Only what is in view is drawn; the outlines of
+// marked segments have a canvas of their own, so that hovering over thousands of segments stays light.
 
 const RULER = 26; // px, height of the time axis
 const TITLE = 20; // px, the line of text above every row
@@ -29,8 +30,9 @@ function inkOn(hex) {
 }
 
 class Picture {
-  constructor(canvas) {
+  constructor(canvas, outlines) {
     this.canvas = canvas;
+    this.outlines = outlines;
     this.pen = canvas.getContext("2d");
     this.hidden = new Set(); // outcomes that aren't drawn
     this.marks = [];         // segments to outline, as `hit` gives them
@@ -46,7 +48,8 @@ class Picture {
     for (const row of data.rows) {
       const bar = clamp(Math.floor(132 / row.lanes), 4, 22);
       const height = TITLE + bar * row.lanes;
-      this.places.push({ row, top, bar, height, next: this.nextInLane(row.segments) });
+      const colors = row.segments.outcomes.map((outcomes) => outcomes.map((o) => data.outcome_colors[o]));
+      this.places.push({ row, top, bar, height, colors, next: this.nextInLane(row.segments) });
       top += height + GAP;
     }
     for (const curve of data.curves) {
@@ -107,19 +110,13 @@ class Picture {
   paint() {
     const { pen, canvas, width, height } = this;
     if (!this.data || !width) return;
+    canvas.style.height = `${height}px`;
     const style = getComputedStyle(canvas);
     this.ink = style.color;
     this.family = style.fontFamily;
     this.paper = style.getPropertyValue("--st-background-color").trim() || "#ffffff";
     this.shade = style.getPropertyValue("--st-secondary-background-color").trim() || "#f0f2f6";
-    const ratio = window.devicePixelRatio || 1;
-    const [columns, lines] = [Math.round(width * ratio), Math.round(height * ratio)];
-    if (canvas.width !== columns || canvas.height !== lines) {
-      canvas.width = columns;
-      canvas.height = lines;
-      canvas.style.height = `${height}px`;
-    }
-    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+    this.fit(canvas, pen);
     pen.fillStyle = this.paper;
     pen.fillRect(0, 0, width, height);
     pen.textBaseline = "middle";
@@ -127,6 +124,36 @@ class Picture {
     for (const place of this.places) {
       if (place.row) this.paintRow(place);
       else this.paintCurves(place);
+    }
+    this.paintMarks();
+  }
+
+  /** As many device pixels as the canvas covers on the page; drawing goes on in CSS pixels. */
+  fit(canvas, pen) {
+    const ratio = window.devicePixelRatio || 1;
+    const [columns, lines] = [Math.round(this.width * ratio), Math.round(this.height * ratio)];
+    if (canvas.width !== columns || canvas.height !== lines) {
+      canvas.width = columns;
+      canvas.height = lines;
+    }
+    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+  }
+
+  paintMarks() {
+    if (!this.ink) return;
+    const pen = this.outlines.getContext("2d");
+    this.fit(this.outlines, pen);
+    pen.clearRect(0, 0, this.width, this.height);
+    if (!this.marks.length) return;
+    pen.strokeStyle = this.ink;
+    pen.lineWidth = 2;
+    for (const { row, top, bar } of this.places) {
+      for (let i = 0; row && i < row.segments.start.length; i += 1) {
+        if (!this.isMarked(row, i) || this.isHidden(row, i)) continue;
+        const left = this.x(row.segments.start[i]);
+        const wide = Math.max(this.x(row.segments.end[i]) - left, 2);
+        pen.strokeRect(left, top + TITLE + row.segments.lane[i] * bar + 0.5, wide, bar - 1);
+      }
     }
   }
 
@@ -170,7 +197,7 @@ class Picture {
     return x + pen.measureText(note).width + 14;
   }
 
-  paintRow({ row, top, bar, height, next }) {
+  paintRow({ row, top, bar, height, colors, next }) {
     const { pen, width } = this;
     this.paintTitle(row.title, row.note, top);
     pen.fillStyle = this.shade;
@@ -186,52 +213,50 @@ class Picture {
       const left = Math.max(this.x(start[i]), -CHIP - 1);
       const wide = Math.max(Math.min(this.x(end[i]), width + 4), left + 2) - left;
       const room = Math.min(this.x(next[i]), width) - left - wide;
-      this.paintBar(row, i, { left, wide, y: top + TITLE + lane[i] * bar + inset, high: bar - 2 * inset, room });
+      const y = top + TITLE + lane[i] * bar + inset;
+      this.paintBar(row.segments.label[i], colors[i], { left, wide, y, high: bar - 2 * inset, room });
     }
   }
 
   /** One segment: a stripe per outcome (ground truth has one per run), its class as a chip and as text. */
-  paintBar(row, i, { left, wide, y, high, room }) {
+  paintBar(label, outcomes, { left, wide, y, high, room }) {
     const { pen, data } = this;
-    const label = row.segments.label[i];
     const chip = data.label_colors[label];
-    const colors = row.segments.outcomes[i].map((outcome) => data.outcome_colors[outcome]);
-    if (!colors.length) colors.push(chip);
+    const chipped = outcomes.length > 0 && wide > 6 * CHIP;
+    const colors = outcomes.length ? outcomes : [chip]; // without a run the class is the colour
     colors.forEach((color, k) => {
       pen.fillStyle = color;
       pen.fillRect(left, y + (high * k) / colors.length, wide, high / colors.length);
     });
     pen.fillStyle = this.paper;
     if (wide > 8) pen.fillRect(left + wide - 1, y, 1, high); // keeps neighbours apart
-    if (wide > 6 * CHIP) {
+    if (chipped) {
       pen.fillRect(left + CHIP, y, 1, high);
       pen.fillStyle = chip;
       pen.fillRect(left, y, CHIP, high);
     }
-    if (high >= 12) this.paintLabel(data.labels[label], colors, { left, wide, middle: y + high / 2 + 0.5, room });
-    if (this.isMarked(row, i)) {
-      pen.strokeStyle = this.ink;
-      pen.lineWidth = 2;
-      pen.strokeRect(left, y, wide, high);
+    if (high >= 12) {
+      const start = left + (chipped ? CHIP + 4 : 4);
+      this.paintLabel(data.labels[label], colors, { start, end: left + wide, middle: y + high / 2 + 0.5, room });
     }
   }
 
   /** Inside the bar if it fits, else beside it where its lane is free, else shortened. */
-  paintLabel(text, colors, { left, wide, middle, room }) {
+  paintLabel(text, colors, { start, end, middle, room }) {
     const { pen } = this;
     const size = this.textWidth(text);
-    const start = Math.max(left + (wide > 6 * CHIP ? CHIP + 4 : 2), 4);
-    const space = left + wide - 3 - start;
+    const left = Math.max(start, 4);
+    const space = end - 3 - left;
     if (size > space && size + 6 < room) {
       pen.fillStyle = this.ink;
-      pen.fillText(text, left + wide + 3, middle);
+      pen.fillText(text, end + 3, middle);
       return;
     }
     const letters = size <= space ? text.length : Math.floor((space / size) * text.length) - 1;
     if (letters < 3 && letters < text.length) return;
     const inks = new Set(colors.map(inkOn));
     pen.fillStyle = inks.size === 1 ? [...inks][0] : "#111111";
-    pen.fillText(letters < text.length ? `${text.slice(0, letters)}…` : text, start, middle);
+    pen.fillText(letters < text.length ? `${text.slice(0, letters)}…` : text, left, middle);
   }
 
   textWidth(text) {

@@ -65,13 +65,14 @@ class Timeline {
     this.canvas = element("canvas");
     this.canvas.tabIndex = 0;
     this.canvas.setAttribute("role", "application");
-    this.picture = new Picture(this.canvas);
+    const outlines = element("canvas", "outlines");
+    this.picture = new Picture(this.canvas, outlines);
     this.playhead = element("div", "playhead");
     this.tooltip = element("div", "tooltip");
     this.tooltip.hidden = true;
     this.legend = element("div", "legend");
     const stage = element("div", "stage");
-    stage.append(this.canvas, this.playhead);
+    stage.append(this.canvas, outlines, this.playhead);
     this.root.replaceChildren(toolbar, stage, this.legend, this.tooltip);
   }
 
@@ -140,10 +141,14 @@ class Timeline {
   draw() {
     cancelAnimationFrame(this.redraw);
     this.redraw = requestAnimationFrame(() => {
-      this.picture.marks = [this.hovered, this.selected].filter(Boolean);
       this.picture.paint();
       this.place();
     });
+  }
+
+  mark() {
+    this.picture.marks = [this.hovered, this.selected].filter(Boolean);
+    this.picture.paintMarks();
   }
 
   // ---- the time axis -------------------------------------------------------------------------------
@@ -257,7 +262,7 @@ class Timeline {
     const point = this.point(event);
     this.selected = this.picture.hit(point);
     this.seek(this.selected ? this.selected.start : this.picture.seconds(point.x));
-    this.draw();
+    this.mark();
   }
 
   wheel(event) {
@@ -287,7 +292,7 @@ class Timeline {
       "-": () => this.zoom(0.5),
       0: () => this.show(0, this.data.duration),
       " ": () => this.togglePlay(),
-      Escape: () => { this.selected = null; this.hover(null); this.draw(); },
+      Escape: () => { this.selected = null; this.hover(null); this.mark(); },
     };
     if (!actions[event.key]) return;
     event.preventDefault();
@@ -307,7 +312,7 @@ class Timeline {
     this.hovered = found;
     this.canvas.style.cursor = found ? "pointer" : "default";
     this.tooltip.hidden = !found;
-    if (found?.row !== before?.row || found?.index !== before?.index) this.draw();
+    if (found?.row !== before?.row || found?.index !== before?.index) this.mark();
     if (!found) return;
     const { label, text } = found.row.segments;
     const times = `${clock(found.start)} – ${clock(found.end)} (${(found.end - found.start).toFixed(2)} s)`;
