@@ -38,9 +38,12 @@ def watch(run_id: str, polling: bool) -> None:
         config, status, metrics = run.config(), run.status(), run.metrics()
     if polling and status["state"] not in (*ACTIVE, "created"):
         st.rerun()  # the whole page once: the picker names the new state, and polling ends
-    show_status(run, config, status)
+    # A place of its own for each part, so that one which grows never pushes another through the page.
+    with st.container():
+        show_status(run, config, status)
     show_numbers(status, metrics)
-    show_charts(config, metrics)
+    with st.container():
+        show_charts(config, metrics)
     failed = status["state"] in ("failed", "killed")
     with st.expander("Log", expanded=failed, icon=":material/terminal:"), shared.guard(stop=False):
         st.code(run.log_tail(40) or "Nothing logged yet.", language=None)

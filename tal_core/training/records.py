@@ -19,6 +19,8 @@ from tal_core.types import InputError
 from tal_core.workspace import writing
 
 HEARTBEAT_SECONDS = 1.0
+# What a resumed run goes on with, so that its progress never seems to start over.
+LASTING = ("created", "average_mAP", "epoch", "epochs", "step", "steps")
 
 
 class StopRequested(Exception):
@@ -49,7 +51,7 @@ class Recorder:
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Recorder:
-        kept = {key: value for key, value in self.run.status().items() if key in ("created", "average_mAP")}
+        kept = {key: value for key, value in self.run.status().items() if key in LASTING}
         self.status = {**kept, "state": "running", "started": self.started, **this_process()}
         metrics = self.run.folder / "metrics.jsonl"
         if metrics.exists() and not metrics.read_bytes().endswith(b"\n"):

@@ -2,17 +2,11 @@
 
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from app_server import free_port, running_app
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 CHROMIUM_FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -51,44 +45,6 @@ def browser():
         chromium.close()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@contextmanager
-def running_app(home: Path, port: int):
-    """The app as a person starts it, on a workspace of its own; yields its address."""
-    command = [sys.executable, "-m", "streamlit", "run", "app.py"]
-    command += ["--server.port", str(port), "--server.headless", "true", "--server.fileWatcherType", "none"]
-    log = (home.parent / f"streamlit-{port}.log").open("a")
-    environment = {**os.environ, "TAL_HOME": str(home)}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log) as process:
-        address = f"http://localhost:{port}"
-        try:
-            wait_until_healthy(address, process, Path(log.name))
-            yield address
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
-            log.close()
-
-
-def wait_until_healthy(address: str, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            pytest.fail(f"the app ended at once:\n{log.read_text()[-2000:]}")
-        try:
-            with urllib.request.urlopen(f"{address}/_stcore/health", timeout=2) as answer:
-                if answer.status == 200:
-                    return
-        except OSError:
-            time.sleep(0.2)
-    pytest.fail(f"the app did not answer within 60 s:\n{log.read_text()[-2000:]}")
-
-
 @pytest.fixture(scope="module")
 def app(tmp_path_factory):
     """One app for a module's tests, on a fresh workspace."""
@@ -98,14 +54,17 @@ def app(tmp_path_factory):
 
 
 @pytest.fixture
-def page(browser):
-    """A fresh browser window; whatever Python or JavaScript raised on the page fails the test."""
-    context = browser.new_context(viewport={"width": 1440, "height": 1000})
-    window = context.new_page()
+def new_page(browser):
+    """Opens fresh browser windows; whatever their JavaScript raised fails the test."""
     errors = []
-    window.on("pageerror", lambda error: errors.append(str(error)))
-    yield window
-    exceptions = window.locator("[data-testid='stException']").all_inner_texts()
-    context.close()
-    assert not errors, errors
-    assert not exceptions, exceptions
+
+    def open_window(**options):
+        context = browser.new_context(**{"viewport": {"width": 1440, "height": 1000}, **options})
+        window = context.new_page()
+        window.on("pageerror", lambda error: errors.append(str(error)))
+        return window
+
+    yield open_window
+    for context in browser.contexts:
+        context.close()
+    assert not errors

@@ -1,0 +1,155 @@
+"""What a newcomer does, in a real browser: look around, train, come back later, read the result."""
+
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from app_server import free_port, running_app
+from playwright.sync_api import expect
+
+PAGES = ["", "explore", "train", "timeline", "evaluate"]
+PATIENCE = 60_000  # milliseconds; a busy machine is slow, not broken
+SCREENSHOTS = os.environ.get("TAL_SCREENSHOTS")
+RUN = "from-the-browser"
+
+
+def visit(page, address: str, path: str) -> None:
+    """Open a page of the app and wait until Streamlit has drawn all of it."""
+    page.goto(f"{address}/{path}")
+    page.wait_for_selector("h1", timeout=PATIENCE)
+    settle(page)
+
+
+def settle(page) -> None:
+    """Wait for the end of the script's run and the last late drawing."""
+    page.wait_for_function(
+        "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'",
+        timeout=PATIENCE,
+    )
+    page.wait_for_timeout(500)
+
+
+def shoot(page, name: str) -> None:
+    """Keep a picture for a person to look at, if one asked for it."""
+    if SCREENSHOTS:
+        Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
+
+
+def status_of(home: Path) -> dict:
+    return json.loads((home / "runs" / RUN / "status.json").read_text())
+
+
+def wait_for(condition, seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_opens_on_a_fresh_workspace(app, new_page, scheme):
+    address, _ = app
+    page = new_page(color_scheme=scheme)
+    for path in PAGES:
+        visit(page, address, path)
+        assert page.locator("h1").inner_text().lower() == (path or "overview")
+        assert page.locator("[data-testid=stException], [data-testid=stAlertContentError]").count() == 0, path
+        background = page.evaluate(
+            "getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor"
+        )
+        brightness = sum(int(part) for part in re.findall(r"\d+", background)[:3]) / 3
+        assert (brightness > 128) == (scheme == "light"), background
+        shoot(page, f"{path or 'overview'}-{scheme}")
+
+
+@pytest.fixture
+def restartable(tmp_path):
+    """A workspace and a port for an app that is stopped and started again; ends a training left behind."""
+    home = tmp_path / "workspace"
+    yield home, free_port()
+    status = status_of(home) if (home / "runs" / RUN).exists() else {}
+    if status.get("state") in ("running", "stopping") and psutil.pid_exists(status["pid"]):
+        psutil.Process(status["pid"]).kill()
+
+
+def start_training(page, address: str, epochs: int) -> None:
+    """Fill in the form and press the button."""
+    visit(page, address, "train?dataset=demo")
+    page.get_by_role("spinbutton", name="Epochs", exact=True).fill(str(epochs))
+    page.get_by_role("textbox", name="Name of the run (optional)").fill(RUN)
+    page.get_by_role("button", name="Start training").click()
+
+
+def epoch_of(home: Path) -> int:
+    return status_of(home)["epoch"]
+
+
+def test_a_training_outlives_browser_and_app(restartable, new_page):
+    home, port = restartable
+    with running_app(home, port) as address:
+        page = new_page()
+        start_training(page, address, epochs=1000)
+        chart = page.get_by_test_id("stVegaLiteChart").first
+        expect(chart).to_be_visible(timeout=PATIENCE)
+        early = chart.screenshot()
+        wait_for(lambda: chart.screenshot() != early, 60, "a move of the loss plot")
+        shoot(page, "train-live")
+        process = status_of(home)["pid"]
+        page.context.close()
+        seen = status_of(home)["step"]
+        wait_for(lambda: status_of(home)["step"] > seen, 60, "training without a browser")
+
+    assert psutil.pid_exists(process)
+    seen = status_of(home)["step"]
+    wait_for(lambda: status_of(home)["step"] > seen, 60, "training without the app")
+
+    with running_app(home, port) as address:
+        page = new_page()
+        visit(page, address, f"train?run={RUN}")
+        wait_for(lambda: epoch_of(home) > 0, 60, "the end of the first epoch")
+        page.get_by_role("button", name="Stop").click()
+        expect(page.get_by_role("button", name="Resume")).to_be_visible(timeout=PATIENCE)
+        stopped = status_of(home)
+        assert stopped["state"] == "stopped"
+        wait_for(lambda: not psutil.pid_exists(process), 20, "the end of the stopped process")
+        shoot(page, "train-stopped")
+
+        page.get_by_role("button", name="Resume").click()
+        expect(page.get_by_role("button", name="Stop")).to_be_visible(timeout=PATIENCE)
+        wait_for(lambda: epoch_of(home) > stopped["epoch"], 60, "an epoch after the resumption")
+        page.get_by_role("button", name="Stop").click()
+        expect(page.get_by_role("button", name="Resume")).to_be_visible(timeout=PATIENCE)
+
+    lines = [json.loads(line) for line in (home / "runs" / RUN / "metrics.jsonl").read_text().splitlines()]
+    epochs = [line["epoch"] for line in lines if line["kind"] == "epoch"]
+    assert len(epochs) >= stopped["epoch"]
+    assert epochs == list(range(1, len(epochs) + 1))
+
+
+def test_from_the_start_button_to_the_map(restartable, new_page):
+    home, port = restartable
+    with running_app(home, port) as address:
+        page = new_page()
+        start_training(page, address, epochs=2)
+        page.get_by_role("link", name="Evaluate").last.wait_for(timeout=2 * PATIENCE)
+        expect(page.get_by_role("link", name="See its mistakes on the timeline")).to_be_visible(
+            timeout=PATIENCE
+        )
+        settle(page)
+        shoot(page, "train-finished")
+        page.get_by_role("link", name="Evaluate").last.click()
+        page.wait_for_selector("h1:has-text('Evaluate')", timeout=PATIENCE)
+        settle(page)
+        assert f"run={RUN}" in page.url
+        shoot(page, "evaluate-new-run")
+
+        numbers = json.loads((home / "runs" / RUN / "evaluation.json").read_text())
+        page.get_by_role("tab", name="Counts and downloads").click()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Download all as JSON").click()
+        assert json.loads(Path(download.value.path()).read_text())[RUN] == numbers
