@@ -1,4 +1,4 @@
-"""Makes the demo dataset: draws the videos of ``tal_core.data.demo``, encodes them, extracts their features."""
+"""Makes the demo dataset: draws the videos of ``tal_core.data.demo``, encodes them, extracts features."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from filelock import FileLock
 from tal_core.data.demo.drawing import HEIGHT, WIDTH, draw_frames
 from tal_core.data.demo.script import NUM_VIDEOS, Script, write_script
 from tal_core.data.entry import DEMO_NAME, DatasetEntry, save_entry
-from tal_core.types import Progress
+from tal_core.types import InputError, Progress
 from tal_core.video.motion import STRIDE, extract
 from tal_core.workspace import write_json, writing
 
@@ -27,7 +28,8 @@ VERSION = 1
 
 SHIPPED_VIDEOS = {"testing": 6, "training": 2}
 _STAMP = "made.json"
-_ENCODER = {"preset": "medium", "crf": "25", "threads": "1", "x264-params": "threads=1:sliced-threads=0"}
+# One thread, and no macroblock tree: with it x264 encodes the same small frames differently each time.
+_ENCODER = {"preset": "medium", "crf": "27", "threads": "1", "x264-params": "mbtree=0"}
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,16 @@ class _Files:
     folder: Path
 
     def video(self, video_id: str) -> Path:
+        """An encoded video."""
         return self.folder / "videos" / f"{video_id}.mp4"
 
     def features(self, video_id: str) -> Path:
+        """A video's features."""
         return self.folder / "features" / f"{video_id}.npy"
+
+    def complete(self, video_id: str) -> bool:
+        """Whether both are there."""
+        return self.video(video_id).exists() and self.features(video_id).exists()
 
 
 def make_demo(
@@ -68,9 +76,16 @@ def ship_demo(full_folder: Path, assets_folder: Path) -> Path:
 
     That is all features and annotations and a few videos of each subset, the ones with most classes.
     Files in ``assets_folder`` that the demo does not make (a run) are left alone.
+
+    Raises:
+        InputError: if ``full_folder`` is not a finished demo, or ``assets_folder`` can't be written to.
     """
     full, assets = _Files(Path(full_folder)), _Files(Path(assets_folder))
-    stamp = json.loads((full.folder / _STAMP).read_text(encoding="utf-8"))
+    stamp = _read_stamp(full.folder / _STAMP)
+    if stamp is None or not (full.folder / "dataset.toml").exists():
+        raise InputError(
+            "is not a finished demo", where=full_folder, mend="Make it with: python -m tal_core demo."
+        )
     scripts = [write_script(stamp["seed"], index) for index in range(stamp["num_videos"])]
     with writing(assets.folder):
         for name in ("videos", "features"):
@@ -103,11 +118,10 @@ def _make(files: _Files, seed: int, num_videos: int, progress: Progress) -> None
     stamp_file = files.folder / _STAMP
     known = _read_stamp(stamp_file)
     scripts = [write_script(seed, index) for index in range(num_videos)]
-    missing = [
-        s for s in scripts if not (files.features(s.video_id).exists() and files.video(s.video_id).exists())
-    ]
+    missing = [script for script in scripts if not files.complete(script.video_id)]
     if known != stamp:
         # What another seed or version made must not be taken for ours if this run is interrupted.
+        (files.folder / "dataset.toml").unlink(missing_ok=True)
         for script in scripts:
             files.features(script.video_id).unlink(missing_ok=True)
         missing = scripts
@@ -117,7 +131,7 @@ def _make(files: _Files, seed: int, num_videos: int, progress: Progress) -> None
         return
     done = num_videos - len(missing)
     progress(done, num_videos, "drawing demo videos")
-    for video_id in _draw_all(files.folder, seed, [script.index for script in missing]):
+    for video_id in _draw_all(files, seed, missing):
         done += 1
         progress(done, num_videos, f"drew {video_id}")
     _write_tables(files.folder, scripts)
@@ -130,17 +144,18 @@ def _read_stamp(path: Path) -> dict | None:
         return None
 
 
-def _draw_all(folder: Path, seed: int, indices: list[int]):
+def _draw_all(files: _Files, seed: int, scripts: list[Script]) -> Iterator[str]:
     """Yield the id of each video as it is finished; several processes share the work."""
-    workers = min(len(indices), os.cpu_count() or 1)
+    workers = min(len(scripts), os.cpu_count() or 1)
     if workers < 2:
-        for index in indices:
-            yield _draw_one(folder, seed, index)
+        for script in scripts:
+            yield _draw_one(files, seed, script)
         return
-    # A forked child of a process that has used OpenCV's or torch's threads may hang.
+    # A forked child of a process that has used OpenCV's or torch's threads may hang. One OpenCV thread each,
+    # since the processes already share the cores.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        jobs = [pool.submit(_draw_one, folder, seed, index) for index in indices]
+    with ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        jobs = [pool.submit(_draw_one, files, seed, script) for script in scripts]
         try:
             for job in as_completed(jobs):
                 yield job.result()
@@ -149,18 +164,17 @@ def _draw_all(folder: Path, seed: int, indices: list[int]):
             raise
 
 
-def _draw_one(folder: Path, seed: int, index: int) -> str:
+def _draw_one(files: _Files, seed: int, script: Script) -> str:
     """Make one video and its features. Each file appears under its name only when it is whole."""
-    cv2.setNumThreads(1)  # the processes already share the cores
-    files, script = _Files(folder), write_script(seed, index)
     video, features = files.video(script.video_id), files.features(script.video_id)
     part = video.with_suffix(".part")
     encode(script, seed, part)
-    os.replace(part, video)
+    part.replace(video)
+    found, _ = extract(video)
     part = features.with_suffix(".part")
     with part.open("wb") as file:
-        np.save(file, extract(video)[0].astype(np.float16))
-    os.replace(part, features)
+        np.save(file, found.astype(np.float16))
+    part.replace(features)
     return script.video_id
 
 
@@ -172,7 +186,7 @@ def _write_tables(folder: Path, scripts: list[Script]) -> None:
     )
     entry = DatasetEntry(
         name=DEMO_NAME,
-        description="Figures drawn by code: ten actions in short untrimmed videos, with built-in motion features.",
+        description="Figures drawn by code do ten actions in untrimmed videos; built-in motion features.",
         annotations=annotations,
         features=[folder / "features"],
         videos=folder / "videos",

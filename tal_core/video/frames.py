@@ -52,7 +52,7 @@ def read_frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:
     """Yield ``(seconds, frame)`` in display order; a frame is (H, W, 3) uint8 RGB.
 
     Time 0 is where a player starts the file. Frames without a time stamp follow the frame before at the
-    video's frame rate; times always grow.
+    video's frame rate, and so do all frames of an AVI, which stores no display times; times always grow.
 
     Raises:
         InputError: if the file is missing, unreadable, holds no video stream, or breaks while decoding.
@@ -60,9 +60,10 @@ def read_frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:
     with _open(path) as (container, stream):
         start = (container.start_time or 0) / av.time_base
         step = 1 / float(stream.average_rate or stream.guessed_rate or 25)
+        evenly = container.format.name == "avi"
         last = None
         for frame in container.decode(stream):
-            if frame.pts is None:
+            if evenly or frame.pts is None:
                 seconds = 0.0 if last is None else last + step
             else:
                 seconds = float(frame.pts * frame.time_base) - start

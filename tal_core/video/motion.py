@@ -28,6 +28,7 @@ PIXELS = 160 * 120  # working size: frames are scaled to about this area, keepin
 SHORTEST_PAIR = 0.048  # seconds; frames that follow sooner are skipped (25 fps works at 12.5, 20 at 20)
 LONGEST_PAIR = 1.0  # seconds; across a longer gap no motion is measured
 STILL = 0.06  # frame heights per second; slower pixels count as still
+SPREAD = 1.6  # half side of the moving region, in standard deviations of the motion
 MEMORY = 2.5  # seconds; how long the moving region is remembered
 CELLS = 4  # histograms are taken on CELLS x CELLS cells of the moving region
 BINS = 8  # orientations per histogram
@@ -160,7 +161,7 @@ def moving_region(energy: np.ndarray, aspect: float) -> tuple[float, float, floa
     centre_x = across @ x + prior * aspect / 2
     centre_y = down @ y + prior / 2
     spread = across @ (x - centre_x) ** 2 + down @ (y - centre_y) ** 2 + prior * (1 + aspect**2) / 12
-    return centre_x, centre_y, float(np.clip(2.0 * spread**0.5, 0.15, 0.6))
+    return centre_x, centre_y, float(np.clip(SPREAD * spread**0.5, 0.15, 0.6))
 
 
 def describe_pair(
@@ -196,7 +197,7 @@ def describe_pair(
 
 
 def flow_histograms(flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Orientation histograms of a flow field (S, S, 2): per cell (CELLS * CELLS * (BINS + 1),), overall (BINS + 1,).
+    """Orientation histograms of a flow field (S, S, 2): per cell (CELLS * CELLS * (BINS + 1),) and overall.
 
     Speeds are shared between the two nearest orientations; the last bin is the share of still pixels.
     Square roots keep fast motion from drowning slow motion.
@@ -211,7 +212,7 @@ def flow_histograms(flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def gradient_histograms(gray: np.ndarray) -> np.ndarray:
-    """Histograms of unsigned gradient orientation of a (S, S) picture, (CELLS * CELLS * BINS,), root-normalised."""
+    """Root-normalised histograms of gradient orientation, (CELLS * CELLS * BINS,), of (S, S) gray pixels."""
     smooth = cv2.GaussianBlur(gray, (3, 3), 0)
     gx, gy = cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
     strength, angle = cv2.cartToPolar(gx, gy, angleInDegrees=True)

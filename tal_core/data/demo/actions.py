@@ -1,7 +1,7 @@
 """How the figure moves: each action and fidget as joint angles over its phase.
 
-A pose is a dict of joint angles in degrees. A limb hangs straight down at ``(f, a) = (0, 0)``; ``f`` swings it
-forward and up, ``a`` outward and up; both are absolute, so a forearm does not inherit its upper arm's angles.
+A pose is a dict of joint angles in degrees. A limb hangs straight down at ``(f, a) = (0, 0)``; ``f`` swings
+it forward and up, ``a`` outward and up; both are absolute: a forearm does not inherit its upper arm's angles.
 ``l`` and ``r`` are the figure's sides. ``torso`` and ``head`` stand upright at 0 and lean forward (``f``) or
 sideways (``a``). ``yaw`` turns the figure, ``lift`` raises it off the floor (in body heights).
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import cos, pi, sin
 
 Pose = dict[str, float]
@@ -38,7 +39,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Motion:
-    """A way to move, how long it takes (shortest, longest, in seconds) and how often it repeats per second."""
+    """A way to move, how many seconds it takes (shortest, longest) and how often it repeats per second."""
 
     pose: Callable[[float, Style], Pose]
     seconds: tuple[float, float]
@@ -55,7 +56,7 @@ def keyed(x: float, keys: Sequence[tuple[float, float]]) -> float:
     """Smooth curve through ``(x, value)`` keys, flat at each key."""
     if x <= keys[0][0]:
         return keys[0][1]
-    for (x0, v0), (x1, v1) in zip(keys, keys[1:], strict=False):
+    for (x0, v0), (x1, v1) in pairwise(keys):
         if x < x1:
             return v0 + (v1 - v0) * ease((x - x0) / (x1 - x0))
     return keys[-1][1]
@@ -221,25 +222,22 @@ def hold_hands(phase: float, style: Style) -> Pose:
 
 
 def dip(phase: float, style: Style) -> Pose:
-    """A little bend of the knees: begins like a squat or a jump."""
+    """A bend of the knees: begins like a squat or a jump."""
     down = style.amplitude * keyed(phase, [(0, 0), (0.45, 1), (1, 0)])
-    return (
-        _leg("l", 3 + 34 * down, -3 - 26 * down)
-        | _leg("r", 3 + 34 * down, -3 - 26 * down)
-        | {"torso_f": 2 + 8 * down}
-    )
+    bend = (3 + 52 * down, -3 - 42 * down)
+    return _leg("l", *bend) | _leg("r", *bend) | {"torso_f": 2 + 16 * down}
 
 
 def peer(phase: float, style: Style) -> Pose:
     """A short lean forward: begins like a bow."""
     down = style.amplitude * keyed(phase, [(0, 0), (0.4, 1), (0.6, 1), (1, 0)])
-    return {"torso_f": 2 + 28 * down, "head_f": 4 + 20 * down}
+    return {"torso_f": 2 + 42 * down, "head_f": 4 + 40 * down}
 
 
 def turn(phase: float, style: Style) -> Pose:
     """Looks to one side and back: begins like a spin."""
     side = 1 if style.side == "r" else -1
-    return {"yaw": side * 75 * style.amplitude * keyed(phase, [(0, 0), (0.4, 1), (0.6, 1), (1, 0)])}
+    return {"yaw": side * 120 * style.amplitude * keyed(phase, [(0, 0), (0.4, 1), (0.6, 1), (1, 0)])}
 
 
 def lift_foot(phase: float, style: Style) -> Pose:
@@ -272,7 +270,7 @@ FIDGETS: dict[str, Motion] = {
     "scratch": Motion(scratch, (0.7, 2.0), rate=2.5),
     "reach": Motion(reach, (0.6, 1.4)),
     "hold_hands": Motion(hold_hands, (0.7, 2.5), rate=1.2),
-    "dip": Motion(dip, (0.5, 1.2)),
+    "dip": Motion(dip, (0.6, 1.6)),
     "peer": Motion(peer, (0.8, 1.8)),
     "turn": Motion(turn, (0.8, 2.0)),
     "lift_foot": Motion(lift_foot, (0.5, 1.1)),

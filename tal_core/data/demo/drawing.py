@@ -133,7 +133,7 @@ def _room(rng, hue: float, floor: float) -> np.ndarray:
 
 def _furnish(rng, room: np.ndarray, hue: float, horizon: int) -> None:
     """One piece of clutter: a framed picture, a shelf, a pole or a box on the floor."""
-    height, width = room.shape[:2]
+    width = room.shape[1]
     color = _rgb(
         hue + float(rng.uniform(-0.2, 0.2)), float(rng.uniform(0.1, 0.6)), float(rng.uniform(0.2, 0.95))
     )

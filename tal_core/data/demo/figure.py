@@ -33,7 +33,7 @@ class Colors:
 
 
 def joints(pose: Pose, facing: float) -> dict[str, Point]:
-    """Places of the joints: x to the viewer's right, y up from the floor, z towards the viewer, in body heights.
+    """Places of the joints in body heights: x to the viewer's right, y up from the floor, z to the viewer.
 
     The lower foot stands on the floor, raised by the pose's ``lift``.
     """
@@ -83,7 +83,7 @@ def _turn(point: Point, yaw: float) -> Point:
 def draw_figure(
     canvas: np.ndarray, places: dict[str, Point], foot: tuple[float, float], height: float, colors: Colors
 ) -> None:
-    """Draw onto ``canvas`` (H, W, 3) uint8 in place; ``foot`` (x, y) is the floor below the hips, both in pixels."""
+    """Draw onto ``canvas`` (H, W, 3) uint8 in place; ``foot`` is the floor below the hips. All in pixels."""
 
     def spot(name: str) -> tuple[float, float]:
         x, y, z = places[name]
@@ -106,7 +106,7 @@ def draw_figure(
         )
     corners = ("l_shoulder", "r_shoulder", "r_hip", "l_hip")
     depth = (places["chest"][2] + places["hips"][2]) / 2
-    parts.append((depth, lambda: _torso(canvas, [spot(c) for c in corners], 0.06 * height, colors.shirt)))
+    parts.append((depth, lambda: _torso(canvas, [spot(c) for c in corners], 0.075 * height, colors.shirt)))
     parts.append((places["head"][2], lambda: _head(canvas, places, spot, height, colors)))
     for _, draw in sorted(parts, key=lambda part: part[0]):
         draw()
@@ -142,9 +142,13 @@ def _line(canvas, start, end, width: float, color) -> None:
 
 
 def _disc(canvas, centre, radius: float, color) -> None:
-    size = round(radius * 2**_SHIFT)
-    cv2.circle(canvas, _fixed(centre), size + 2**_SHIFT, _darker(color), -1, cv2.LINE_AA, _SHIFT)
-    cv2.circle(canvas, _fixed(centre), size, color, -1, cv2.LINE_AA, _SHIFT)
+    """A dot with a darker rim."""
+    _dot(canvas, centre, radius + 1, _darker(color))
+    _dot(canvas, centre, radius, color)
+
+
+def _dot(canvas, centre, radius: float, color) -> None:
+    cv2.circle(canvas, _fixed(centre), round(radius * 2**_SHIFT), color, -1, cv2.LINE_AA, _SHIFT)
 
 
 def _torso(canvas, corners, width: float, color) -> None:
@@ -168,17 +172,7 @@ def _head(canvas, places, spot, height: float, colors: Colors) -> None:
     _disc(canvas, (x, y), radius, colors.hair)
     if front > -0.3:
         face = (x + 0.32 * radius * side, y + 0.22 * radius)
-        cv2.circle(
-            canvas, _fixed(face), round(0.74 * radius * 2**_SHIFT), colors.skin, -1, cv2.LINE_AA, _SHIFT
-        )
+        _dot(canvas, face, 0.74 * radius, colors.skin)
         for eye in (-0.3, 0.3):
-            ex = face[0] + radius * (0.35 * side + eye * max(front, 0.15))
-            cv2.circle(
-                canvas,
-                _fixed((ex, face[1])),
-                round(0.1 * radius * 2**_SHIFT),
-                (30, 25, 25),
-                -1,
-                cv2.LINE_AA,
-                _SHIFT,
-            )
+            aside = radius * (0.35 * side + eye * max(front, 0.15))
+            _dot(canvas, (face[0] + aside, face[1]), 0.1 * radius, (30, 25, 25))

@@ -5,7 +5,7 @@ Everything follows from ``(seed, index)``; videos can be drawn in any order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from math import pi, sin
 
@@ -34,7 +34,7 @@ class Event:
     end: float
     rise: float = 0.0
     fall: float = 0.0
-    style: Style = Style("r", 1.0, 1, 0.5)
+    style: Style = field(default_factory=lambda: Style("r", 1.0, 1, 0.5))
     x0: float = 0.5
     x1: float = 0.5
 
@@ -102,7 +102,7 @@ def write_script(seed: int, index: int) -> Script:
         fps=fps,
         num_frames=round(duration * fps),
         events=tuple(_timeline(rng, duration, home, tempo, taste)),
-        height=float(rng.uniform(0.48, 0.8)),
+        height=float(rng.uniform(0.52, 0.8)),
         facing=float(rng.choice([-1, 1]) * rng.uniform(15, 65)),
         home=home,
         sway=float(rng.uniform(0.6, 1.5)),
@@ -133,7 +133,7 @@ def _motion(rng, kind: str, name: str, start: float, tempo: float) -> Event:
     """One performance of an action or fidget, short ones more often than long ones."""
     motion: Motion = (ACTIONS if kind == "action" else FIDGETS)[name]
     shortest, longest = motion.seconds
-    seconds = float(np.clip(shortest * (longest / shortest) ** rng.beta(1.3, 1.6) * tempo, 0.5, 8.0))
+    seconds = float(np.clip(shortest * (longest / shortest) ** rng.beta(1.3, 1.6) * tempo, 0.65, 8.0))
     cycles = max(1, round(seconds * motion.rate * rng.uniform(0.75, 1.3) / tempo))
     size = (0.75, 1.12) if kind == "action" else (0.5, 1.1)
     style = Style(str(rng.choice(["l", "r"])), float(rng.uniform(*size)), cycles, float(rng.uniform()))
@@ -175,8 +175,7 @@ def _performed(script: Script, event: Event, seconds: float) -> tuple[Pose, floa
     pose = motion.pose(phase, event.style)
     if event.name == "spin":
         # Whole turns end where they began; blending the angle would turn the figure back.
-        weight_yaw = pose.pop("yaw")
-        return pose | {"turned": weight_yaw}, weight
+        pose["turned"] = pose.pop("yaw")
     return pose, weight
 
 
