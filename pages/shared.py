@@ -170,20 +170,20 @@ def evaluation(
 # ---------------------------------------------------------------- the address bar
 
 
-def choice(key: str, many: bool = False) -> list[str] | None:
-    """What the address bar says for ``key`` (with ``many``, separated by commas or given several times),
-    else what this session chose before, else None."""
+def choice(key: str) -> list[str] | None:
+    """What the address bar says for ``key`` (several values: the key several times), else what this session
+    chose before, else None."""
     if key in st.query_params:
-        texts = st.query_params.get_all(key)
-        return [part for text in texts for part in (text.split(",") if many else [text]) if part]
+        return [text for text in st.query_params.get_all(key) if text]
     return st.session_state.get(f"choice:{key}")
 
 
 def remember(key: str, values: Sequence[Any]) -> None:
     """Put a choice into the address bar (so that a link shares it) and the session (so pages keep it)."""
     texts = [str(value) for value in values]
-    if st.query_params.get(key) != ",".join(texts):
-        st.query_params[key] = ",".join(texts)
+    shown = texts or [""]  # nothing chosen is a choice, too
+    if st.query_params.get_all(key) != shown:
+        st.query_params[key] = shown
     st.session_state[f"choice:{key}"] = texts
 
 
@@ -211,7 +211,7 @@ def pick(
     else drops the choices named in ``resets``.
     """
     multiple = kind == "multiselect"
-    asked = choice(key, multiple)
+    asked = choice(key)
     known = [value for value in (default if asked is None else asked) if value in options]
     missing = [value for value in asked or () if value not in options and key in st.query_params]
     if missing:
@@ -242,7 +242,7 @@ def pick_dataset(place: Any = None) -> datasets.Dataset:
         default = []
         if "dataset" not in st.query_params and st.query_params.get("run"):
             with guard(stop=False):
-                run = training_runs.open_run(home(), st.query_params["run"].split(",")[0])
+                run = training_runs.open_run(home(), st.query_params.get_all("run")[0])
                 default = [run.config()["dataset"]]
                 forget("dataset")
         name = pick(

@@ -15,7 +15,7 @@ from tal_core.workspace import write_json
 APP = Path(__file__).resolve().parents[2] / "app.py"
 
 
-def open_page(page: str, **query: str) -> AppTest:
+def open_page(page: str, **query: str | list[str]) -> AppTest:
     """The app, gone from its first page to ``page`` with an address like ``?dataset=small``."""
     app = AppTest.from_file(str(APP), default_timeout=60)
     app.run()

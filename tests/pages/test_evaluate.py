@@ -51,7 +51,7 @@ def test_wrong_thresholds_get_a_box(run):
 
 def test_several_runs_and_every_view(run, home):
     finish(small_run(home, "finished", "second"))
-    app = open_page("evaluate", dataset="small", run="first,second")
+    app = open_page("evaluate", dataset="small", run=["first", "second"])
     assert not app.exception
     assert table(app, "average")["run"].tolist() == ["first", "second"]
     assert table(app, "what").columns.tolist() == ["what", "first", "second"]

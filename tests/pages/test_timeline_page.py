@@ -1,9 +1,11 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from page_tools import button, open_page, selectbox, small_dataset, small_run, table, texts
 
+from tal_core.data.registry import add_dataset
 from tal_core.workspace import write_json
 
 
@@ -44,7 +46,7 @@ def test_the_most_wrong_video_comes_first(run):
 
 def test_a_link_restores_the_whole_view(run, home):
     detect(small_run(home, "finished", "second"), ("v4", 8.0, 16.0, "run", 0.3))
-    query = {"dataset": "small", "run": "first,second", "video": "v4", "tiou": "0.7", "score": "0.85"}
+    query = {"dataset": "small", "run": ["first", "second"], "video": "v4", "tiou": "0.7", "score": "0.85"}
     app = open_page("timeline", **query, classes="jump")
     assert not app.exception and not app.warning
     for key, value in {**query, "classes": "jump"}.items():
@@ -116,3 +118,22 @@ def test_a_video_without_annotations(tmp_path, home, run):
     app = open_page("timeline", dataset="small", video="v5", score="0")
     assert not app.exception and not app.error
     assert set(table(app, "outcome")["outcome"]) == {"background"}
+
+
+def test_a_class_name_with_a_comma_survives_the_address_bar(home, tmp_path):
+    features, database = tmp_path / "comma-features", {}
+    features.mkdir()
+    for number in range(2):
+        np.save(features / f"v{number}.npy", np.zeros((20 + number, 4), np.float32))
+        segments = [{"segment": [1.0, 5.0], "label": label} for label in ("clean, jerk", "run")]
+        subset = ("training", "testing")[number]
+        database[f"v{number}"] = {"subset": subset, "duration": 20.0, "annotations": segments}
+    annotations = tmp_path / "comma.json"
+    write_json(annotations, {"database": database})
+    add_dataset(home, "comma", annotations=annotations, features=features, snippet_seconds=1.0)
+    app = open_page("timeline", dataset="comma")
+    app.multiselect(key="pick:classes").set_value(["clean, jerk"]).run()
+    app.run()
+    assert not app.warning
+    assert app.multiselect(key="pick:classes").value == ["clean, jerk"]
+    assert table(app, "outcome")["label"].tolist() == ["clean, jerk"]
