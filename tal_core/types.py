@@ -61,8 +61,8 @@ class Annotations:
     """What an annotation file says, validated.
 
     ``ground_truth``: ``GROUND_TRUTH_COLUMNS`` in file order. ``videos``: ``VIDEO_COLUMNS``, one row per
-    video, where the file is silent NaN and the subset ``""``. ``ambiguous``: ground-truth columns, segments that evaluation
-    ignores. ``findings``: what was odd (``FINDING_COLUMNS``).
+    video; NaN, or ``""`` as subset, where the file is silent. ``ambiguous``: ground-truth columns, segments
+    that evaluation ignores. ``findings``: what was odd (``FINDING_COLUMNS``).
     """
 
     ground_truth: pd.DataFrame
