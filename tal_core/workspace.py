@@ -62,7 +62,7 @@ def write_text(path: Path, text: str) -> None:
         try:
             with temporary.open("x", encoding="utf-8") as file:
                 file.write(text)
-            os.replace(temporary, path)
+            temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
