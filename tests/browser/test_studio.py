@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -10,6 +11,10 @@ import psutil
 import pytest
 from app_server import free_port, running_app
 from playwright.sync_api import expect
+
+from tal_core.training.config import build_config
+from tal_core.training.run import create_run
+from tal_core.workspace import DEMO
 
 PAGES = ["", "explore", "train", "timeline", "evaluate"]
 PATIENCE = 60_000  # milliseconds; a busy machine is slow, not broken
@@ -153,3 +158,37 @@ def test_from_the_start_button_to_the_map(restartable, new_page):
         with page.expect_download() as download:
             page.get_by_role("button", name="Download all as JSON").click()
         assert json.loads(Path(download.value.path()).read_text())[RUN] == numbers
+
+
+def test_a_shared_link_shows_its_view_and_a_click_seeks(app, new_page):
+    address, _ = app
+    video_id = next(path.stem for path in sorted((DEMO / "videos").glob("*.mp4")))
+    page = new_page()
+    visit(page, address, f"timeline?dataset=demo&run=demo-baseline&video={video_id}&tiou=0.7")
+    shown = page.locator("input").evaluate_all("inputs => inputs.map(input => input.value)")
+    assert any(value.startswith(video_id) for value in shown), shown
+    video = page.locator("video").first
+    video.wait_for(timeout=PATIENCE)
+    timeline = page.locator("canvas[role=application]")
+    box = timeline.bounding_box()
+    timeline.click(position={"x": box["width"] / 2, "y": 8})
+    page.wait_for_function("document.querySelector('video').currentTime > 5", timeout=PATIENCE)
+    sought = video.evaluate("element => element.currentTime")
+    assert sought == pytest.approx(video.evaluate("element => element.duration") / 2, rel=0.1)
+    timeline.press("ArrowRight")
+    page.wait_for_function(f"document.querySelector('video').currentTime > {sought} + 0.5", timeout=PATIENCE)
+    settle(page)
+    shoot(page, "timeline-link")
+    assert f"video={video_id}" in page.url
+    assert "tiou=0.7" in page.url
+
+
+def test_a_run_deleted_under_a_live_page_is_named(app, new_page):
+    address, home = app
+    run = create_run(home, "demo", "baseline", build_config("baseline"), "short-lived")
+    page = new_page()
+    visit(page, address, f"train?run={run.run_id}")
+    expect(page.get_by_text("Not started yet.")).to_be_visible(timeout=PATIENCE)
+    shutil.rmtree(run.folder)
+    expect(page.get_by_test_id("stAlert").first).to_contain_text("short-lived", timeout=PATIENCE)
+    assert page.get_by_test_id("stException").count() == 0
