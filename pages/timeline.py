@@ -64,18 +64,23 @@ def pick_score() -> float | None:
 def cut_runs(
     runs: list[Run], data: Dataset, subset: str | None, tiou: float, score: float | None
 ) -> tuple[list[plots.RunOutcomes], list[str]]:
-    """Runs with their outcomes, and a sentence for each on its threshold; deleted ones get a box."""
+    """Runs with their outcomes, and a sentence for each on its threshold; deleted ones get a box.
+
+    A run that never looked at this subset has missed nothing in it: it is named and left out.
+    """
     outcomes, notes = [], []
     for run in runs:
         with shared.guard(stop=False):
             truth, labelled, _ = parts.matched(data, shared.load_detections(run), subset, tiou)
+            if labelled.empty:
+                notes.append(
+                    f"**{run.run_id}** has no detections in videos of this subset, so it is left out"
+                )
+                continue
             threshold, f1 = plots.best_f1(labelled, len(truth)) if score is None else (score, None)
             outcomes.append(plots.RunOutcomes(run.run_id, labelled, threshold))
-            if labelled.empty:
-                notes.append(f"**{run.run_id}** has no detections in videos of this subset")
-            else:
-                best = f" (best F1, {f1:.2f}, over the subset at tIoU {tiou:g})" if f1 is not None else ""
-                notes.append(f"**{run.run_id}**: score ≥ {threshold:.3g}{best}")
+            best = f" (best F1, {f1:.2f}, over the subset at tIoU {tiou:g})" if f1 is not None else ""
+            notes.append(f"**{run.run_id}**: score ≥ {threshold:.3g}{best}")
     return outcomes, notes
 
 
@@ -100,6 +105,7 @@ def choose() -> tuple[Dataset, pd.DataFrame, dict, pd.DataFrame, list[str]]:
     truth = data.ground_truth(subset)
     if truth.empty:
         st.info("This subset has no annotated segments, so every detection counts as background.")
+    shown = {outcome.name for outcome in outcomes}
     videos = plots.most_wrong_first(data.videos(subset, usable=False), truth, outcomes, classes)
     video = parts.pick_video(videos, bool(outcomes))
     drawing = plots.payload(
@@ -111,7 +117,7 @@ def choose() -> tuple[Dataset, pd.DataFrame, dict, pd.DataFrame, list[str]]:
         tiou=tiou,
         classes=classes,
         ambiguous=data.annotations.ambiguous,
-        curves=parts.score_curves(runs, data, video, classes),
+        curves=parts.score_curves([run for run in runs if run.run_id in shown], data, video, classes),
     )
     return data, videos, drawing, plots.segment_table(video, truth, outcomes, classes), notes
 

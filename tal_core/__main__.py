@@ -1,7 +1,13 @@
 """``python -m tal_core``."""
 
+import os
 import sys
 
 from tal_core.cli import main
+from tal_core.training.launch import IDLE_THREADS
+
+# Before anything loads torch.
+for name, value in IDLE_THREADS.items():
+    os.environ.setdefault(name, value)
 
 sys.exit(main())

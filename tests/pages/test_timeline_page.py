@@ -137,3 +137,10 @@ def test_a_class_name_with_a_comma_survives_the_address_bar(home, tmp_path):
     assert not app.warning
     assert app.multiselect(key="pick:classes").value == ["clean, jerk"]
     assert table(app, "outcome")["label"].tolist() == ["clean, jerk"]
+
+
+def test_a_run_that_never_saw_a_subset_has_missed_nothing_there(run):
+    app = open_page("timeline", dataset="small", subset="training", run="first")
+    assert not app.exception
+    assert "**first** has no detections in videos of this subset" in texts(app)
+    assert "missed" not in str(table(app, "outcome")["outcome"].tolist())
