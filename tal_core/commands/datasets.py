@@ -19,18 +19,18 @@ def add(commands) -> None:
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
-    add = command(
+    new = command(
         actions,
         "add",
         run_datasets_add,
         "register annotations and features as a dataset",
         "datasets add salads --annotations annotations.json --features features --snippet-seconds 1",
     )
-    add.add_argument("name")
-    add.add_argument(
+    new.add_argument("name")
+    new.add_argument(
         "--annotations", type=Path, required=True, metavar="F", help="JSON, CSV or THUMOS14 text folder"
     )
-    add.add_argument(
+    new.add_argument(
         "--features",
         type=Path,
         required=True,
@@ -38,33 +38,33 @@ def add(commands) -> None:
         metavar="DIR",
         help="a folder or .h5 file per stream",
     )
-    add.add_argument("--videos", type=Path, metavar="DIR", help="folder of the videos, for playing")
-    add.add_argument("--video-info", type=Path, metavar="F", help="table of subset and duration per video")
-    add.add_argument("--stride", type=float, metavar="S", help="frames between snippets")
-    add.add_argument(
+    new.add_argument("--videos", type=Path, metavar="DIR", help="folder of the videos, for playing")
+    new.add_argument("--video-info", type=Path, metavar="F", help="table of subset and duration per video")
+    new.add_argument("--stride", type=float, metavar="S", help="frames between snippets")
+    new.add_argument(
         "--fps", type=float, metavar="F", help="frames per second of what the features were made from"
     )
-    add.add_argument("--snippet-seconds", type=float, metavar="S", help="seconds between snippets")
-    add.add_argument(
+    new.add_argument("--snippet-seconds", type=float, metavar="S", help="seconds between snippets")
+    new.add_argument(
         "--offset-seconds", type=float, metavar="S", help="centre of the first snippet (half a step)"
     )
-    add.add_argument(
+    new.add_argument(
         "--timing",
         choices=("fixed", "stretched"),
         default="fixed",
         help="stretched: each video's snippets are spread over its duration",
     )
-    add.add_argument(
+    new.add_argument(
         "--layout", choices=("auto", "TD", "DT"), default="auto", help="(time, channels) or reverse"
     )
-    add.add_argument("--training-subset", default="", metavar="S", help="subset that trains")
-    add.add_argument("--evaluation-subset", default="", metavar="S", help="subset that evaluates")
-    add.add_argument("--tiou", metavar="T", help="usual thresholds, e.g. 0.3:0.7:0.1")
-    add.add_argument(
+    new.add_argument("--training-subset", default="", metavar="S", help="subset that trains")
+    new.add_argument("--evaluation-subset", default="", metavar="S", help="subset that evaluates")
+    new.add_argument("--tiou", metavar="T", help="usual thresholds, e.g. 0.3:0.7:0.1")
+    new.add_argument(
         "--split", type=float, metavar="SHARE", help="hold out this share of videos for evaluation"
     )
-    add.add_argument("--split-seed", type=int, default=0, metavar="N", help="start of the random split")
-    add.add_argument("--replace", action="store_true", help="overwrite a dataset of this name")
+    new.add_argument("--split-seed", type=int, default=0, metavar="N", help="start of the random split")
+    new.add_argument("--replace", action="store_true", help="overwrite a dataset of this name")
 
     command(actions, "list", run_datasets_list, "list all datasets", "datasets list")
 

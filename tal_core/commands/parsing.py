@@ -36,19 +36,19 @@ def progress_bar() -> Progress:
     """A ``Progress`` that draws one bar per message on standard error."""
     from tqdm import tqdm
 
-    bar = None
+    meter = None
 
     def report(done: int, total: int, message: str) -> None:
-        nonlocal bar
-        if bar is None or bar.desc != message or bar.total != total:
-            if bar is not None:
-                bar.close()
-            bar = tqdm(total=total, desc=message, file=sys.stderr, leave=False, disable=None)
-            bar.desc = message
-        bar.update(done - bar.n)
+        nonlocal meter
+        if meter is None or meter.desc != message or meter.total != total:
+            if meter is not None:
+                meter.close()
+            meter = tqdm(total=total, desc=message, file=sys.stderr, leave=False, disable=None)
+            meter.desc = message
+        meter.update(done - meter.n)
         if done >= total:
-            bar.close()
-            bar = None
+            meter.close()
+            meter = None
 
     return report
 

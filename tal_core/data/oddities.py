@@ -56,9 +56,10 @@ def detection_findings(
             word = "videos" if column == "video_id" else "labels"
             found = detections.loc[strange, column].unique()
             detail = f"{int(strange.sum())} detections of {len(found)} unknown {word} (first: {found[0]})"
-            notes.append(
-                finding("warning", f"unknown {word}", detail, advice=f"{effect} Check the spelling.")
-            )
+            mend = "Check the spelling."
+            if column == "video_id" and strange.all():
+                mend = _prefix_advice(found[0], sorted(names))
+            notes.append(finding("warning", f"unknown {word}", detail, advice=f"{effect} {mend}"))
     for kind, odd in (
         ("zero length", detections["start"] == detections["end"]),
         ("duplicate", detections.duplicated()),
@@ -67,6 +68,18 @@ def detection_findings(
             advice = "Kept: they count as false positives, as in the official protocol."
             notes.append(finding("warning", kind, f"{int(odd.sum())} detections: {kind}", advice=advice))
     return pd.DataFrame(notes, columns=list(FINDING_COLUMNS), dtype="str")
+
+
+def _prefix_advice(stranger: str, known: list[str]) -> str:
+    """How to make the names of two files meet, when not one video is in both."""
+    for name in known:
+        longer, shorter = (name, stranger) if len(name) > len(stranger) else (stranger, name)
+        if longer != shorter and longer.endswith(shorter):
+            prefix = longer.removesuffix(shorter)
+            change = "Add" if longer == name else "Remove"
+            return f"{change} {prefix!r} in front of the video names in the detections."
+    first = f" ({known[0]})" if known else ""
+    return f"Not one video is in both: is this the right ground truth{first}?"
 
 
 def _per_video(

@@ -131,3 +131,20 @@ def test_findings_against_a_ground_truth(table):
     assert "1 detections of 1 unknown labels (first: jump)" in found["unknown labels"]
     videos = pd.DataFrame({"video_id": ["v1", "v2", "v3"]})
     assert "unknown videos" not in set(detection_findings(table, truth, videos)["kind"])
+
+
+@pytest.mark.parametrize(
+    ("names", "advice"),
+    [(["v_a", "v_b"], "Add 'v_'"), (["b", "c"], "Not one video is in both"), ([], "right ground truth?")],
+)
+def test_when_no_video_is_in_both_files_it_says_why(names, advice):
+    table = pd.DataFrame({"video_id": ["a"], "start": 0.0, "end": 1.0, "label": "x", "score": 1.0})
+    truth = pd.DataFrame({"video_id": names, "start": 0.0, "end": 1.0, "label": "x"})
+    found = detection_findings(table, truth)
+    assert advice in found.loc[found["kind"] == "unknown videos", "advice"].item()
+
+
+def test_a_prefix_too_much_is_named():
+    table = pd.DataFrame({"video_id": ["v_a"], "start": 0.0, "end": 1.0, "label": "x", "score": 1.0})
+    truth = pd.DataFrame({"video_id": ["a"], "start": 0.0, "end": 1.0, "label": "x"})
+    assert "Remove 'v_'" in detection_findings(table, truth)["advice"][0]
