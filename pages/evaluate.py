@@ -116,10 +116,7 @@ def show_page() -> None:
         f"On {where} of **{data.name}**, {shared.tiou_text(tiou)}, {protocol} protocol. "
         "“Average” is the mean over these thresholds."
     )
-    inside = set(data.videos(subset, usable=False))
-    for name, detections in found.items():
-        if not inside & set(detections["video_id"].unique()):
-            st.warning(f"**{name}** has no detections in these videos.")
+    parts.show_oddities(found, data, subset)
     views = st.tabs(["mAP", "Classes", "Precision-recall", "Counts and downloads"])
     with views[0]:
         show_maps(evaluations)

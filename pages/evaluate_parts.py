@@ -9,6 +9,7 @@ import streamlit as st
 from pages import shared
 from tal_core.data.dataset import Dataset
 from tal_core.data.detections import read_detections
+from tal_core.data.oddities import detection_findings
 from tal_core.evaluation.average_precision import evaluate
 from tal_core.training.run import Run
 from tal_core.types import InputError
@@ -59,3 +60,24 @@ def gather(runs: list[Run]) -> dict[str, pd.DataFrame]:
         with shared.guard(stop=False):
             found[f"file {file.name}"] = read_upload(file.file_id, file.name, file.getvalue())
     return found
+
+
+@st.cache_resource(max_entries=48, show_spinner=False, hash_funcs={Dataset: id, pd.DataFrame: id})
+def oddities(detections: pd.DataFrame, data: Dataset, subset: str | None) -> tuple:
+    """What is odd about detections beside a subset, cached."""
+    videos = data.index[data.index["video_id"].isin(data.videos(subset, usable=False))]
+    return detection_findings(detections, data.ground_truth(subset), videos), (detections, data)
+
+
+def show_oddities(found: dict[str, pd.DataFrame], data: Dataset, subset: str | None) -> None:
+    """A box per set of detections with what the numbers below owe to its oddities."""
+    for name, detections in found.items():
+        findings, _ = oddities(detections, data, subset)
+        serious = findings[findings["kind"].isin(("unknown videos", "unknown labels"))]
+        if len(serious):
+            lines = "\n".join(f"- {row.detail}. {row.advice}" for row in serious.itertuples())
+            inside = detections["video_id"].isin(data.videos(subset, usable=False)).any()
+            state = (
+                "beside the ground truth of this subset" if inside else "has no detections in these videos"
+            )
+            st.warning(f"**{name}** {state}:\n{lines}")

@@ -87,3 +87,13 @@ def test_a_wrong_file_gets_a_box_that_names_it(run, text):
     assert not app.exception
     assert "bad.json" in app.error[0].value
     assert table(app, "average")["run"].tolist() == ["first"], "the rest of the page still works"
+
+
+def test_unknown_videos_and_labels_of_a_file_are_named(run):
+    entries = [{"segment": [2.0, 6.0], "label": "fly", "score": 0.9}]
+    app = upload(
+        open_page("evaluate", dataset="small"), "mine.json", json.dumps({"results": {"x4": entries}})
+    )
+    assert not app.exception and not app.error
+    words = "\n".join(box.value for box in app.warning)
+    assert "1 unknown videos (first: x4)" in words and "1 unknown labels (first: fly)" in words
