@@ -119,6 +119,12 @@ def show_health(data, subset: str | None) -> None:
     if subset is not None:
         report = report[report["video_id"].isin(["", *data.videos(subset, usable=False)])]
     st.markdown(health.summary(data) + ".")
+    if st.button(
+        "Check again", icon=":material/refresh:", help="Reads the files anew, every value included."
+    ):
+        with shared.guard():
+            shared.check_again(data.name)
+        st.rerun()
     if report.empty:
         st.success("Nothing odd was found.")
         return

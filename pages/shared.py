@@ -18,7 +18,6 @@ import streamlit as st
 from tal_core import workspace
 from tal_core.data import dataset as datasets
 from tal_core.data import registry
-from tal_core.evaluation import average_precision
 from tal_core.training import run as training_runs
 from tal_core.types import InputError, Progress
 
@@ -125,9 +124,10 @@ def load_dataset(name: str) -> datasets.Dataset:
     return opened[key]
 
 
-def refresh_datasets() -> None:
-    """Forget every opened dataset, so that files changed in place are seen."""
-    _opened().clear()
+def check_again(name: str) -> None:
+    """Read a dataset's files anew, every value included: sees changes in place. Raises InputError."""
+    with progress(f"Checking {name}") as report:
+        _opened()[_dataset_key(name)] = datasets.open_dataset(home(), name, report, scan_all=True)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading detections")
@@ -142,29 +142,6 @@ def _detections_key(run: training_runs.Run) -> tuple:
 def load_detections(run: training_runs.Run) -> pd.DataFrame:
     """The run's detections, shared by all sessions: never change the table. Raises InputError."""
     return _read_detections(run, _detections_key(run))
-
-
-@st.cache_data(max_entries=64, show_spinner="Evaluating")
-def _evaluate(  # pylint: disable=unused-argument
-    _data: datasets.Dataset, _detections: pd.DataFrame, tiou: tuple[float, ...], protocol: str, key: tuple
-) -> average_precision.Evaluation:
-    subset = _data.evaluation_subset
-    return average_precision.evaluate(
-        _data.ground_truth(subset),
-        _detections,
-        list(tiou),
-        protocol=protocol,
-        videos=_data.videos(subset, usable=False),
-    )
-
-
-def evaluation(
-    run: training_runs.Run, tiou: Sequence[float], protocol: str = "official"
-) -> average_precision.Evaluation:
-    """AP and mAP of the run's detections on its dataset's evaluation subset, cached. Raises InputError."""
-    name = run.config()["dataset"]
-    key = (*_detections_key(run), *_dataset_key(name))
-    return _evaluate(load_dataset(name), load_detections(run), tuple(tiou), protocol, key)
 
 
 # ---------------------------------------------------------------- the address bar

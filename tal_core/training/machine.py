@@ -19,7 +19,6 @@ class Machine:
     """The device that ``auto`` takes, and what is free now; memory and disk in GiB."""
 
     device: str
-    device_kind: str
     cores: int
     memory: float
     memory_free: float
@@ -34,7 +33,6 @@ def describe_machine(home: Path) -> Machine:
     memory = psutil.virtual_memory()
     return Machine(
         device=device_name(device),
-        device_kind=device.type,
         cores=psutil.cpu_count() or 1,
         memory=memory.total / GIB,
         memory_free=memory.available / GIB,

@@ -1,3 +1,6 @@
+import os
+
+import numpy as np
 import pytest
 from page_tools import button, open_page, selectbox, small_dataset, table, texts
 
@@ -114,3 +117,16 @@ def test_other_dataset_forgets_the_video(tmp_path, home):
     selectbox(app, "Dataset").set_value("other").run()
     assert not app.warning
     assert app.query_params["video"] == "v0"
+
+
+def test_check_again_sees_a_file_broken_in_place(tmp_path):
+    app = open_page("explore", dataset="small", view="Health")
+    path = tmp_path / "small-features" / "v1.npy"
+    before = path.parent.stat()
+    with path.open("r+b") as file:
+        file.seek(-4, 2)
+        file.write(np.float32(np.nan).tobytes())
+    os.utime(path.parent, ns=(before.st_atime_ns, before.st_mtime_ns))
+    button(app, "Check again").click().run()
+    assert not app.exception and not app.error
+    assert "6 videos (4 usable, 0 without features, 2 broken)" in texts(app)
