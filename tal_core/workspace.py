@@ -50,22 +50,32 @@ def writing(where: Path):
         ) from error
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace ``path`` atomically: readers see the old text or the new, never a part.
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace ``path`` atomically: readers see the old content or the new, never a part.
+
+    The folder must exist, so that a run deleted while it trains doesn't come back.
 
     Raises:
-        InputError: if the folder can't be written to.
+        InputError: if the folder is gone or can't be written to.
     """
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            with temporary.open("x", encoding="utf-8") as file:
-                file.write(text)
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace ``path`` as ``write_bytes`` does, making its folder if need be. Raises the same."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:

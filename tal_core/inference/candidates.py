@@ -21,8 +21,8 @@ import pandas as pd
 from tal_core.inference.nms import Suppression, suppress
 from tal_core.models.config import MethodConfig
 from tal_core.models.method import Candidates
-from tal_core.models.weights import write_bytes
 from tal_core.types import InputError, TimeGrid
+from tal_core.workspace import write_bytes
 
 
 def suppression(config: MethodConfig) -> Suppression:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ import torch
 from torch import nn
 
 from tal_core.types import InputError, TimeGrid
-from tal_core.workspace import writing
+from tal_core.workspace import write_bytes
 
 
 @dataclass(frozen=True)
@@ -90,26 +88,6 @@ def load_weights(path: Path, model: nn.Module) -> None:
         mend = "The checkpoint belongs to another method, feature size, class list or config."
         raise InputError(what, where=path, mend=mend)
     model.load_state_dict(weights)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace ``path`` atomically, in a folder that must exist (a deleted run doesn't come back).
-
-    Raises:
-        InputError: if the folder can't be written to.
-    """
-    with writing(path):
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
 
 
 def _shape(weights: Mapping[str, Any], name: str) -> str:

@@ -34,7 +34,7 @@ from tal_core.inference.predict import Predictions, predict_videos, read_config
 from tal_core.models.config import MethodConfig
 from tal_core.models.device import choose_device, choose_precision, device_name
 from tal_core.models.method import Method, Sampler
-from tal_core.models.weights import WeightsInfo, load_weights, save_weights, write_bytes
+from tal_core.models.weights import WeightsInfo, load_weights, save_weights
 from tal_core.training.checkpoint import Position, State, load_state, save_state, set_random_state
 from tal_core.training.environment import describe
 from tal_core.training.guard import check_startable, claimed, explained, stopped_by_signals
@@ -42,7 +42,7 @@ from tal_core.training.optimization import AveragedWeights, learning_rate, make_
 from tal_core.training.records import Recorder, StopRequested
 from tal_core.training.run import Run
 from tal_core.types import InputError, Progress, TimeGrid
-from tal_core.workspace import write_json
+from tal_core.workspace import write_bytes, write_json
 
 STEP_LINES = 25  # at least so many per epoch in metrics.jsonl
 LINE_SECONDS = 1.0  # and one so often

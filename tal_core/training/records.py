@@ -13,10 +13,9 @@ from typing import Any
 import psutil
 import torch
 
-from tal_core.models.weights import write_bytes
 from tal_core.training.run import Run, this_process
 from tal_core.types import InputError
-from tal_core.workspace import writing
+from tal_core.workspace import write_bytes, writing
 
 HEARTBEAT_SECONDS = 1.0
 # What a resumed run goes on with, so that its progress never seems to start over.
