@@ -34,6 +34,8 @@ def suppression(config: MethodConfig) -> Suppression:
         min_score=config.min_score,
         max_segments=config.max_detections,
         per_class=config.nms_per_class,
+        voting_threshold=config.voting_threshold,
+        voting_weights=config.voting_weights,
     )
 
 

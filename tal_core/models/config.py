@@ -63,6 +63,17 @@ class MethodConfig(BaseModel):
         0.5, "Width of soft NMS; smaller lowers overlapping scores more.", "Detection", gt=0, le=10
     )
     nms_per_class: bool = setting(True, "Suppress within a class only.", "Detection")
+    voting_threshold: float = setting(
+        0.0,
+        "A kept segment becomes the mean of all candidates with at least this tIoU; 0 for none. Acts only when"
+        " NMS runs over all classes.",
+        "Detection",
+        ge=0,
+        le=1,
+    )
+    voting_weights: Literal["score_times_iou", "score"] = setting(
+        "score_times_iou", "What a candidate weighs in that mean.", "Detection"
+    )
     min_score: float = setting(0.001, "Detections below this score are dropped.", "Detection", ge=0, lt=1)
     max_candidates: int = setting(
         2000, "Best-scored candidates of a video that are kept before NMS.", "Detection", ge=1, le=100_000
@@ -79,6 +90,9 @@ class MethodConfig(BaseModel):
         "auto",
         "Precision of the training step; auto is bfloat16 or float16 on CUDA and float32 elsewhere.",
         "Run",
+    )
+    compile: bool = setting(
+        False, "Compile the network with torch.compile: slow to start, then faster, on a GPU above all.", "Run"
     )
     validate_every: int = setting(
         5,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
 from tal_core.models.config import MethodConfig
+from tal_core.models.summary import DataSummary
 from tal_core.types import TimeGrid
 
 
@@ -37,7 +38,8 @@ class FeatureDataset(Protocol):
 class Candidates:
     """Scored segments of one video before NMS, best first.
 
-    ``segments`` (N, 2) float32 seconds, ``scores`` (N,) float32, ``labels`` (N,) int64 class indices.
+    ``segments`` (N, 2) float32 seconds, ``scores`` (N,) float32, ``labels`` (N,) int64 class indices, all
+    -1 for proposals that wait for the video's class scores.
     """
 
     segments: np.ndarray
@@ -71,13 +73,22 @@ class Sampler(Protocol):
         """
 
 
+class Suggestion(NamedTuple):
+    """A setting derived from the data, and one line that says why."""
+
+    value: Any
+    reason: str
+
+
 @dataclass(frozen=True)
 class Method:
     """One entry of the registry.
 
     ``build(config, num_features, num_classes)`` makes the network; ``sampler(model, dataset, config)``
     its training batches; ``prepare(model, dataset, config)`` sets what the network takes from the
-    training data, such as the features' mean, once before the first epoch.
+    training data, such as the features' mean, once before the first epoch. ``suggest(summary)`` gives the
+    settings that suit a dataset, by field; ``check(config, summary)`` says in a line each what will go
+    badly on it.
     """
 
     name: str
@@ -88,3 +99,5 @@ class Method:
     build: Callable[[Any, int, int], nn.Module]
     sampler: Callable[[nn.Module, FeatureDataset, Any], Sampler]
     prepare: Callable[[nn.Module, FeatureDataset, Any], None] = lambda model, dataset, config: None
+    suggest: Callable[[DataSummary], dict[str, Suggestion]] = lambda summary: {}
+    check: Callable[[Any, DataSummary], list[str]] = lambda config, summary: []
