@@ -1,0 +1,177 @@
+"""Training clips: whole videos or random crops of them, with their ground truth on the feature grid.
+
+Time first: features are ``(T, D)`` and batches ``(B, T, D)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from tal_core.models.method import FeatureDataset
+from tal_core.types import TimeGrid
+
+# Below this size the training features are kept in memory; above it clips are read one by one.
+MEMORY_BYTES = 2 * 1024**3
+CROP_TRIALS = 200
+
+
+class FeatureReader:
+    """Reads ranges of the features of some videos, and keeps all of them in memory if they are small."""
+
+    def __init__(self, dataset: FeatureDataset, videos: Sequence[str]):
+        self.dataset = dataset
+        rows = dataset.index.set_index("video_id")["length"]
+        self.lengths = {video: int(rows[video]) for video in videos}
+        size = 4 * dataset.num_features * sum(self.lengths.values())
+        self.kept: dict[str, np.ndarray] | None = {} if size <= MEMORY_BYTES else None
+
+    def read(self, video: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Snippets ``start:stop``, float32 ``(T, D)``."""
+        if self.kept is None:
+            return self.dataset.features(video, start, stop)
+        if video not in self.kept:
+            self.kept[video] = np.asarray(self.dataset.features(video), dtype=np.float32)
+        return self.kept[video][start:stop]
+
+
+def training_segments(dataset: FeatureDataset, videos: Sequence[str]) -> dict[str, tuple]:
+    """Ground truth by video: segments ``(N, 2)`` float32 in grid positions and ``(N,)`` int64 classes.
+
+    Segments of no length and those wholly outside the features are left out: they teach nothing.
+    """
+    number = {label: k for k, label in enumerate(dataset.labels)}
+    lengths = dataset.index.set_index("video_id")["length"]
+    table = dict(tuple(dataset.ground_truth(videos=list(videos)).groupby("video_id")))
+    found = {}
+    for video in videos:
+        rows = table.get(video)
+        if rows is None:
+            found[video] = np.zeros((0, 2), np.float32), np.zeros(0, np.int64)
+            continue
+        segments = dataset.grid(video).index(rows[["start", "end"]].to_numpy(np.float64))
+        labels = rows["label"].map(number).to_numpy(np.int64)
+        # A snippet reaches half a step to each side of its centre.
+        inside = (segments[:, 1] > -0.5) & (segments[:, 0] < lengths[video] - 0.5)
+        kept = inside & (segments[:, 1] > segments[:, 0])
+        found[video] = segments[kept].astype(np.float32), labels[kept]
+    return found
+
+
+def resample(features: torch.Tensor, grid: TimeGrid, length: int) -> tuple[torch.Tensor, TimeGrid]:
+    """A video squeezed or stretched to ``length`` snippets by linear interpolation.
+
+    ``(T, D)`` -> ``(length, D)`` and the new snippets' time grid: each stands for ``T / length`` old ones.
+    """
+    ratio = len(features) / length
+    resized = F.interpolate(features.T.unsqueeze(0), size=length, mode="linear", align_corners=False)
+    return resized[0].T, TimeGrid(grid.stride * ratio, float(grid.seconds(0.5 * ratio - 0.5)))
+
+
+class ClipSampler:
+    """Every training video once in each epoch, as a clip of at most ``max_length`` snippets.
+
+    Longer videos are cropped at random; with ``crop`` = (low, high) a shorter one too, to a random share of
+    its length. A segment belongs to a crop if at least ``min_overlap`` of it is inside, cut at the crop's
+    ends; crops without any are drawn again (the truncation of ActionFormer, Zhang et al., ECCV 2022).
+    ``resize`` brings every video to so many snippets first.
+    """
+
+    def __init__(
+        self,
+        dataset: FeatureDataset,
+        batch_size: int,
+        max_length: int,
+        *,
+        crop: tuple[float, float] | None = None,
+        min_overlap: float = 0.5,
+        resize: int | None = None,
+    ):
+        self.batch_size, self.max_length, self.resize = batch_size, max_length, resize
+        self.crop, self.min_overlap = crop, min_overlap
+        self.videos = dataset.videos(dataset.training_subset)
+        self.reader = FeatureReader(dataset, self.videos)
+        self.truth = training_segments(dataset, self.videos)
+
+    def epoch(self, epoch: int, generator: torch.Generator) -> ClipBatches:
+        """All videos in random order."""
+        del epoch
+        order = torch.randperm(len(self.videos), generator=generator).tolist()
+        seed = int(torch.randint(2**62, (1,), generator=generator))
+        return ClipBatches(self, order, seed)
+
+    def clip(self, video: str, random: np.random.Generator) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+        """Features ``(T, D)``, segments ``(N, 2)`` on the clip's grid and classes ``(N,)``."""
+        segments, labels = self.truth[video]
+        length = self.reader.lengths[video]
+        if self.resize is not None:
+            whole = torch.from_numpy(np.array(self.reader.read(video)))
+            ratio = self.resize / length
+            resized = resample(whole, TimeGrid(1.0), self.resize)[0]
+            return resized, (segments + 0.5) * ratio - 0.5, labels
+        size = self._crop_length(length, random)
+        start, kept = 0, np.ones(len(labels), bool)
+        if size < length:
+            start, kept = self._crop(segments, length, size, random)
+            segments = (segments[kept] - start).clip(-0.5, size - 0.5)
+        features = torch.from_numpy(np.array(self.reader.read(video, start, start + size)))
+        return features, segments.astype(np.float32), labels[kept]
+
+    def _crop_length(self, length: int, random: np.random.Generator) -> int:
+        if self.crop is None or length > self.max_length:
+            return min(length, self.max_length)
+        low, high = (max(1, round(share * length)) for share in self.crop)
+        return int(random.integers(low, high + 1))
+
+    def _crop(self, segments: np.ndarray, length: int, size: int, random: np.random.Generator):
+        """Start of a crop, and which segments ``(N,)`` it holds."""
+        starts = random.integers(0, length - size + 1, CROP_TRIALS)
+        begin, end = segments[:, 0], segments[:, 1]
+        first = starts[:, None] - 0.5
+        shared = np.minimum(end, first + size) - np.maximum(begin, first)
+        held = shared >= self.min_overlap * (end - begin)
+        held &= shared > 0
+        full = np.flatnonzero(held.any(axis=1))
+        trial = int(full[0]) if len(full) else 0
+        return int(starts[trial]), held[trial]
+
+
+class ClipBatches(Sequence):
+    """The batches of one epoch; batch ``i`` depends on the epoch's draw and ``i`` alone.
+
+    A batch: ``features`` (B, T, D) padded with zeros to its longest clip, ``mask`` (B, T) true on real
+    snippets, ``segments`` and ``labels`` lists of (N, 2) grid positions and (N,) classes.
+    """
+
+    def __init__(self, sampler: ClipSampler, order: list[int], seed: int):
+        self.sampler, self.order, self.seed = sampler, order, seed
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.sampler.batch_size)
+
+    def __getitem__(self, step: int) -> dict[str, Any]:
+        if not 0 <= step < len(self):
+            raise IndexError(step)
+        size = self.sampler.batch_size
+        random = np.random.default_rng((self.seed, step))
+        chosen = [self.sampler.videos[i] for i in self.order[step * size : (step + 1) * size]]
+        return collate([self.sampler.clip(video, random) for video in chosen])
+
+
+def collate(clips: Sequence[tuple[torch.Tensor, np.ndarray, np.ndarray]]) -> dict[str, Any]:
+    """Clips (features, segments, labels) as one batch, padded to the longest."""
+    lengths = [len(features) for features, _, _ in clips]
+    longest = max(lengths)
+    features = torch.zeros(len(clips), longest, clips[0][0].shape[1])
+    for row, (clip, _, _) in enumerate(clips):
+        features[row, : len(clip)] = clip
+    return {
+        "features": features,
+        "mask": torch.arange(longest) < torch.tensor(lengths)[:, None],
+        "segments": [torch.as_tensor(segments, dtype=torch.float32) for _, segments, _ in clips],
+        "labels": [torch.as_tensor(labels, dtype=torch.int64) for _, _, labels in clips],
+    }
