@@ -40,6 +40,12 @@ def add(commands) -> None:
     )
     new.add_argument("--videos", type=Path, metavar="DIR", help="folder of the videos, for playing")
     new.add_argument("--video-info", type=Path, metavar="F", help="table of subset and duration per video")
+    new.add_argument(
+        "--class-scores",
+        type=Path,
+        metavar="F",
+        help="video-level class scores (.json, .npz, .npy), for proposal methods",
+    )
     new.add_argument("--stride", type=float, metavar="S", help="frames between snippets")
     new.add_argument(
         "--fps", type=float, metavar="F", help="frames per second of what the features were made from"
@@ -107,6 +113,7 @@ def run_datasets_add(options: argparse.Namespace) -> None:
         features=options.features,
         videos=options.videos,
         video_info=options.video_info,
+        class_scores=options.class_scores,
         layout=options.layout,
         stride=options.stride,
         fps=options.fps,

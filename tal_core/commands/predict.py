@@ -28,6 +28,12 @@ def add(commands) -> None:
     source.add_argument(
         "--video", type=Path, metavar="FILE", help="detect in one video, by the built-in extractor"
     )
+    parser.add_argument(
+        "--class-scores",
+        type=Path,
+        metavar="F",
+        help="video-level class scores, for runs whose proposals need them; a dataset brings its own",
+    )
     parser.add_argument("--layout", choices=("auto", "TD", "DT"), default="auto", help="axes of --features")
     parser.add_argument("--subset", metavar="S", help="subset of --dataset (default: its evaluation subset)")
     parser.add_argument("--out", type=Path, required=True, metavar="F", help="detections as .json or .csv")
@@ -50,7 +56,12 @@ def run_predict(options: argparse.Namespace) -> None:
         path = options.features or options.video
         model = load_model(run)
         features, grid = _read_features(options, model.info.num_features)
-        table, _ = predict_features(model, features, grid, video_id=path.stem)
+        scores = None
+        if options.class_scores:
+            from tal_core.data.class_scores import read_class_scores
+
+            scores = read_class_scores(options.class_scores, model.info.labels).of(path.stem)
+        table, _ = predict_features(model, features, grid, video_id=path.stem, class_scores=scores)
     write_detections(table, options.out)
     print(f"{len(table)} detections in {table['video_id'].nunique()} videos: {options.out}")
 

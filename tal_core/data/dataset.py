@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +14,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from tal_core.data.annotations import read_annotations
+from tal_core.data.class_scores import ClassScores, read_class_scores
 from tal_core.data.entry import DatasetEntry, load_entry
 from tal_core.data.features import FeatureStore, Stream, decide_layout, list_stream
 from tal_core.data.index import build_index, index_path, lengths_and_dimensions, load_inventories, save_index
@@ -112,6 +113,22 @@ class Dataset:
             )
         stop = row["length"] if stop is None else min(stop, row["length"])
         return self.store.read(video_id, start, stop)
+
+    def class_scores(self, videos: Sequence[str], labels: Sequence[str] | None = None) -> ClassScores:
+        """Video-level class scores of ``videos``, in the order of ``labels`` (the dataset's by default).
+
+        Raises:
+            InputError: if the dataset has none, they can't be used, or one of ``videos`` has none.
+        """
+        if self.entry.class_scores is None:
+            raise InputError(
+                "there are no video-level class scores",
+                where=f"dataset {self.name}",
+                mend="Add the dataset with --class-scores FILE, or train with classifier=head.",
+            )
+        scores = read_class_scores(self.entry.class_scores, self.labels if labels is None else labels)
+        scores.check(videos)
+        return scores
 
     def video_path(self, video_id: str) -> Path | None:
         """The video file, if the dataset has one."""

@@ -49,6 +49,7 @@ class DatasetEntry(BaseModel):
     video_info: Path | None = None
     features: list[Path] = Field(min_length=1, description="one folder or .h5 file per stream")
     videos: Path | None = None
+    class_scores: Path | None = Field(None, description="video-level class scores, for proposal methods")
     layout: list[Layout] | None = Field(None, description="(time, channels) or (channels, time), per stream")
     timing: Literal["fixed", "stretched"] = "fixed"
     stride: float | None = Field(None, gt=0, description="frames between snippets")
@@ -176,4 +177,5 @@ def _with_paths(entry: DatasetEntry, change: Any) -> dict[str, Any]:
         "features": [change(path) for path in entry.features],
         "video_info": change(entry.video_info) if entry.video_info else None,
         "videos": change(entry.videos) if entry.videos else None,
+        "class_scores": change(entry.class_scores) if entry.class_scores else None,
     }

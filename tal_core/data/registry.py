@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 
-def add_dataset(  # pylint: disable=too-many-arguments  # one argument per thing a person may say
+def add_dataset(  # pylint: disable=too-many-arguments,too-many-locals  # one argument per thing a person may say
     home: Path,
     name: str,
     *,
@@ -52,6 +52,7 @@ def add_dataset(  # pylint: disable=too-many-arguments  # one argument per thing
     features: Path | Sequence[Path],
     videos: Path | None = None,
     video_info: Path | None = None,
+    class_scores: Path | None = None,
     layout: str = "auto",
     stride: float | None = None,
     fps: float | None = None,
@@ -82,6 +83,7 @@ def add_dataset(  # pylint: disable=too-many-arguments  # one argument per thing
         video_info=video_info,
         features=[features] if isinstance(features, (str, Path)) else list(features),
         videos=videos,
+        class_scores=class_scores,
         layout=layout,
         timing=timing,
         stride=stride,
@@ -100,7 +102,7 @@ def add_dataset(  # pylint: disable=too-many-arguments  # one argument per thing
 
 def _draft(**fields: Any) -> DatasetEntry:
     """The entry of what was said, with absolute paths and no layout for ``auto``."""
-    for field in ("annotations", "video_info", "videos"):
+    for field in ("annotations", "video_info", "videos", "class_scores"):
         fields[field] = _absolute(fields[field]) if fields[field] else None
     fields["features"] = [_absolute(folder) for folder in fields["features"]]
     given = fields["layout"] != "auto"

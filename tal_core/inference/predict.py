@@ -15,6 +15,7 @@ from torch import nn
 
 from tal_core.data.dataset import Dataset, open_dataset
 from tal_core.inference.candidates import post_process_predictions, suppression
+from tal_core.inference.fusion import is_classless, with_classes
 from tal_core.models.config import MethodConfig, validated
 from tal_core.models.device import choose_device
 from tal_core.models.method import Candidates
@@ -85,15 +86,24 @@ def predict_videos(
     videos: Sequence[str],
     device: torch.device,
     progress: Progress | None = None,
+    labels: Sequence[str] | None = None,
 ) -> Predictions:
-    """Candidates and snippet scores of ``videos`` from ``network``, whose classes are the dataset's."""
+    """Candidates and snippet scores of ``videos`` from ``network``.
+
+    ``labels``: the network's classes, by default the dataset's. Proposals without classes are fused with the
+    dataset's video-level scores; raises InputError if it has none.
+    """
     network.eval()
-    predictions = Predictions(list(dataset.labels))
+    predictions = Predictions(list(dataset.labels if labels is None else labels))
+    class_scores = None
     for done, video in enumerate(videos):
         if progress:
             progress(done, len(videos), "detecting")
         grid = dataset.grid(video)
         found, scores = _predict(network, dataset.features(video), grid, device)
+        if is_classless(found):
+            class_scores = class_scores or dataset.class_scores(videos, predictions.labels)
+            found = with_classes(found, class_scores.of(video), network.config, video)
         predictions.candidates[video] = found
         if scores is not None:
             predictions.snippet_scores[video] = (scores.astype(np.float16), grid)
@@ -120,9 +130,8 @@ def predict_dataset(
     data = open_dataset(home, dataset, progress)
     check_features(data.num_features, model.info, where=f"dataset {dataset}")
     videos = data.videos(subset or data.evaluation_subset)
-    predictions = predict_videos(model.network, data, videos, model.device, progress)
     # The run's classes, in the run's order: another dataset may have others.
-    predictions.labels = list(model.info.labels)
+    predictions = predict_videos(model.network, data, videos, model.device, progress, model.info.labels)
     table = post_process_predictions(predictions.candidates, model.info.labels, suppression(model.config))
     return table, predictions
 
@@ -133,11 +142,13 @@ def predict_features(
     grid: TimeGrid | None = None,
     *,
     video_id: str = "video",
+    class_scores: np.ndarray | None = None,
     device: str = "auto",
 ) -> tuple[pd.DataFrame, np.ndarray | None]:
     """Detections in one ``(T, D)`` array of features, and ``(T, K)`` snippet scores if the method has any.
 
-    ``grid`` says where the snippets lie in time; by default as in the training features.
+    ``grid`` says where the snippets lie in time; by default as in the training features. ``class_scores``
+    ``(K,)``: the video's own, for runs whose proposals need them.
 
     Raises:
         InputError: if the array is no finite ``(T, D)`` table, or D differs from the training features.
@@ -153,6 +164,7 @@ def predict_features(
             "features contain NaN or infinite values", where=video_id, mend="Extract them again."
         )
     found, scores = _predict(model.network, features, grid or model.info.grid, model.device)
+    found = with_classes(found, class_scores, model.config, video_id)
     table = post_process_predictions({video_id: found}, model.info.labels, suppression(model.config))
     return table, scores
 

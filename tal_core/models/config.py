@@ -65,8 +65,8 @@ class MethodConfig(BaseModel):
     nms_per_class: bool = setting(True, "Suppress within a class only.", "Detection")
     voting_threshold: float = setting(
         0.0,
-        "A kept segment becomes the mean of all candidates with at least this tIoU; 0 for none. Acts only when"
-        " NMS runs over all classes.",
+        "A kept segment becomes the mean of all candidates with at least this tIoU; 0 for none. Acts only"
+        " when NMS runs over all classes.",
         "Detection",
         ge=0,
         le=1,
@@ -92,7 +92,7 @@ class MethodConfig(BaseModel):
         "Run",
     )
     compile: bool = setting(
-        False, "Compile the network with torch.compile: slow to start, then faster, on a GPU above all.", "Run"
+        False, "Compile the network: slow to start, then faster, on a GPU above all.", "Run"
     )
     validate_every: int = setting(
         5,
