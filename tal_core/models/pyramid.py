@@ -1,0 +1,587 @@
+"""What the anchor-free pyramid methods share: ActionFormer, TriDet and TemporalMaxer.
+
+Every cell of a feature pyramid classifies the moment it stands for and regresses the distances to the
+start and the end of the action around it (Zhang et al., ActionFormer, ECCV 2022, section 3):
+
+    features -> embedding -> the method's own pyramid -> heads on every level -> logits, distances
+    training    cells labelled by ground truth -> focal loss, distance-IoU loss
+    inference   cells above a score -> scored segments = candidates
+
+Tensors are time first, ``(B, T, C)``. Cell ``i`` of level ``l`` stands for position ``i * 2**l`` of the
+feature grid. Two kinds of cells are not real. Behind the end of a video lies ``padding``: a masked
+convolution writes 0 there, which the norm and the activation that follow turn into a constant that the next
+convolution reads. Sequences that are joined into one are held apart by ``gap`` cells, which always read 0
+as what lies outside a tensor does. Because the padding is constant, ``kernel // 2`` cells of it
+do as well as any number of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, field_validator, model_validator
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+
+from tal_core.models.clips import ClipSampler
+from tal_core.models.config import MethodConfig, setting
+from tal_core.models.method import Candidates, FeatureDataset
+from tal_core.types import TimeGrid
+
+LENGTH_TOLERANCE = 1e-3  # segments whose lengths differ by less, in snippets, count as equally short
+
+
+class PyramidConfig(MethodConfig):
+    """Settings that the pyramid methods share; defaults for THUMOS14."""
+
+    epochs: int = setting(
+        35, "Passes over the training videos, warm-up included.", "Optimisation", ge=1, le=10_000
+    )
+    batch_size: int = setting(2, "Videos in one optimisation step.", "Optimisation", ge=1, le=1024)
+    optimizer: Literal["adam", "adamw"] = setting(
+        "adamw", "AdamW decays weight matrices only, apart from the gradient.", "Optimisation"
+    )
+    weight_decay: float = setting(0.05, "Pull of the weights towards zero.", "Optimisation", ge=0, le=1)
+    schedule: Literal["constant", "cosine"] = setting(
+        "cosine", "Learning rate after the warm-up: kept, or lowered along a cosine.", "Optimisation"
+    )
+    warmup_epochs: float = setting(
+        5.0, "Epochs during which the learning rate rises linearly.", "Optimisation", ge=0, le=1000
+    )
+    gradient_clip: float | None = setting(
+        1.0, "Largest norm of the gradient; empty for no limit.", "Optimisation", gt=0, le=1e6
+    )
+    ema_decay: float | None = setting(
+        0.999,
+        "Average the weights over steps with this decay and use the average for detection; empty for none.",
+        "Optimisation",
+        ge=0,
+        lt=1,
+    )
+    label_smoothing: float = setting(
+        0.0, "How far class targets are drawn towards equal chances.", "Optimisation", ge=0, lt=1
+    )
+    regression_weight: float = setting(
+        1.0,
+        "Weight of the regression loss; 0 or less makes it as large as the classification loss.",
+        "Optimisation",
+        ge=-1,
+        le=1000,
+    )
+    initial_normaliser: float = setting(
+        100.0,
+        "First guess of the positive cells in a batch, by which losses are divided; it then follows the data.",
+        "Optimisation",
+        gt=0,
+        le=1e6,
+    )
+
+    embed_dim: int = setting(512, "Channels of the pyramid.", "Network", ge=1, le=8192)
+    embed_layers: int = setting(2, "Convolutions before the pyramid.", "Network", ge=1, le=8)
+    head_dim: int = setting(512, "Channels of the heads.", "Network", ge=1, le=8192)
+    head_layers: int = setting(3, "Convolutions of each head, its output included.", "Network", ge=1, le=8)
+    kernel_size: int = setting(3, "Taps of these convolutions; odd.", "Network", ge=1, le=31)
+    levels: int = setting(
+        6, "Levels of the pyramid; each halves the time resolution.", "Network", ge=1, le=12
+    )
+    class_prior: float = setting(
+        0.01, "Score that an untrained network gives every class.", "Network", gt=0, lt=1
+    )
+    drop_path: float = setting(
+        0.1, "Share of residual branches that are left out in training.", "Network", ge=0, lt=1
+    )
+
+    sequence_length: int = setting(
+        2304,
+        "Snippets of a training clip; longer videos are cropped. A multiple of the coarsest level's stride.",
+        "Windows",
+        ge=1,
+        le=100_000,
+    )
+    crop_low: float = setting(
+        0.9,
+        "Training clips are cropped to a random share of their video, at least this.",
+        "Windows",
+        gt=0,
+        le=1,
+    )
+    crop_high: float = setting(1.0, "At most this share; 1 and 1 for no cropping.", "Windows", gt=0, le=1)
+    min_overlap: float = setting(
+        0.5, "A segment belongs to a crop if this part of it is inside.", "Windows", gt=0, le=1
+    )
+    resize: int | None = setting(
+        None,
+        "Stretch or squeeze every video to so many snippets; empty to keep its own length.",
+        "Windows",
+        ge=1,
+        le=100_000,
+    )
+    regression_bounds: list[Annotated[float, Field(gt=0, le=1e6)]] = setting(
+        [4, 8, 16, 32, 64],
+        "Farthest segment end, in snippets, that each level but the last is trained on; rising.",
+        "Windows",
+        max_length=11,
+    )
+    range_overlap: float = setting(
+        1.0,
+        "A level's nearest segment end is the bound before, divided by this; above 1 levels share segments.",
+        "Windows",
+        ge=1,
+        le=100,
+    )
+    center_radius: float | None = setting(
+        1.5,
+        "Cells so near to a segment's centre, in strides of their level, are trained to detect it; empty for"
+        " all inside.",
+        "Windows",
+        gt=0,
+        le=1000,
+    )
+
+    nms_threshold: float = setting(0.1, "tIoU from which hard and linear NMS act.", "Detection", gt=0, le=1)
+    max_candidates: int = setting(
+        2000, "Best-scored candidates of each level that are kept before NMS.", "Detection", ge=1, le=100_000
+    )
+    min_candidate_score: float = setting(
+        0.001, "Cells and classes with lower scores give no candidate.", "Detection", ge=0, lt=1
+    )
+    min_length: float = setting(
+        0.05, "Candidates must be longer than this, in snippets.", "Detection", ge=0, le=1000
+    )
+
+    @field_validator("kernel_size")
+    @classmethod
+    def _odd(cls, kernel_size: int) -> int:
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size can't be {kernel_size}, it has to be odd")
+        return kernel_size
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        bounds = self.regression_bounds
+        if len(bounds) != self.levels - 1:
+            raise ValueError(
+                f"regression_bounds has {len(bounds)} values, but levels={self.levels} needs {self.levels - 1}: "
+                "one for every level but the last"
+            )
+        if any(low >= high for low, high in zip(bounds, bounds[1:], strict=False)):
+            raise ValueError(f"regression_bounds must rise from level to level, not {bounds}")
+        stride = 2 ** (self.levels - 1)
+        if self.sequence_length % stride:
+            raise ValueError(
+                f"sequence_length can't be {self.sequence_length}: with levels={self.levels} it has to be a "
+                f"multiple of {stride}, such as {max(1, round(self.sequence_length / stride)) * stride}"
+            )
+        if self.crop_low > self.crop_high:
+            raise ValueError(f"crop_low ({self.crop_low:g}) can't be above crop_high ({self.crop_high:g})")
+        if self.resize is not None and self.resize > self.sequence_length:
+            raise ValueError(
+                f"resize ({self.resize}) can't be above sequence_length ({self.sequence_length})"
+            )
+        return self
+
+    @property
+    def ranges(self) -> list[tuple[float, float]]:
+        """Nearest and farthest segment end, in snippets, that each level is trained on."""
+        lows = [0.0, *(bound / self.range_overlap for bound in self.regression_bounds)]
+        return list(zip(lows, [*self.regression_bounds, math.inf], strict=True))
+
+
+def sampler(model: nn.Module, dataset: FeatureDataset, config: PyramidConfig) -> ClipSampler:
+    """Training clips as the config asks for."""
+    del model
+    crop = None if config.crop_low == config.crop_high == 1 else (config.crop_low, config.crop_high)
+    return ClipSampler(
+        dataset,
+        config.batch_size,
+        config.sequence_length,
+        crop=crop,
+        min_overlap=config.min_overlap,
+        resize=config.resize,
+    )
+
+
+def padded_length(length: int, sequence_length: int, multiple: int) -> int:
+    """Snippets to which the references pad a video: the training length, or the next ``multiple``."""
+    return sequence_length if length <= sequence_length else -(-length // multiple) * multiple
+
+
+# Network
+
+
+class Convolution(nn.Conv1d):
+    """A convolution over time, ``(B, T, C)`` -> ``(B, T, C')``, 0 outside; ``weight`` (C', C, kernel)."""
+
+    def __init__(self, channels: int, outputs: int, kernel_size: int, bias: bool = True):
+        super().__init__(channels, outputs, kernel_size, padding=kernel_size // 2, bias=bias)
+        if bias:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Unmasked output."""
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+
+
+class Tower(nn.Module):
+    """``layers`` x [masked convolution, LayerNorm, ReLU], and a masked output convolution if asked for."""
+
+    def __init__(self, channels: int, hidden: int, layers: int, kernel_size: int, outputs: int | None = None):
+        super().__init__()
+        sizes = [channels, *[hidden] * layers]
+        self.convs = nn.ModuleList(
+            Convolution(before, after, kernel_size, bias=False)
+            for before, after in zip(sizes, sizes[1:], strict=False)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(layers))
+        self.output = None if outputs is None else Convolution(sizes[-1], outputs, kernel_size)
+
+    def forward(
+        self, x: torch.Tensor, invalid: torch.Tensor, gap: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """``(B, T, channels)`` -> ``(B, T, outputs)``, 0 where ``invalid``; or ``(B, T, hidden)``, 0 in gaps.
+
+        Args:
+            x: 0 in the gaps.
+            invalid: ``(B, T, 1)``, true on padding and gaps.
+            gap: ``(B, T, 1)``, true on gaps.
+        """
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = norm(conv(x).masked_fill(invalid, 0))
+            x = F.relu(x if gap is None else x.masked_fill(gap, 0))
+        return x if self.output is None else self.output(x).masked_fill(invalid, 0)
+
+
+class Heads(nn.Module):
+    """Classification and regression of every cell, the same on all levels but for one scale each."""
+
+    def __init__(self, config: PyramidConfig, num_classes: int, distances: int = 2):
+        super().__init__()
+        size = (config.embed_dim, config.head_dim, config.head_layers - 1, config.kernel_size)
+        self.classification = Tower(*size, num_classes)
+        self.regression = Tower(*size, distances)
+        self.scale = nn.Parameter(torch.ones(config.levels))
+        prior = math.log(config.class_prior / (1 - config.class_prior))
+        nn.init.constant_(self.classification.output.bias, prior)
+
+    def forward(
+        self, x: torch.Tensor, level: torch.Tensor, invalid: torch.Tensor, gap: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Joined levels ``(B, T, C)`` -> logits ``(B, T, K)`` and distances ``(B, T, 2)`` >= 0 in strides.
+
+        ``level`` (T,) int64 is the level of each cell; ``invalid`` and ``gap`` as in ``Tower``.
+        """
+        logits = self.classification(x, invalid, gap)
+        distances = self.regression(x, invalid, gap)
+        return logits, F.relu(distances * self.scale[level].unsqueeze(-1))
+
+
+class Joined(NamedTuple):
+    """The levels of a pyramid behind one another, each followed by gap cells.
+
+    ``features`` (B, T, C), ``invalid`` (B, T, 1), ``gap`` (1, T, 1), ``level`` (T,).
+    """
+
+    features: torch.Tensor
+    invalid: torch.Tensor
+    gap: torch.Tensor
+    level: torch.Tensor
+
+
+def join_levels(levels: Sequence[torch.Tensor], valid: Sequence[torch.Tensor], gap: int) -> Joined:
+    """Join ``(B, T_l, C)`` levels and their ``(B, T_l)`` masks, with ``gap`` cells of 0 between them."""
+    features = torch.cat([F.pad(level, (0, 0, 0, gap)) for level in levels], dim=1)
+    invalid = ~torch.cat([F.pad(mask, (0, gap)) for mask in valid], dim=1)
+    sizes = [level.shape[1] for level in levels]
+    device = features.device
+    index = torch.cat([torch.full((size + gap,), l, device=device) for l, size in enumerate(sizes)])
+    between = torch.cat([torch.arange(size + gap, device=device) >= size for size in sizes])
+    return Joined(features, invalid.unsqueeze(2), between.view(1, -1, 1), index)
+
+
+def split_levels(joined: torch.Tensor, lengths: Sequence[int], gap: int) -> list[torch.Tensor]:
+    """``(B, T, K)`` outputs of joined levels -> ``(B, T_l, K)`` of each."""
+    return [
+        part[:, :length]
+        for part, length in zip(joined.split([n + gap for n in lengths], 1), lengths, strict=True)
+    ]
+
+
+def drop_path(x: torch.Tensor, probability: float, training: bool) -> torch.Tensor:
+    """Leave a residual branch ``(B, T, C)`` out, video by video, and scale the others up to make good."""
+    if probability == 0 or not training:
+        return x
+    kept = torch.rand(len(x), 1, 1, device=x.device) >= probability
+    return x * (kept / (1 - probability)).to(x.dtype)
+
+
+def position_encoding(length: int, table_length: int, channels: int, device) -> torch.Tensor:
+    """``(length, channels)`` sines and cosines over 1/sqrt(channels) (Vaswani et al., 2017).
+
+    Made for ``table_length`` positions; a longer sequence gets them stretched.
+    """
+    channel = torch.arange(channels, device=device)
+    wave = 10000.0 ** (2 * torch.div(channel, 2, rounding_mode="floor") / channels)
+    angle = torch.arange(table_length, device=device).unsqueeze(1) / wave
+    table = torch.where(channel % 2 == 0, angle.sin(), angle.cos()) / math.sqrt(channels)
+    if length > table_length:
+        stretched = F.interpolate(table.T.unsqueeze(0), size=length, mode="linear", align_corners=False)
+        return stretched[0].T
+    return table[:length]
+
+
+# Targets
+
+
+class Points(NamedTuple):
+    """The moments that cells stand for, ``(P,)`` each: position on the feature grid, stride of the level, and
+    the nearest and farthest segment end that it is trained on."""
+
+    position: torch.Tensor
+    stride: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
+
+
+def points(lengths: Sequence[int], ranges: Sequence[tuple[float, float]], device=None) -> Points:
+    """Points of levels of ``lengths`` cells, fine to coarse, without gaps."""
+    position = [torch.arange(length, device=device) * 2.0**level for level, length in enumerate(lengths)]
+    rows = [
+        torch.tensor([[2.0**level, *bounds]], device=device).expand(length, 3)
+        for level, (length, bounds) in enumerate(zip(lengths, ranges, strict=True))
+    ]
+    return Points(torch.cat(position), *torch.cat(rows).unbind(1))
+
+
+def pad_segments(segments: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]):
+    """Ground truth of ``B`` videos as ``(B, M, 2)`` and ``(B, M)``; what is added has no length."""
+    empty = segments[0].new_zeros(1, 2)
+    padded = pad_sequence([*segments, empty], batch_first=True)[:-1]
+    classes = pad_sequence([*labels, labels[0].new_zeros(1)], batch_first=True)[:-1]
+    return padded, classes
+
+
+class Assignment(NamedTuple):
+    """Which segments are candidates of which points.
+
+    ``candidates`` (..., P, M) bool; ``shortest`` (..., P) index of the shortest candidate; ``distances``
+    (..., P, M, 2) to the start and the end of every segment, in snippets.
+    """
+
+    candidates: torch.Tensor
+    shortest: torch.Tensor
+    distances: torch.Tensor
+
+
+def match(where: Points, segments: torch.Tensor, radius: float | None) -> Assignment:
+    """Match points with segments (ActionFormer, section 3.3).
+
+    A segment is a candidate of a point that lies strictly inside its part within ``radius`` strides of its
+    centre and whose farther end is in the range of the point's level, if it is as short as the shortest such.
+
+    Args:
+        segments: ``(..., M, 2)`` grid positions that broadcast against ``(P, M, 2)``.
+    """
+    start, end = segments.unbind(-1)
+    position = where.position.unsqueeze(-1)
+    left, right = position - start, end - position
+    inside = torch.minimum(left, right) > 0
+    if radius is not None:
+        reach = where.stride.unsqueeze(-1) * radius
+        centre = 0.5 * (start + end)
+        inside &= (position > centre - reach) & (position < centre + reach)
+    farther = torch.maximum(left, right)
+    inside &= (farther >= where.low.unsqueeze(-1)) & (farther <= where.high.unsqueeze(-1))
+    length = (end - start).expand(inside.shape).masked_fill(~inside, math.inf)
+    least, shortest = length.min(dim=-1)
+    candidates = inside & (length <= least.unsqueeze(-1) + LENGTH_TOLERANCE)
+    return Assignment(candidates, shortest, torch.stack([left, right], dim=-1))
+
+
+def class_targets(candidates: torch.Tensor, labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """``(..., P, K)`` of 0 and 1: the classes ``labels`` (..., M) of each point's candidates."""
+    targets = torch.zeros(*candidates.shape[:-1], num_classes, device=candidates.device)
+    return targets.scatter_reduce_(-1, labels.expand(candidates.shape), candidates.to(targets.dtype), "amax")
+
+
+@torch.no_grad()
+def assign(
+    where: Points, segments: torch.Tensor, labels: torch.Tensor, radius: float | None, num_classes: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Targets of points: classes ``(..., P, K)`` of 0 and 1, and distances ``(..., P, 2)`` in strides.
+
+    ``segments`` (..., M, 2) and ``labels`` (..., M) broadcast against the points: ``(B, 1, M, 2)`` for points
+    that all videos share, ``(P, M, 2)`` where every point has its own video. Distances mean something only
+    where a class target is 1.
+    """
+    found = match(where, segments, radius)
+    classes = class_targets(found.candidates, labels, num_classes)
+    index = found.shortest[..., None, None].expand(*found.shortest.shape, 1, 2)
+    distances = found.distances.gather(-2, index).squeeze(-2)
+    return classes, distances / where.stride.unsqueeze(-1)
+
+
+# Loss
+
+
+def focal_loss(logits: torch.Tensor, targets: torch.Tensor, alpha=0.25, gamma=2.0) -> torch.Tensor:
+    """Sigmoid focal loss of each entry, in float32 (Lin et al., ICCV 2017, eq. 5)."""
+    logits = logits.float()
+    chance = logits.sigmoid()
+    entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    wrong = chance + targets - 2 * chance * targets
+    return (1 - alpha + (2 * alpha - 1) * targets) * entropy * wrong**gamma
+
+
+def distance_iou_loss(distances: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """1 - IoU + (centre distance / enclosing length)^2 of ``(..., 2)`` distances from a common point, float32.
+
+    Zheng et al., Distance-IoU Loss, AAAI 2020, eq. 7, in one dimension.
+    """
+    distances = distances.float()
+    shared = torch.minimum(distances, targets).sum(-1)
+    union = (distances + targets).sum(-1) - shared
+    enclosing = torch.maximum(distances, targets).sum(-1)
+    offset = 0.5 * ((distances - targets) * distances.new_tensor([-1.0, 1.0])).sum(-1)
+    return 1 - shared / union.clamp(min=1e-8) + (offset / enclosing.clamp(min=1e-8)) ** 2
+
+
+def smooth(targets: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """Class targets ``(..., K)`` drawn towards 1 / (K + 1)."""
+    return targets * (1 - smoothing) + smoothing / (targets.shape[-1] + 1) if smoothing else targets
+
+
+class LossNormaliser(nn.Module):
+    """Running mean of the number of positive points, by which loss sums are divided."""
+
+    def __init__(self, initial: float, momentum: float = 0.9):
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("value", torch.tensor(float(initial)))
+
+    @torch.no_grad()
+    def update(self, positives: torch.Tensor) -> torch.Tensor:
+        """Count in the positives of one batch (a scalar tensor); returns the new mean."""
+        self.value.lerp_(positives.to(self.value.dtype).clamp(min=1), 1 - self.momentum)
+        return self.value.clone()
+
+
+def weighted_total(
+    classification: torch.Tensor, regression: torch.Tensor, weight: float
+) -> dict[str, torch.Tensor]:
+    """The loss terms and their sum; a weight of 0 or less balances the two."""
+    balance = weight if weight > 0 else (classification / regression.clamp(min=0.01)).detach()
+    return {
+        "loss": classification + balance * regression,
+        "classification": classification,
+        "regression": regression,
+    }
+
+
+# Decoding
+
+
+class Decoded(NamedTuple):
+    """Candidates on the feature grid: ``segments`` (N, 2), ``scores`` (N,), ``labels`` (N,)."""
+
+    segments: torch.Tensor
+    scores: torch.Tensor
+    labels: torch.Tensor
+
+
+def decode_level(logits: torch.Tensor, distances: torch.Tensor, level: int, config: PyramidConfig) -> Decoded:
+    """Candidates of one level's valid cells, best first.
+
+    Args:
+        logits: ``(T, K)``.
+        distances: ``(T, 2)``, or ``(T, K, 2)`` where they depend on the class; in strides of the level.
+    """
+    num_classes = logits.shape[1]
+    scores, index = logits.float().sigmoid().flatten().topk(min(config.max_candidates, logits.numel()))
+    cell = torch.div(index, num_classes, rounding_mode="floor")
+    label = index - cell * num_classes
+    distance = (distances[cell] if distances.ndim == 2 else distances[cell, label]).float()
+    stride = 2.0**level
+    start, end = cell * stride - distance[:, 0] * stride, cell * stride + distance[:, 1] * stride
+    kept = (scores > config.min_candidate_score) & (end - start > config.min_length)
+    return Decoded(torch.stack([start, end], dim=1)[kept], scores[kept], label[kept])
+
+
+def decode(
+    logits: Sequence[torch.Tensor], distances: Sequence[torch.Tensor], config: PyramidConfig
+) -> list[Decoded]:
+    """Candidates of each level of one video from its valid cells, fine to coarse."""
+    return [
+        decode_level(scores, offsets, level, config)
+        for level, (scores, offsets) in enumerate(zip(logits, distances, strict=True))
+    ]
+
+
+def to_candidates(found: Sequence[Decoded], grid: TimeGrid, length: int) -> Candidates:
+    """Candidates of all levels, best first, in seconds and cut at the ends of a video of ``length`` snippets."""
+    segments, scores, labels = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
+    order = scores.argsort(descending=True, stable=True)
+    last = grid.seconds(length - 1) + max(grid.offset, grid.stride / 2)
+    seconds = grid.seconds(segments[order].double()).clamp(0, last)
+    return Candidates(seconds.float().numpy(), scores[order].numpy(), labels[order].numpy())
+
+
+def snippet_scores(logits: Sequence[torch.Tensor], length: int) -> torch.Tensor:
+    """``(length, K)``: the best score that any level's cell at a snippet gives each class."""
+    best = logits[0][:length].float()
+    for level, scores in enumerate(logits[1:], start=1):
+        best = torch.maximum(best, scores.float().repeat_interleave(2**level, dim=0)[:length])
+    return best.sigmoid()
+
+
+# Reference checkpoints
+
+
+def shared_from_reference(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Embedding, neck and heads under the names of this package, from the references' state dict.
+
+        backbone.embd.i.conv.*               embedding.convs.i.*
+        backbone.embd_norm.i.*               embedding.norms.i.*
+        neck.fpn_norms.l.*                   neck.l.*
+        cls_head.head.i.conv.*  .norm.i.*    heads.classification.convs.i.*  .norms.i.*
+        cls_head.cls_head.conv.*             heads.classification.output.*
+        reg_head...  .offset_head.conv.*     heads.regression...  .output.*
+        reg_head.scale.l.scale               heads.scale[l]
+
+    Norms and scales are stored as (1, C, 1) there and as (C,) here. The prefix ``module.`` of official files
+    is taken off. Other names are kept for the method to translate.
+    """
+    renamed, scales = {}, {}
+    for name, value in state.items():
+        name = name.removeprefix("module.")
+        if name.startswith("reg_head.scale."):
+            scales[int(name.split(".")[2])] = value
+        else:
+            vector = value.ndim == 3 and value.shape[0] == value.shape[2] == 1
+            renamed[_shared_name(name)] = value.flatten() if vector else value
+    if scales:
+        renamed["heads.scale"] = torch.stack([scales[level] for level in sorted(scales)])
+    return renamed
+
+
+def _shared_name(name: str) -> str:
+    for old, new in _SHARED_NAMES:
+        if name.startswith(old):
+            return new + name.removeprefix(old).replace(".conv.", ".")
+    return name
+
+
+_SHARED_NAMES = (
+    ("backbone.embd_norm.", "embedding.norms."),
+    ("backbone.embd.", "embedding.convs."),
+    ("neck.fpn_norms.", "neck."),
+    ("cls_head.cls_head.conv.", "heads.classification.output."),
+    ("reg_head.offset_head.conv.", "heads.regression.output."),
+    ("cls_head.head.", "heads.classification.convs."),
+    ("reg_head.head.", "heads.regression.convs."),
+    ("cls_head.norm.", "heads.classification.norms."),
+    ("reg_head.norm.", "heads.regression.norms."),
+)
