@@ -99,11 +99,16 @@ def other_fields() -> dict:
     training = st.text_input("Training subset", placeholder="named training, or split off")
     evaluating = st.text_input("Evaluation subset", placeholder="named testing, test or validation")
     info = st.text_input("Durations and fps (optional)", help="A table of videos, for THUMOS14 text folders.")
+    scores = st.text_input(
+        "Video-level class scores (optional)",
+        help="A .json, .npz or .npy file of another classifier; proposal methods (BSN, BMN) can use it.",
+    )
     return {
         "layout": LAYOUTS[layout],
         "training_subset": training.strip(),
         "evaluation_subset": evaluating.strip(),
         "video_info": Path(info.strip()) if info.strip() else None,
+        "class_scores": Path(scores.strip()) if scores.strip() else None,
     }
 
 

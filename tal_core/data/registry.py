@@ -11,6 +11,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from tal_core.data.annotations import write_annotations
+from tal_core.data.class_scores import read_class_scores
 from tal_core.data.dataset import Dataset, open_dataset, open_entry
 from tal_core.data.entry import (
     THUMOS_TIOU,
@@ -95,9 +96,11 @@ def add_dataset(  # pylint: disable=too-many-arguments,too-many-locals  # one ar
         tiou=list(tiou or THUMOS_TIOU),
         split=split,
     )
-    entry = open_entry(home, draft, progress).entry
-    save_entry(entry, path)
-    return entry
+    dataset = open_entry(home, draft, progress)
+    if draft.class_scores is not None:
+        read_class_scores(draft.class_scores, dataset.labels)
+    save_entry(dataset.entry, path)
+    return dataset.entry
 
 
 def _draft(**fields: Any) -> DatasetEntry:

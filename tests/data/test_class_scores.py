@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from tal_core.data.class_scores import THUMOS_CLASSES, read_class_scores
+from tal_core.data.registry import add_dataset, list_datasets
 from tal_core.types import InputError
+from tests.training.synthetic import make_dataset
 
 LABELS = ["high jump", "long jump", "run"]
 
@@ -82,6 +84,21 @@ def test_wrong_files_are_named(tmp_path):
     ]:
         with pytest.raises(InputError, match=message):
             read_class_scores(tmp_path / name, LABELS)
+
+
+def test_a_dataset_is_not_registered_with_scores_of_other_classes(home, tmp_path):
+    entry = make_dataset(home).entry
+    path = write(tmp_path / "s.json", {"class": ["swim"], "results": {"v00": [1]}})
+    with pytest.raises(InputError, match="3 of the dataset's 3 classes have no score"):
+        add_dataset(
+            home,
+            "scored",
+            annotations=entry.annotations,
+            features=entry.features,
+            snippet_seconds=0.5,
+            class_scores=path,
+        )
+    assert "scored" not in [known.name for known in list_datasets(home)]
 
 
 def test_missing_videos_are_counted(tmp_path):
