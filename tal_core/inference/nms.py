@@ -3,15 +3,23 @@
 Numerically the batched 1-D NMS of ActionFormer (Zhang et al., ECCV 2022), which TemporalMaxer and TriDet
 share, with the segment voting of both; soft-NMS is Bodla et al., ICCV 2017. All in float32, as there.
 
-A group (a video, or a class in a video) is suppressed on its own, so all groups advance together: each step
-picks the best remaining segment of every group and lowers or removes what overlaps it, in whole-array
-operations. No step waits for another group, and segments that can no longer be among a video's best
-``max_segments`` leave early: a pick only ever affects later picks, which score no better than it did.
+By definition, segments are picked one at a time: the best that is left, which then removes what overlaps it
+or lowers its score. Scores only fall, so whatever beats all that it overlaps can be picked at once. Hence
+whole-array steps that take all groups (a video, or a class in a video) forward together:
+
+* A phase looks at the leaders, the segments whose scores are close to their video's best. Its rounds pick
+  those that beat every leader they overlap and lower the others, until each leader is picked or has fallen
+  behind. Only then do the picks lower the many that were never close.
+* Later phases pick lower scores, so a video that has its ``max_segments`` is done.
+* In order of the starts, what begins within a segment follows it without a gap. All overlapping pairs are
+  found by counting, and no others are looked at.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -20,6 +28,12 @@ from tal_core.types import InputError
 NMS_KINDS = ("none", "hard", "soft", "linear")
 VOTING_WEIGHTS = ("score_times_iou", "score")
 _REMOVED = np.float32(-np.inf)
+_LOWEST = np.finfo(np.float32).min
+
+# Chosen by measurement, for speed and memory only.
+_CLOSE = np.float32(0.7)  # a leader's score is at least this share of its video's best
+_FEW_PAIRS = 4096  # all segments of a video with at most so many overlapping pairs are leaders
+_BLOCK_PAIRS = 1 << 22  # so many overlapping pairs, or one video, are worked on together
 
 
 @dataclass(frozen=True)
@@ -108,121 +122,194 @@ def suppress(
 
 
 def _pick(segments, scores, labels, video, rows, settings) -> tuple[np.ndarray, np.ndarray]:
-    """Runs every group to its end. Input rows in the order they were picked, and their scores then."""
+    """Runs every group to its end. The rows picked, in no order, and their scores when picked."""
     group = video[rows]
     if settings.per_class:
-        group = group * (labels.max() + 1) + labels[rows]
-    rows = rows[np.lexsort((-scores[rows], group))]  # stable: equal scores stay in the order of the input
-    pool = _Pool(segments[rows], scores[rows], video[rows], group=np.sort(group), rows=rows)
-    if settings.kind != "hard":
-        pool.remove_below(np.float32(settings.min_score))
-    picked, picked_scores = [], []
-    step, next_check = 0, 1
-    while True:
-        best, best_scores = pool.take_best()
-        if not best.size:
-            return np.concatenate(picked), np.concatenate(picked_scores)
-        picked.append(pool.rows[best])
-        picked_scores.append(best_scores)
-        pool.lower_neighbours(best, settings)
-        step += 1
-        if step == next_check:
-            next_check *= 2
-            if settings.max_segments > 0:
-                in_reach = _kth_best(
-                    np.concatenate(picked), np.concatenate(picked_scores), video, settings.max_segments
-                )
-                pool.remove_out_of_reach(in_reach)
-        pool.compact()
+        classes = labels[rows] - labels.min()
+        group = group * (classes.max() + 1) + classes
+    minimum = _REMOVED if settings.kind == "hard" else np.float32(settings.min_score)
+    pool = _Pool.of(segments[rows], scores[rows], group, video[rows], rows, minimum)
+    picked = [part for block in pool.blocks() for part in _phases(block, settings)]
+    return np.concatenate([rows for rows, _ in picked]), np.concatenate([scores for _, scores in picked])
 
 
+def _phases(pool: _Pool, settings: Suppression) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The rows picked in each phase, and their scores."""
+    count = np.zeros(pool.video[-1] + 1, int)  # of picks, by video
+    while len(pool.score):
+        leaders, limit = pool.leaders()
+        final = _settle(pool, leaders, limit, settings)
+        done = final > _REMOVED
+        picked, final = leaders[done], final[done]
+        yield pool.row[picked], final
+        count += np.bincount(pool.video[picked], minlength=len(count))
+        _lower_others(pool, picked, settings)
+        left = pool.score > _REMOVED
+        if settings.max_segments > 0:
+            left &= (count < settings.max_segments)[pool.video]
+        pool = pool.only(np.flatnonzero(left))
+
+
+def _settle(pool: _Pool, leaders: np.ndarray, limit: np.ndarray, settings: Suppression) -> np.ndarray:
+    """Suppresses the leaders among each other down to their ``limit``. Their scores, -inf if not picked."""
+    score, waiting = pool.score[leaders], np.ones(len(leaders), bool)
+    first, second = pool.overlapping(leaders, leaders)
+    loss = pool.loss(first, second, settings)
+    late = pool.row[first] > pool.row[second]  # among equal scores the earlier row goes first
+    first, second = np.where(late, second, first)[loss > 0], np.where(late, first, second)[loss > 0]
+    first, second, loss = np.searchsorted(leaders, first), np.searchsorted(leaders, second), loss[loss > 0]
+    while len(first):
+        winner = np.where(score[first] >= score[second], first, second)
+        loser = first + second - winner
+        free = waiting.copy()
+        free[loser] = False
+        hit = free[winner]
+        score = _lowered(score, np.bincount(loser[hit], loss[hit], len(score)), settings)
+        fallen = waiting & (score < limit)
+        score[fallen] = _REMOVED
+        waiting &= ~(free | fallen)
+        open_pairs = waiting[first] & waiting[second]
+        first, second, loss = first[open_pairs], second[open_pairs], loss[open_pairs]
+    return score
+
+
+def _lower_others(pool: _Pool, picked: np.ndarray, settings: Suppression) -> None:
+    """Takes the picked out of the pool and lowers or removes what they overlap."""
+    pool.score[picked] = _REMOVED
+    others = np.flatnonzero(pool.score > _REMOVED)
+    before, after = pool.overlapping(others, picked), pool.overlapping(picked, others)
+    target = np.concatenate([before[0], after[1]])
+    loss = np.concatenate([pool.loss(*before, settings), pool.loss(*after, settings)])
+    pool.score[:] = _lowered(pool.score, np.bincount(target, loss, len(pool.score)), settings)
+
+
+def _lowered(score: np.ndarray, loss: np.ndarray, settings: Suppression) -> np.ndarray:
+    """Scores times ``exp(-loss)``, -inf where a loss above 0 removes a segment."""
+    if settings.kind == "hard":
+        return np.where(loss > 0, _REMOVED, score)
+    lowered = score * np.exp(-loss).astype(np.float32)
+    return np.where((loss > 0) & (lowered < np.float32(settings.min_score)), _REMOVED, lowered)
+
+
+@dataclass(frozen=True)
 class _Pool:
-    """The remaining segments of all groups, in group order; removed ones have the score -inf."""
+    """Remaining segments, by group, then start; all arrays ``(N,)``.
 
-    def __init__(self, segments, scores, video, *, group, rows):
-        self.start, self.end = np.ascontiguousarray(segments[:, 0]), np.ascontiguousarray(segments[:, 1])
-        self.area = self.end - self.start + np.float32(1e-6)
-        self.score, self.video, self.rows = scores, video, rows
-        self.group = np.cumsum(np.r_[False, group[1:] != group[:-1]])
-        self.first = np.searchsorted(self.group, np.arange(self.group[-1] + 1))
+    ``score`` is -inf once removed. ``video`` ascends. ``row``: position in the input. ``reach``: how many
+    positions begin before the segment's end, those of earlier groups included. What it overlaps and starts
+    no earlier is therefore at the positions between its own and its ``reach``.
+    """
 
-    def take_best(self) -> tuple[np.ndarray, np.ndarray]:
-        """Removes the best segment of every group. Their positions and scores."""
-        if not self.score.size:
-            return np.empty(0, int), np.empty(0, np.float32)
-        best = np.maximum.reduceat(self.score, self.first)
-        position = np.flatnonzero(self.score == best[self.group])
-        group = self.group[position]
-        leading = np.r_[True, group[1:] != group[:-1]] & (best[group] > _REMOVED)
-        position = position[leading]
-        scores = self.score[position]
-        self.score[position] = _REMOVED
-        return position, scores
+    start: np.ndarray
+    end: np.ndarray
+    area: np.ndarray
+    score: np.ndarray
+    video: np.ndarray
+    row: np.ndarray
+    reach: np.ndarray
 
-    def lower_neighbours(self, best: np.ndarray, settings: Suppression) -> None:
-        """Lowers or removes what overlaps the segments just taken, at most one of each group."""
-        last_start = np.full(len(self.first), np.inf, np.float32)  # a group that is used up overlaps nothing
-        last_end, last_area = np.full_like(last_start, -np.inf), np.ones_like(last_start)
-        of = self.group[best]
-        last_start[of], last_end[of], last_area[of] = self.start[best], self.end[best], self.area[best]
-        shared = np.minimum(self.end, last_end[self.group]) - np.maximum(self.start, last_start[self.group])
-        near = np.flatnonzero((shared > 0) & (self.score > _REMOVED))
-        shared = shared[near]
-        iou = shared / (last_area[self.group[near]] + self.area[near] - shared)
-        threshold = np.float32(settings.iou_threshold)
-        if settings.kind == "hard":
-            self.score[near[iou >= threshold]] = _REMOVED
-            return
+    @classmethod
+    def of(cls, segments, scores, group, video, rows, minimum) -> _Pool:
+        """All segments that ``minimum`` leaves."""
+        first, last = float(segments.min()), float(segments.max())
+        begin = group * (last - first + 1) + (segments[:, 0].astype(np.float64) - first)
+        order = np.argsort(begin)
+        kept = order[~_low(scores[order], group[order], rows[order], minimum)]
+        start, end = np.ascontiguousarray(segments[kept].T)
+        finish = group[kept] * (last - first + 1) + (end.astype(np.float64) - first)
+        reach = np.searchsorted(begin[kept], finish)
+        area = end - start + np.float32(1e-6)
+        return cls(start, end, area, scores[kept], video[kept], rows[kept], reach)
+
+    def only(self, positions: np.ndarray) -> _Pool:
+        """The pool of ascending positions."""
+        columns = {field.name: getattr(self, field.name)[positions] for field in fields(self)}
+        columns["reach"] = self._count_before(positions)[columns["reach"]]
+        return _Pool(**columns)
+
+    def blocks(self) -> Iterator[_Pool]:
+        """Pools of whole videos."""
+        first = _first_of_each(self.video)
+        pairs = np.add.reduceat(self._followers(), first)
+        block = (np.cumsum(pairs) - pairs) // _BLOCK_PAIRS
+        edges = np.append(first[_first_of_each(block)], len(self.video))
+        for begin, end in itertools.pairwise(edges):
+            yield self.only(np.arange(begin, end)) if len(edges) > 2 else self
+
+    def leaders(self) -> tuple[np.ndarray, np.ndarray]:
+        """Positions whose scores are close to the best of their video, and the limit of each."""
+        first = _first_of_each(self.video)
+        best = np.maximum.reduceat(self.score, first)
+        few = np.add.reduceat(self._followers(), first) <= _FEW_PAIRS
+        limit = np.where(few, _LOWEST, np.minimum(best, best * _CLOSE))
+        limit = np.repeat(limit, np.diff(first, append=len(self.score)))
+        positions = np.flatnonzero(self.score >= limit)
+        return positions, limit[positions]
+
+    def overlapping(self, earlier: np.ndarray, later: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pairs of one position of each, where the second overlaps the first and starts no earlier."""
+        before = self._count_before(later)
+        begin = before[earlier + 1]
+        count = np.maximum(before[self.reach[earlier]] - begin, 0)
+        place = np.arange(count.sum()) + np.repeat(begin - np.cumsum(count) + count, count)
+        return np.repeat(earlier, count), later[place]
+
+    def loss(self, first: np.ndarray, second: np.ndarray, settings: Suppression) -> np.ndarray:
+        """What a pick costs an overlapping segment, as minus the logarithm of the factor of its score.
+
+        ``second`` starts no earlier than ``first``.
+        """
+        shared = np.minimum(self.end[first], self.end[second]) - self.start[second]
+        shared = np.maximum(shared, 0)
+        iou = shared / (self.area[first] + self.area[second] - shared)
         if settings.kind == "soft":
-            lowered = self.score[near] * np.exp(-(iou * iou) / np.float32(settings.sigma))
-        else:
-            lowered = self.score[near] * np.where(iou >= threshold, 1 - iou, np.float32(1))
-        self.score[near] = np.where(lowered < np.float32(settings.min_score), _REMOVED, lowered)
+            return iou * iou / np.float32(settings.sigma)
+        reached = iou >= np.float32(settings.iou_threshold)
+        if settings.kind == "hard":
+            return reached.astype(np.float32)
+        with np.errstate(divide="ignore"):
+            return np.where(reached, -np.log1p(-np.minimum(iou, 1)), 0)
 
-    def remove_below(self, minimum: np.float32) -> None:
-        """Removes low scores, but never the best of a group: the first pick is not compared with it."""
-        low = self.score < minimum
-        low[self.first] = False  # groups begin with their best
-        self.score[low] = _REMOVED
+    def _followers(self) -> np.ndarray:
+        """How many each overlaps that start no earlier."""
+        return np.maximum(self.reach - np.arange(1, len(self.reach) + 1), 0)
 
-    def remove_out_of_reach(self, in_reach: np.ndarray) -> None:
-        """Removes scores below their video's limit ``(V,)``."""
-        self.score[self.score < in_reach[self.video]] = _REMOVED
-
-    def compact(self) -> None:
-        """Forgets removed segments once they are a quarter of all."""
-        left = self.score > _REMOVED
-        count = np.count_nonzero(left)
-        if count > 0.75 * len(left):
-            return
-        for name in ("start", "end", "area", "score", "video", "rows", "group"):
-            setattr(self, name, getattr(self, name)[left])
-        if count:
-            changes = np.r_[True, self.group[1:] != self.group[:-1]]
-            self.first = np.flatnonzero(changes)
-            self.group = np.cumsum(changes) - 1
+    def _count_before(self, positions: np.ndarray) -> np.ndarray:
+        """How many of ``positions`` lie before each position; ``(N + 1,)``."""
+        count = np.zeros(len(self.score) + 1, np.int64)
+        count[positions + 1] = 1
+        return np.cumsum(count, out=count)
 
 
-def _kth_best(picked: np.ndarray, scores: np.ndarray, video: np.ndarray, count: int) -> np.ndarray:
-    """The score of each video's ``count``-th best pick so far, -inf where there are fewer; ``(V,)``."""
-    limit = np.full(video.max() + 1, _REMOVED)
-    order = np.lexsort((-scores, video[picked]))
-    of = video[picked][order]
-    first = np.searchsorted(of, np.arange(len(limit) + 1))
-    full = np.flatnonzero(np.diff(first) >= count)
-    limit[full] = scores[order[first[full] + count - 1]]
-    return limit
+def _low(scores: np.ndarray, group: np.ndarray, rows: np.ndarray, minimum: np.float32) -> np.ndarray:
+    """Which scores are below the minimum, except a group's best: its first pick is not compared with it."""
+    low = scores < minimum
+    first = _first_of_each(group)
+    best = np.repeat(np.maximum.reduceat(scores, first), np.diff(first, append=len(group)))
+    spared = np.flatnonzero(low & (scores == best))
+    spared = spared[np.argsort(rows[spared])]
+    low[spared[np.unique(group[spared], return_index=True)[1]]] = False
+    return low
+
+
+def _first_of_each(values: np.ndarray) -> np.ndarray:
+    """Where each run of equal values begins."""
+    return np.flatnonzero(np.append(True, values[1:] != values[:-1]))
 
 
 def _best_of_each(
     picked: np.ndarray, scores: np.ndarray, labels: np.ndarray, video: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sorts by video and descending score (equal: by class, then as picked); cuts each video to ``count``."""
-    order = np.lexsort((labels[picked], -scores, video[picked]))
+    """Sorts by video and descending score (equal: by class, then row); cuts each video to ``count``."""
+    bits = (scores + np.float32(0)).view(np.int32)  # without -0, integers in the order of the scores
+    key = (video[picked] << 32) - np.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    order = np.argsort(key)
+    if (np.diff(key[order]) == 0).any():
+        order = np.lexsort((picked, labels[picked], key))
     picked, scores = picked[order], scores[order]
-    if count > 0:
-        of = video[picked]
-        rank = np.arange(len(of)) - np.searchsorted(of, of)
+    if count > 0 and len(picked):
+        first = _first_of_each(video[picked])
+        rank = np.arange(len(picked)) - np.repeat(first, np.diff(first, append=len(picked)))
         picked, scores = picked[rank < count], scores[rank < count]
     return picked, scores
 
