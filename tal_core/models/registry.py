@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tal_core.models import baseline, bmn
+from tal_core.models import baseline, bmn, ssn
 from tal_core.models.method import Method
 from tal_core.types import InputError
 
@@ -10,6 +10,8 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         baseline.METHOD,
+        ssn.METHOD,
+        bsn.METHOD,
         bmn.METHOD,
     )
 }  # fmt: skip

@@ -1,0 +1,466 @@
+"""SSN: structured segment networks (Zhao et al., ICCV 2017) on snippet features.
+
+    proposals            actionness grouping, BSN or BMN, trained in the first epochs of the run
+    proposal + context   starting, course and ending stage -> structured temporal pyramid pooling
+    heads                activity (which class, or background), completeness (all of it, and no more?),
+                         regression of the boundaries, one linear layer each
+    detections           softmax(activity) x exp(completeness), moved by the regression
+
+Two forms share heads and losses. With ``encoder_layers`` 0 it is the paper's: nine snippets stand for a
+training proposal, and testing applies the heads to every snippet before it pools. In the paper the image
+network that makes the features learns with the heads; features from disk are what they are and know little of
+their surroundings. With ``encoder_layers`` above 0 dilated convolutions run over them first, and pooling takes
+exact means over finer parts, the same ones in training and testing.
+
+Positions: *edges* count from the beginning of snippet 0, so snippet t reaches from t to t + 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import nn
+
+from tal_core.models import baseline
+from tal_core.models.config import MethodConfig, setting
+from tal_core.models.method import Candidates, FeatureDataset, Method
+from tal_core.models.proposals import FLANK_PARTS, INSIDE_PARTS, DilatedBlock, segment_means
+from tal_core.models.ssn_auto import check, suggest
+from tal_core.models.ssn_stages import StagedSampler, make_proposer, proposer_of
+from tal_core.models.structured_segments import (
+    BACKGROUND,
+    FOREGROUND,
+    INCOMPLETE,
+    KindRules,
+    PyramidLayout,
+    PyramidPooling,
+    class_scores,
+    move_boundaries,
+    pool_scores,
+    stage_ticks,
+    suppress_per_class,
+)
+from tal_core.types import TimeGrid
+
+Parts = list[Annotated[int, Field(ge=1, le=16)]]
+
+
+class SSNConfig(MethodConfig):
+    """Settings of SSN; the defaults are the paper's."""
+
+    epochs: int = setting(
+        20, "Passes over the training videos, proposals first.", "Optimisation", ge=2, le=10_000
+    )
+    batch_size: int = setting(16, "Videos in one optimisation step.", "Optimisation", ge=1, le=4096)
+    learning_rate: float = setting(1e-3, "Highest learning rate.", "Optimisation", gt=0, le=10)
+    repeats: int = setting(10, "Times that each video comes in an epoch.", "Optimisation", ge=1, le=1000)
+    activity_weight: float = setting(1.0, "Weight of the activity loss.", "Optimisation", ge=0, le=1000)
+    completeness_weight: float = setting(
+        0.1, "Weight of the completeness loss.", "Optimisation", ge=0, le=1000
+    )
+    regression_weight: float = setting(0.1, "Weight of the regression loss.", "Optimisation", ge=0, le=1000)
+    hard_negative_ratio: float = setting(
+        0.17, "Part of a video's incomplete proposals, the hardest, that teaches.", "Optimisation", gt=0, le=1
+    )
+
+    proposals: Literal["actionness", "bsn", "bmn"] = setting(
+        "actionness", "What proposes segments: actionness grouping, BSN or BMN.", "Network"
+    )
+    proposal_epochs: int = setting(
+        5, "First epochs of the run, which train the proposals.", "Optimisation", ge=1, le=10_000
+    )
+    proposer_settings: str = setting(
+        "", "Settings of the proposals' own network, as in: channels=64 layers=3.", "Network", max_length=2000
+    )
+    encoder_layers: int = setting(
+        0,
+        "Dilated convolutions before the heads, each doubling how far they see; 0 is the paper's form.",
+        "Network",
+        ge=0,
+        le=12,
+    )
+    encoder_channels: int = setting(128, "Channels of these convolutions.", "Network", ge=8, le=2048)
+    dropout: float = setting(0.8, "Share of channels left out in training.", "Network", ge=0, lt=1)
+    starting_parts: Parts = setting(
+        [1], "Pyramid of the starting stage.", "Network", min_length=1, max_length=8
+    )
+    course_parts: Parts = setting([1], "Pyramid of the course.", "Network", min_length=1, max_length=8)
+    ending_parts: Parts = setting([1], "Pyramid of the ending stage.", "Network", min_length=1, max_length=8)
+    context_snippets: int = setting(
+        2, "Snippets of a starting or ending stage in training.", "Windows", ge=1, le=64
+    )
+    course_snippets: int = setting(5, "Snippets of a course in training.", "Windows", ge=1, le=256)
+
+    sequence_length: int = setting(
+        2304, "Longest training clip in snippets, with an encoder.", "Windows", ge=2, le=100_000
+    )
+    proposals_per_video: int = setting(8, "Proposals of a video in one step.", "Windows", ge=1, le=10_000)
+    foreground_share: int = setting(1, "Share of foreground proposals among them.", "Windows", ge=1, le=100)
+    incomplete_share: int = setting(6, "Share of incomplete proposals.", "Windows", ge=0, le=100)
+    background_share: int = setting(1, "Share of background proposals.", "Windows", ge=0, le=100)
+    moved_truth: int = setting(
+        0, "Segments moved at random from the ground truth, beside the proposals.", "Windows", ge=0, le=10_000
+    )
+    foreground_iou: float = setting(0.7, "Foreground is above this tIoU.", "Windows", gt=0, lt=1)
+    incomplete_iou: float = setting(0.3, "Incomplete is below this tIoU.", "Windows", gt=0, lt=1)
+    incomplete_overlap: float = setting(
+        0.01, "And an action covers more than this part of it.", "Windows", ge=0, lt=1
+    )
+    background_iou: float = setting(0.01, "Background is below this tIoU.", "Windows", gt=0, lt=1)
+    background_coverage: float = setting(
+        0.02, "And longer than this part of the video.", "Windows", ge=0, lt=1
+    )
+
+    max_proposals: int = setting(
+        1000, "Best proposals of a video that are looked at.", "Detection", ge=1, le=100_000
+    )
+    test_interval: int = setting(
+        1, "Every so many snippets are scored, without an encoder.", "Detection", ge=1, le=1000
+    )
+    scoring: Literal["actions", "all"] = setting(
+        "actions", "Softmax over the action classes, or over them and background.", "Detection"
+    )
+    video_classes: int = setting(
+        0,
+        "Only the classes that the video as a whole shows most, so many; 0 for all.",
+        "Detection",
+        ge=0,
+        le=1000,
+    )
+    first_nms: float | None = setting(
+        0.2,
+        "Hard NMS within a class before boundaries move, as published: tIoU above which; empty for none, so that"
+        " nms acts on the moved segments alone.",
+        "Detection",
+        gt=0,
+        le=1,
+    )
+    nms: Literal["none", "hard", "soft", "linear"] = setting(
+        "none", "Suppression of the moved segments; the paper's comes before.", "Detection"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.proposal_epochs >= self.epochs:
+            raise ValueError(
+                f"proposal_epochs can't be {self.proposal_epochs}, it is less than epochs ({self.epochs})"
+            )
+        for name, most in (
+            ("starting_parts", self.context_snippets),
+            ("course_parts", self.course_snippets),
+            ("ending_parts", self.context_snippets),
+        ):
+            if max(getattr(self, name)) > most:
+                raise ValueError(f"{name} can't have more parts than snippets of the stage ({most})")
+        if self.incomplete_iou > self.foreground_iou:
+            raise ValueError(
+                f"incomplete_iou can't be {self.incomplete_iou:g}, it is at most foreground_iou"
+                f" ({self.foreground_iou:g})"
+            )
+        proposer_of(self)
+        return self
+
+    @property
+    def layout(self) -> PyramidLayout:
+        """The pyramid's parts."""
+        return PyramidLayout(tuple(self.starting_parts), tuple(self.course_parts), tuple(self.ending_parts))
+
+    @property
+    def rules(self) -> KindRules:
+        """Bounds of the kinds of proposals."""
+        return KindRules(
+            self.foreground_iou,
+            self.incomplete_iou,
+            self.incomplete_overlap,
+            self.background_iou,
+            self.background_coverage,
+        )
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Snippets of the three stages."""
+        return self.context_snippets, self.course_snippets, self.context_snippets
+
+
+class StructuredHeads(nn.Module):
+    """Activity from the course, completeness and regression from the pyramid; linear."""
+
+    def __init__(self, course_size: int, pyramid_size: int, num_classes: int):
+        super().__init__()
+        self.num_classes = num_classes
+        self.activity = nn.Linear(course_size, num_classes + 1)
+        self.completeness = nn.Linear(pyramid_size, num_classes)
+        self.regression = nn.Linear(pyramid_size, 2 * num_classes)
+        for layer in (self.activity, self.completeness, self.regression):
+            nn.init.normal_(layer.weight, std=0.001)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self, course: torch.Tensor, pyramid: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Activity (N, K + 1), column 0 background, completeness (N, K), regression (N, K, 2)."""
+        regression = self.regression(pyramid).unflatten(1, (self.num_classes, 2))
+        return self.activity(course), self.completeness(pyramid), regression
+
+    def merged(self, slots: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """One linear layer for every snippet, weights and bias; ``structured_segments.pool_scores`` reads it.
+
+        Rows: activity, completeness slot by slot, regression slot by slot. A bias is shared by the slots.
+        """
+        weights, biases = [self.activity.weight], [self.activity.bias]
+        for layer in (self.completeness, self.regression):
+            weights.append(layer.weight.unflatten(1, (slots, -1)).transpose(0, 1).flatten(0, 1))
+            biases.append(layer.bias.repeat(slots) / slots)
+        return torch.cat(weights), torch.cat(biases)
+
+
+class ContextEncoder(nn.Module):
+    """What the heads see when ``encoder_layers`` is above 0; also says the class of every snippet."""
+
+    def __init__(self, config: SSNConfig, num_features: int, num_classes: int):
+        super().__init__()
+        channels = config.encoder_channels
+        self.embed = nn.Conv1d(num_features, channels, 1)
+        self.blocks = nn.ModuleList(
+            DilatedBlock(channels, 2**layer, config.dropout) for layer in range(config.encoder_layers)
+        )
+        self.norm = nn.LayerNorm(channels)
+        self.snippet_classes = nn.Linear(channels, num_classes + 1)
+        self.segment = nn.Linear((INSIDE_PARTS + 2 * FLANK_PARTS) * channels + 1, 2 * channels)
+
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """``(B, T, D)`` normalised features and mask (B, T) -> (B, T, C), zero on padding."""
+        real = mask[:, None].to(features.dtype)
+        hidden = self.embed(features.clamp(-10, 10).transpose(1, 2)) * real
+        for block in self.blocks:
+            hidden = block(hidden, real)
+        return self.norm(hidden.transpose(1, 2)) * mask[:, :, None]
+
+    def pooled(self, encoded: torch.Tensor, edges: torch.Tensor, video: torch.Tensor) -> torch.Tensor:
+        """Structured pyramid of segments (N, 2) in ``video`` (N,): a starting, a course and an ending stage.
+
+        Exact means over the parts of each stage; what lies outside the video counts as zero, which is the
+        paper's scaling of an incomplete context.
+        """
+        parts = segment_means(encoded, edges - 0.5, video).flatten(1)
+        length = (edges[:, 1] - edges[:, 0]).clamp(min=1e-2).log().unsqueeze(1)
+        return torch.relu(self.segment(torch.cat([parts, length], dim=1)))
+
+
+class SSN(nn.Module):
+    """Proposals' network and structured segment network.
+
+    Buffers: ``mean`` and ``std`` (D,) of the features; ``regression_mean`` and ``regression_std`` (2,) of the
+    regression targets, set when the proposals are there.
+    """
+
+    def __init__(self, config: SSNConfig, num_features: int, num_classes: int):
+        super().__init__()
+        self.config, self.num_classes = config, num_classes
+        for name, size, value in (
+            ("mean", num_features, 0.0),
+            ("std", num_features, 1.0),
+            ("regression_mean", 2, 0.0),
+            ("regression_std", 2, 1.0),
+        ):
+            self.register_buffer(name, torch.full((size,), value))
+        self.proposer = make_proposer(config, num_features, num_classes)
+        self.dropout = nn.Dropout(config.dropout)
+        if config.encoder_layers:
+            self.encoder = ContextEncoder(config, num_features, num_classes)
+            size = 2 * config.encoder_channels
+            self.heads = StructuredHeads(size, size, num_classes)
+        else:
+            self.encoder = None
+            self.pyramid = PyramidPooling(config.layout, config.counts)
+            self.heads = StructuredHeads(num_features, num_features * config.layout.slots, num_classes)
+
+    def normalise(self, features: torch.Tensor) -> torch.Tensor:
+        """Features with the training data's mean and deviation taken out."""
+        return (features - self.mean) / self.std
+
+    def loss(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Terms of a batch of ``ssn_stages.StagedSampler``, of the proposals' or of the second stage."""
+        if "proposer" in batch:
+            return self.proposer.loss(batch["proposer"])
+        terms = {}
+        if self.encoder is None:
+            snippets = self.dropout(self.normalise(batch["snippets"]))
+            outputs = self.heads(*self.pyramid(snippets, batch["scaling"]))
+        else:
+            encoded = self.encoder(self.normalise(batch["features"]), batch["mask"])
+            hidden = self.dropout(self.encoder.pooled(encoded, batch["edges"], batch["video"]))
+            outputs = self.heads(hidden, hidden)
+            logits = self.encoder.snippet_classes(encoded[batch["mask"]]).float()
+            terms["snippet"] = F.cross_entropy(logits, batch["snippet_labels"][batch["mask"]])
+        targets = (batch["targets"] - self.regression_mean) / self.regression_std
+        terms |= structured_losses(
+            *outputs,
+            batch["labels"],
+            batch["kinds"],
+            targets,
+            batch["blocks"],
+            self.config.hard_negative_ratio,
+        )
+        weights = {
+            "activity": self.config.activity_weight,
+            "completeness": self.config.completeness_weight,
+            "regression": self.config.regression_weight,
+        }
+        return terms | {"loss": sum(weights.get(name, 1.0) * term for name, term in terms.items())}
+
+    @torch.no_grad()
+    def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor]:
+        """Candidates of one video from its ``(T, D)`` features, and its ``(T, K)`` snippet scores."""
+        length = len(features)
+        edges = self.proposals(features, grid)
+        normalised = self.normalise(features)
+        if self.encoder is None:
+            edges = whole_snippets(edges, length)
+            scored = self.snippet_outputs(normalised[: max(length - 1, 1) : self.config.test_interval]).cpu()
+            ticks, scaling = stage_ticks(edges / length, len(scored))
+            layout = self.config.layout
+            outputs = pool_scores(scored, ticks, scaling, layout, self.num_classes)
+            snippets = self.heads.activity(normalised)
+        else:
+            mask = torch.ones(1, length, dtype=torch.bool, device=features.device)
+            encoded = self.encoder(normalised[None], mask)
+            placed = edges.to(encoded)
+            hidden = self.encoder.pooled(encoded, placed, placed.new_zeros(len(placed), dtype=torch.long))
+            outputs = [output.float().cpu() for output in self.heads(hidden, hidden)]
+            snippets = self.encoder.snippet_classes(encoded[0])
+        activity, completeness, regression = outputs
+        chances = snippets.float().softmax(dim=1)[:, 1:]
+        scores = class_scores(activity, completeness, self.config.scoring == "all")
+        if self.config.video_classes:
+            scores = only_classes(scores, chances.mean(dim=0).cpu(), self.config.video_classes)
+        regression = regression * self.regression_std.cpu() + self.regression_mean.cpu()
+        found = detect(edges / length, scores, regression, self.config.max_candidates, self.config.first_nms)
+        positions = found[0] * length - 0.5
+        limit = grid.seconds(length - 1) + max(grid.offset, grid.stride / 2)
+        segments = np.asarray(grid.seconds(positions.numpy())).clip(0, limit)
+        return Candidates(segments.astype(np.float32), found[1].float().numpy(), found[2].numpy()), chances
+
+    def snippet_outputs(self, features: torch.Tensor) -> torch.Tensor:
+        """The merged layer on normalised ``(T, D)`` features: ``(T, K + 1 + slots * 3 K)``."""
+        return F.linear(features, *self.heads.merged(self.config.layout.slots)).float()
+
+    def proposals(self, features: torch.Tensor, grid: TimeGrid) -> torch.Tensor:
+        """The best proposals of a video as edges ``(N, 2)``, float64 on the CPU; the whole video if none."""
+        found = self.proposer.candidates(features, grid)[0].segments[: self.config.max_proposals]
+        edges = torch.from_numpy(grid.index(found.astype(np.float64)) + 0.5).clamp(0, len(features))
+        edges = edges[edges[:, 1] - edges[:, 0] > 1e-3]
+        return edges if len(edges) else torch.tensor([[0.0, len(features)]], dtype=torch.float64)
+
+
+def whole_snippets(edges: torch.Tensor, length: int) -> torch.Tensor:
+    """Edges cut to whole snippets, at least one."""
+    start = edges[:, 0].floor().clamp(max=length - 1)
+    return torch.stack([start, torch.maximum(edges[:, 1].floor(), start + 1)], dim=1)
+
+
+def structured_losses(
+    activity: torch.Tensor,
+    completeness: torch.Tensor,
+    regression: torch.Tensor,
+    labels: torch.Tensor,
+    kinds: torch.Tensor,
+    targets: torch.Tensor,
+    blocks: int,
+    hard_ratio: float,
+) -> dict[str, torch.Tensor]:
+    """The three losses (section 4.2) of N proposals, in float32.
+
+    ``labels`` (N,) from 1, 0 for background; ``kinds`` (N,); ``targets`` (N, 2) normalised. Incomplete
+    proposals come in ``blocks`` equal runs, one a video; of each only the hardest count.
+    """
+    activity, completeness, regression = activity.float(), completeness.float(), regression.float()
+    foreground, incomplete = kinds == FOREGROUND, kinds == INCOMPLETE
+    own = (labels - 1).clamp(min=0)
+    rated = foreground | (kinds == BACKGROUND)
+    entropy = F.cross_entropy(activity, labels, reduction="none")
+    signed = completeness.gather(1, own[:, None]).squeeze(1)
+    positive = torch.relu(1 - signed[foreground]).sum()
+    negative = torch.relu(1 + signed[incomplete]).view(blocks, -1)
+    mined = negative.topk(int(negative.shape[1] * hard_ratio), dim=1).values.sum()
+    count = foreground.sum() + int(negative.numel() * hard_ratio)
+    moved = regression.gather(1, own[:, None, None].expand(-1, 1, 2)).squeeze(1)[foreground]
+    distance = F.smooth_l1_loss(moved, targets[foreground], reduction="sum")
+    return {
+        "activity": (entropy * rated).sum() / rated.sum().clamp(min=1),
+        "completeness": (positive + mined) / count.clamp(min=1),
+        "regression": 2 * distance / (2 * foreground.sum()).clamp(min=1),
+    }
+
+
+def only_classes(scores: torch.Tensor, video: torch.Tensor, number: int) -> torch.Tensor:
+    """``(N, K)`` scores, -1 for all but the ``number`` classes with the highest ``video`` (K,) scores."""
+    kept = video.topk(min(number, len(video))).indices
+    only = torch.full_like(scores, -1.0)
+    only[:, kept] = scores[:, kept]
+    return only
+
+
+def detect(
+    segments: torch.Tensor,
+    scores: torch.Tensor,
+    regression: torch.Tensor,
+    most: int | None,
+    first_nms: float | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Detections of one video, best first: segments moved by their class's regression, scores, labels.
+
+    ``segments`` (N, 2) relative to the video, ``scores`` (N, K), below 0 for none, ``regression`` (N, K, 2).
+    The ``most`` best pairs of proposal and class stay (all if None), NMS sees them where they were proposed.
+    """
+    values, pairs = scores.flatten().sort(descending=True, stable=True)
+    pairs = pairs[values >= 0][:most]
+    row, label = pairs // scores.shape[1], pairs % scores.shape[1]
+    if first_nms is not None:
+        kept = suppress_per_class(segments[row], scores[row, label], label, first_nms)
+        row, label = row[kept], label[kept]
+    moved = move_boundaries(segments[row], regression[row, label].to(segments), 0.0, 1.0)
+    return moved, scores[row, label], label
+
+
+def from_reference(state: Mapping[str, torch.Tensor], statistics: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Heads of the authors' checkpoint (yjxiong/action-detection) as this network's.
+
+    ``activity_fc`` -> ``heads.activity``, ``completeness_fc`` -> ``heads.completeness``, ``regressor_fc`` ->
+    ``heads.regression``; ``statistics`` (2, 2) is the checkpoint's ``reg_stats``: mean, then deviation. A
+    leading ``module.`` is dropped. Column 0 of the activity is background and pyramid slots run starting, course,
+    ending on both sides, so that numbers stay as they are. The image network has no place here.
+    """
+    names = {"activity_fc": "activity", "completeness_fc": "completeness", "regressor_fc": "regression"}
+    found = {}
+    for name, value in state.items():
+        layer, _, kind = name.removeprefix("module.").partition(".")
+        if layer in names:
+            found[f"heads.{names[layer]}.{kind}"] = value
+    return found | {"regression_mean": statistics[0].float(), "regression_std": statistics[1].float()}
+
+
+def prepare(model: SSN, dataset: FeatureDataset, config: SSNConfig) -> None:
+    """Take the features' mean and deviation from the training videos."""
+    baseline.prepare(model, dataset, config)
+    method, settings = proposer_of(config)
+    method.prepare(model.proposer, dataset, settings)
+
+
+METHOD = Method(
+    name="ssn",
+    title="SSN",
+    summary="Names and refines proposals by what happens in, before and after them.",
+    reference="Zhao et al., Temporal Action Detection with Structured Segment Networks, ICCV 2017.",
+    config=SSNConfig,
+    build=SSN,
+    sampler=StagedSampler,
+    prepare=prepare,
+    suggest=suggest,
+    check=check,
+)

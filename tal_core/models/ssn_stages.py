@@ -1,0 +1,267 @@
+"""The two stages of training SSN: first the proposals' network, then the heads on what it proposes."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from tal_core.models.clips import FeatureReader, training_segments
+from tal_core.models.config import MethodConfig, validated
+from tal_core.models.method import FeatureDataset, Method, Sampler
+from tal_core.models.proposals import draw_segments, snippet_labels
+from tal_core.models.structured_segments import (
+    BACKGROUND,
+    FOREGROUND,
+    INCOMPLETE,
+    name_proposals,
+    proposal_kinds,
+    proposal_snippets,
+    regression_targets,
+)
+from tal_core.types import InputError
+
+KINDS = (FOREGROUND, INCOMPLETE, BACKGROUND)
+
+
+def proposer_of(config: Any) -> tuple[Method, MethodConfig]:
+    """The method that proposes and its settings, trained for ``proposal_epochs`` and without a class head.
+
+    Raises:
+        ValueError: if ``proposer_settings`` aren't settings of it.
+    """
+    method = importlib.import_module(f"tal_core.models.{config.proposals}").METHOD
+    fields = method.config.model_fields
+    shared = {"epochs": config.proposal_epochs, "max_candidates": config.max_proposals, "validate_every": 0}
+    if "classifier" in fields:
+        shared["classifier"] = "video_scores"
+    settings = {}
+    for pair in config.proposer_settings.split():
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"proposer_settings has {pair!r}, each is name=value, separated by spaces")
+        settings[name] = None if value == "none" else value.split(",") if "," in value else value
+    try:
+        return method, validated(method.config, shared | settings)
+    except InputError as error:
+        raise ValueError(f"proposer_settings: {error}") from None
+
+
+def make_proposer(config: Any, num_features: int, num_classes: int) -> nn.Module:
+    """The proposals' network: anything with ``loss`` and class-agnostic ``candidates``."""
+    method, settings = proposer_of(config)
+    return method.build(settings, num_features, num_classes)
+
+
+class Table(NamedTuple):
+    """N training proposals of one clip: edges (N, 2), label from 1, kind and regression targets (N, 2)."""
+
+    edges: torch.Tensor
+    labels: torch.Tensor
+    kinds: torch.Tensor
+    targets: torch.Tensor
+
+    def rows(self, kept: torch.Tensor) -> Table:
+        """Some of them."""
+        return Table(*(column[kept] for column in self))
+
+
+def training_table(edges, actions, classes, length: int, rules, with_actions: bool) -> Table:
+    """Label proposals ``(N, 2)`` by the actions of their video; the actions join them as foreground."""
+    named = name_proposals(edges, actions, classes)
+    kinds = proposal_kinds(named.iou, named.overlap, (edges[:, 1] - edges[:, 0]) / length, rules)
+    targets = torch.zeros(len(edges), 2, dtype=torch.float64)
+    foreground = kinds == FOREGROUND
+    if foreground.any():
+        targets[foreground] = regression_targets(edges[foreground], actions[named.action[foreground]])
+    table = Table(edges, named.label, kinds, targets)
+    if not with_actions or len(actions) == 0:
+        return table
+    whole = Table(actions, classes + 1, torch.full_like(classes, FOREGROUND), torch.zeros_like(actions))
+    return Table(*(torch.cat(pair) for pair in zip(table, whole, strict=True)))
+
+
+class StagedSampler:
+    """Batches of the proposals' network in the first ``proposal_epochs`` epochs, then of labelled proposals.
+
+    Nothing trains the proposals' network after its epochs. So its proposals for the training videos, made
+    when they are first needed, are the same in a run that was stopped and resumed.
+    """
+
+    def __init__(self, model: nn.Module, dataset: FeatureDataset, config: Any):
+        self.model, self.dataset, self.config = model, dataset, config
+        method, settings = proposer_of(config)
+        self.first: Sampler = method.sampler(model.proposer, dataset, settings)
+        self.videos = dataset.videos(dataset.training_subset)
+        self.reader = FeatureReader(dataset, self.videos)
+        self.truth = {
+            video: (torch.from_numpy(segments).double() + 0.5, torch.from_numpy(labels))
+            for video, (segments, labels) in training_segments(dataset, self.videos).items()
+        }
+        self.proposed: dict[str, torch.Tensor] = {}
+
+    def epoch(self, epoch: int, generator: torch.Generator) -> Sequence[dict[str, Any]]:
+        """Batches ``{"proposer": ...}``, later as `ProposalBatches` says."""
+        if epoch < self.config.proposal_epochs:
+            return FirstStage(self.first.epoch(epoch, generator))
+        if not self.proposed:
+            self._propose()
+        order = [torch.randperm(len(self.videos), generator=generator) for _ in range(self.config.repeats)]
+        seed = int(torch.randint(2**62, (1,), generator=generator))
+        return ProposalBatches(self, torch.cat(order).tolist(), seed)
+
+    @torch.no_grad()
+    def _propose(self) -> None:
+        """Propose for every training video; the model takes mean and deviation of the regression targets."""
+        device = self.model.mean.device
+        training = self.model.training
+        self.model.eval()
+        targets = []
+        for video in self.videos:
+            features = torch.from_numpy(np.array(self.reader.read(video), dtype=np.float32)).to(device)
+            edges = self.model.proposals(features, self.dataset.grid(video))
+            self.proposed[video] = edges
+            table = training_table(edges, *self.truth[video], len(features), self.config.rules, False)
+            targets.append(table.targets[table.kinds == FOREGROUND])
+        self.model.train(training)
+        known = torch.cat(targets)
+        if len(known) > 1:
+            deviation = known.std(dim=0, unbiased=False).clamp(min=0.01)
+            self.model.regression_mean.copy_(known.mean(dim=0))
+            self.model.regression_std.copy_(deviation)
+
+    def clip(self, video: str, generator: torch.Generator) -> tuple[int, int, Table, Any]:
+        """A video, or with an encoder a part of a longer one: start, stop, its proposals and its actions."""
+        length = self.reader.lengths[video]
+        size = min(length, self.config.sequence_length) if self.config.encoder_layers else length
+        start = int(torch.randint(length - size + 1, (1,), generator=generator))
+        actions, classes = self.truth[video]
+        actions, edges = actions - start, self.proposed[video] - start
+        inside = (actions[:, 0] > -1e-3) & (actions[:, 1] < size + 1e-3)
+        if size == length:
+            inside[:] = True
+        held = (edges[:, 0] >= 0) & (edges[:, 1] <= size)
+        edges = edges[held]
+        if self.config.moved_truth:
+            edges = torch.cat([edges, self._moved(actions[inside], size, generator)])
+        visible = (actions[:, 1] > 0) & (actions[:, 0] < size)
+        table = training_table(edges, actions[visible], classes[visible], size, self.config.rules, False)
+        whole = training_table(edges[:0], actions[inside], classes[inside], size, self.config.rules, True)
+        joined = Table(*(torch.cat(pair) for pair in zip(table, whole, strict=True)))
+        return start, start + size, joined, (actions[visible], classes[visible])
+
+    def _moved(self, actions: torch.Tensor, length: int, generator: torch.Generator) -> torch.Tensor:
+        """``moved_truth`` segments around the actions, from a random state of their own."""
+        seed = int(torch.randint(2**62, (1,), generator=generator))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            truth = actions[None] if len(actions) else torch.full((1, 1, 2), -1e6, dtype=torch.float64)
+            real = torch.full(truth.shape[:2], bool(len(actions)))
+            lengths = torch.tensor([length], dtype=torch.float64)
+            return draw_segments(truth - 0.5, real, lengths, self.config.moved_truth)[0] + 0.5
+
+
+class FirstStage(Sequence):
+    """Batches of the proposals' network."""
+
+    def __init__(self, batches: Sequence[Any]):
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, step: int) -> dict[str, Any]:
+        return {"proposer": self.batches[step]}
+
+
+class ProposalBatches(Sequence):
+    """Labelled proposals of some videos a batch; batch ``i`` depends on the epoch's draw and ``i`` alone.
+
+    ``labels``, ``kinds`` (N,) and ``targets`` (N, 2), block by block, one a video, each foreground,
+    incomplete, background; ``blocks`` their number. Without an encoder ``snippets`` (N, S, D) and ``scaling`` (N, 2);
+    with one ``features`` (B, T, D), ``mask`` (B, T), ``snippet_labels`` (B, T), ``edges`` (N, 2) and
+    ``video`` (N,).
+    """
+
+    def __init__(self, sampler: StagedSampler, order: list[int], seed: int):
+        self.sampler, self.order, self.seed = sampler, order, seed
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.sampler.config.batch_size)
+
+    def __getitem__(self, step: int) -> dict[str, Any]:
+        if not 0 <= step < len(self):
+            raise IndexError(step)
+        sampler, size = self.sampler, self.sampler.config.batch_size
+        generator = torch.Generator().manual_seed((self.seed + step) % 2**63)
+        videos = [sampler.videos[i] for i in self.order[step * size : (step + 1) * size]]
+        clips = [sampler.clip(video, generator) for video in videos]
+        tables = [clip[2] for clip in clips]
+        table = Table(*(torch.cat(columns) for columns in zip(*tables, strict=True)))
+        of_clip = torch.arange(len(clips)).repeat_interleave(torch.tensor([len(one.kinds) for one in tables]))
+        drawn = draw_kinds(table.kinds, of_clip, len(clips), sampler.config, generator)
+        table, of_clip = table.rows(drawn), of_clip[drawn]
+        batch = {
+            "labels": torch.where(table.kinds == BACKGROUND, 0, table.labels),
+            "kinds": table.kinds,
+            "targets": table.targets.float(),
+            "blocks": len(clips),
+        }
+        if sampler.config.encoder_layers:
+            return batch | self._clips(videos, clips) | {"edges": table.edges.float(), "video": of_clip}
+        return batch | self._snippets(videos, table.edges, of_clip, generator)
+
+    def _clips(self, videos, clips) -> dict[str, torch.Tensor]:
+        lengths = torch.tensor([stop - start for start, stop, _, _ in clips])
+        longest = int(lengths.max())
+        mask = torch.arange(longest) < lengths[:, None]
+        features = torch.zeros(len(clips), longest, self.sampler.dataset.num_features)
+        labels = torch.zeros(len(clips), longest, dtype=torch.long)
+        for row, (video, (start, stop, _, (actions, classes))) in enumerate(zip(videos, clips, strict=True)):
+            features[row, : stop - start] = torch.from_numpy(
+                np.array(self.sampler.reader.read(video, start, stop))
+            )
+            if len(actions):
+                labels[row] = 1 + snippet_labels(actions[None] - 0.5, classes[None], mask[row : row + 1])[0]
+        return {"features": features, "mask": mask, "snippet_labels": labels}
+
+    def _snippets(self, videos, edges, of_clip, generator) -> dict[str, torch.Tensor]:
+        config, reader = self.sampler.config, self.sampler.reader
+        lengths = torch.tensor([reader.lengths[video] for video in videos])[of_clip]
+        start = torch.minimum(edges[:, 0].long().clamp(min=0), lengths - 1)
+        frames = torch.stack([start, torch.maximum(edges[:, 1].long(), start + 1)], dim=1)
+        places, scaling = proposal_snippets(frames, lengths, config.counts, generator)
+        snippets = torch.empty(*places.shape, self.sampler.dataset.num_features)
+        for number, video in enumerate(videos):
+            rows = of_clip == number
+            snippets[rows] = torch.from_numpy(np.asarray(reader.read(video)))[places[rows] - 1]
+        return {"snippets": snippets, "scaling": scaling}
+
+
+def draw_kinds(
+    kinds: torch.Tensor, of_clip: torch.Tensor, clips: int, config: Any, generator: torch.Generator
+) -> torch.Tensor:
+    """Rows of the drawn proposals, clip by clip, in each so many of every kind.
+
+    A clip with too few of a kind gives some more than once; one without any takes the batch's. What the whole
+    batch lacks stays out.
+    """
+    total = config.foreground_share + config.incomplete_share + config.background_share
+    foreground = max(1, config.proposals_per_video * config.foreground_share // total)
+    background = config.proposals_per_video * config.background_share // total
+    numbers = (foreground, config.proposals_per_video - foreground - background, background)
+    drawn = []
+    for clip in range(clips):
+        for kind, number in zip(KINDS, numbers, strict=True):
+            rows = torch.nonzero(kinds == kind).flatten()
+            own = rows[of_clip[rows] == clip]
+            rows = own if len(own) else rows
+            if len(rows) >= number:
+                drawn.append(rows[torch.randperm(len(rows), generator=generator)[:number]])
+            elif len(rows):
+                drawn.append(rows[torch.randint(len(rows), (number,), generator=generator)])
+    return torch.cat(drawn) if drawn else torch.zeros(0, dtype=torch.long)
