@@ -14,10 +14,10 @@ class DataSummary:
     """Sizes of a dataset's training subset; lengths count snippets.
 
     ``lengths`` and ``counts`` (V,): snippets and segments of each usable training video. ``segments`` (N,)
-    lengths and ``segment_classes`` (N,) class indices of their ground truth. ``same_class_overlap``: share of
-    segments that overlap another of their own class. ``evaluation_lengths`` (W,): snippets of each usable
-    video of the evaluation subset. ``unseen``: classes that are evaluated and never trained. ``stride``:
-    median seconds from snippet to snippet.
+    lengths of their ground truth, ``segment_classes`` (N,) its class indices and ``starts`` (N,) where it begins
+    on the video's grid. ``same_class_overlap``: share of segments that overlap another of their own class.
+    ``evaluation_lengths`` (W,): snippets of each usable video of the evaluation subset. ``unseen``: classes
+    that are evaluated and never trained. ``stride``: median seconds from snippet to snippet.
     """
 
     num_features: int
@@ -27,6 +27,7 @@ class DataSummary:
     counts: np.ndarray
     segments: np.ndarray
     segment_classes: np.ndarray
+    starts: np.ndarray = field(default_factory=lambda: np.zeros(0))
     same_class_overlap: float = 0.0
     evaluation_lengths: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     unseen: tuple[str, ...] = ()
@@ -41,9 +42,11 @@ def summarise(dataset: Any) -> DataSummary:
     """The summary of a ``data.dataset.Dataset``; reads its tables only, no features."""
     rows = dataset.index.set_index("video_id")
     training = dataset.videos(dataset.training_subset)
-    evaluated = dataset.videos(dataset.evaluation_subset) if dataset.evaluation_subset else []
+    there = (dataset.index["subset"] == dataset.evaluation_subset).any()
+    evaluated = dataset.videos(dataset.evaluation_subset) if there else []
     truth = dataset.ground_truth(videos=training)
-    strides = rows.loc[truth["video_id"], "snippet_seconds"].to_numpy(float)
+    of_segment = rows.loc[truth["video_id"]]
+    strides = of_segment["snippet_seconds"].to_numpy(float)
     number = {label: k for k, label in enumerate(dataset.labels)}
     seen = set(truth["label"])
     held_out = dataset.ground_truth(videos=evaluated)["label"].unique()
@@ -55,6 +58,7 @@ def summarise(dataset: Any) -> DataSummary:
         counts=truth["video_id"].value_counts().reindex(training, fill_value=0).to_numpy(np.int64),
         segments=(truth["end"] - truth["start"]).to_numpy(float) / strides,
         segment_classes=truth["label"].map(number).to_numpy(np.int64),
+        starts=(truth["start"].to_numpy(float) - of_segment["offset_seconds"].to_numpy(float)) / strides,
         same_class_overlap=_same_class_overlap(truth),
         evaluation_lengths=rows.loc[evaluated, "length"].to_numpy(np.int64),
         unseen=tuple(label for label in dataset.labels if label in set(held_out) - seen),

@@ -11,7 +11,17 @@ import pandas as pd
 from tal_core.plots.colors import ACCENT, PALETTE
 
 NOT_LOSSES = frozenset(
-    ["step", "epoch", "time", "learning_rate", "samples_per_second", "memory_mb", "average_mAP", "seconds"]
+    [
+        "step",
+        "epoch",
+        "time",
+        "learning_rate",
+        "samples_per_second",
+        "memory_mb",
+        "average_mAP",
+        "seconds",
+        "gradient_norm",
+    ]
 )
 MOST_POINTS = 300
 """Points of one line on screen; longer series are averaged down."""

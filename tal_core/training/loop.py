@@ -11,12 +11,9 @@ same steps as one that never was, and on a CPU has the same losses.
 from __future__ import annotations
 
 import json
-import math
-import time
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,33 +30,18 @@ from tal_core.inference.candidates import (
 from tal_core.inference.predict import Predictions, predict_videos, read_config
 from tal_core.models.config import MethodConfig
 from tal_core.models.device import choose_device, choose_precision, device_name
-from tal_core.models.method import Method, Sampler
+from tal_core.models.summary import summarise
 from tal_core.models.weights import WeightsInfo, load_weights, save_weights
-from tal_core.training.checkpoint import Position, State, load_state, save_state, set_random_state
+from tal_core.training.advice import warnings
+from tal_core.training.checkpoint import Position, State, load_state
 from tal_core.training.environment import describe
 from tal_core.training.guard import check_startable, claimed, explained, stopped_by_signals
-from tal_core.training.optimization import AveragedWeights, learning_rate, make_optimizer
+from tal_core.training.optimization import AveragedWeights, make_optimizer
 from tal_core.training.records import Recorder, StopRequested
 from tal_core.training.run import Run
+from tal_core.training.steps import Steps, Training, train_epoch
 from tal_core.types import InputError, Progress, TimeGrid
 from tal_core.workspace import write_bytes, write_json
-
-STEP_LINES = 25  # at least so many per epoch in metrics.jsonl
-LINE_SECONDS = 1.0  # and one so often
-
-
-@dataclass(frozen=True)
-class Training:
-    """What stays the same while a run trains."""
-
-    run: Run
-    method: Method
-    config: MethodConfig
-    dataset: Dataset
-    device: torch.device
-    precision: torch.dtype
-    recorder: Recorder
-    progress: Progress
 
 
 def train(home: Path, run: Run, resume: bool = False, progress: Progress | None = None) -> str:
@@ -122,14 +104,22 @@ def _train(home, run, method, config, recorder, progress) -> None:
     write_bytes(run.folder / "environment.json", (json.dumps(environment, indent=2) + "\n").encode())
 
     training = Training(run, method, config, dataset, device, precision, recorder, progress)
+    _warn(training)
     state, info = _prepare(training)
     _validate_if_due(training, state, info)
     if state.position.epoch < config.epochs:
         sampler = method.sampler(state.model, dataset, config)
+        steps = Steps(state, config, device, precision, recorder.log)
         while state.position.epoch < config.epochs:
-            _train_epoch(training, state, sampler, info)
+            train_epoch(training, steps, sampler, info)
             _validate_if_due(training, state, info)
     _detect(training, state)
+
+
+def _warn(training: Training) -> None:
+    """Log what will go badly with this data and these settings."""
+    for warning in warnings(training.method, training.config, summarise(training.dataset)):
+        training.recorder.log(f"Warning: {warning}")
 
 
 def _prepare(training: Training) -> tuple[State, WeightsInfo]:
@@ -164,68 +154,6 @@ def usual_grid(dataset: Dataset) -> TimeGrid:
     grids = [dataset.grid(video) for video in dataset.videos(dataset.training_subset)]
     stride = float(np.median([grid.stride for grid in grids]))
     return TimeGrid(stride, float(np.median([grid.offset for grid in grids])))
-
-
-def _train_epoch(training: Training, state: State, sampler: Sampler, info: WeightsInfo) -> None:
-    """Take the steps that are left of the present epoch; checkpoint at its end, or where it is stopped."""
-    config, recorder, position = training.config, training.recorder, state.position
-    seed = config.seed * 1_000_003 + position.epoch
-    batches = sampler.epoch(position.epoch, torch.Generator().manual_seed(seed))
-    if position.step == 0:
-        torch.manual_seed(seed + 1)  # of dropout and the like
-    elif state.rng:
-        set_random_state(state.rng)
-    meter = Meter(training, state, len(batches))
-    state.model.train()
-    begun = time.perf_counter() - position.seconds
-    while position.step < len(batches):
-        if recorder.stop_requested:
-            position.seconds = time.perf_counter() - begun
-            save_state(training.run.checkpoints, state, info)
-        recorder.check()
-        rate = learning_rate(config, position.epoch, position.step, len(batches))
-        batch = to_device(batches[position.step], training.device)
-        terms = _step(training, state, batch, rate)
-        position.advance(terms)
-        meter.step(terms, rate, batch)
-    seconds = time.perf_counter() - begun
-    means = {name: value / len(batches) for name, value in position.sums.items()}
-    position.next_epoch()
-    # The line goes first: if it is written again after a crash, readers take the later one.
-    recorder.metric(
-        "epoch", epoch=position.epoch, step=position.total_steps, **means, seconds=round(seconds, 3)
-    )
-    recorder.log(
-        f"Epoch {position.epoch}/{config.epochs}: loss {means.get('loss', 0):.4f} in {seconds:.1f} s"
-    )
-    save_state(training.run.checkpoints, state, replace(info, epoch=position.epoch))
-
-
-def _step(training: Training, state: State, batch: Any, rate: float) -> dict[str, float]:
-    """One optimisation step; returns the loss terms. Raises InputError if one is NaN or infinite."""
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    mixed = training.precision != torch.float32
-    with torch.autocast(training.device.type, training.precision if mixed else None, enabled=mixed):
-        terms = state.model.loss(batch)
-    values = {name: float(term.detach()) for name, term in terms.items()}
-    wrong = next((name for name, value in values.items() if not math.isfinite(value)), None)
-    if wrong is not None:
-        where = f"epoch {state.position.epoch + 1}, step {state.position.step + 1}"
-        mend = (
-            f"Lower learning_rate (now {training.config.learning_rate:g}) or set gradient_clip in a new run."
-        )
-        raise InputError(f"{wrong} became {values[wrong]}", where=where, mend=mend)
-    state.optimizer.zero_grad(set_to_none=True)
-    state.scaler.scale(terms["loss"]).backward()
-    if training.config.gradient_clip is not None:
-        state.scaler.unscale_(state.optimizer)
-        torch.nn.utils.clip_grad_norm_(state.model.parameters(), training.config.gradient_clip)
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    if state.average:
-        state.average.update(state.model)
-    return values
 
 
 def _validate_if_due(training: Training, state: State, info: WeightsInfo) -> None:
@@ -323,68 +251,3 @@ def _report(training: Training, state: State, evaluation: Evaluation) -> None:
     )
     training.recorder.update(average_mAP=average)
     training.recorder.log(f"After epoch {epoch}: average mAP {100 * average:.2f} %")
-
-
-class Meter:
-    """Keeps status and metrics up to date from step to step of one epoch."""
-
-    def __init__(self, training: Training, state: State, steps: int):
-        self.training, self.position, self.steps = training, state.position, steps
-        self.every = max(1, steps // STEP_LINES)
-        self.begun = self.last_line = time.perf_counter()
-        self.done = 0
-        self.since_line = {"steps": 0, "samples": 0}
-        self.sums: dict[str, float] = {}
-
-    def step(self, terms: dict[str, float], rate: float, batch: Any) -> None:
-        """Count one step; write a line now and then, with the mean of each term since the line before."""
-        position, config, recorder = self.position, self.training.config, self.training.recorder
-        self.done += 1
-        self.since_line["steps"] += 1
-        self.since_line["samples"] += num_samples(batch)
-        for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        now = time.perf_counter()
-        left = self.steps - position.step + (config.epochs - position.epoch - 1) * self.steps
-        total = position.total_steps + left
-        recorder.update(
-            phase="training",
-            message=f"Epoch {position.epoch + 1} of {config.epochs}",
-            epoch=position.epoch + 1,
-            step=position.total_steps,
-            steps=total,
-            eta_seconds=round(left * (now - self.begun) / self.done, 1),
-        )
-        self.training.progress(position.total_steps, total, "training")
-        if position.step % self.every and position.step < self.steps and now - self.last_line < LINE_SECONDS:
-            return
-        speed = round(self.since_line["samples"] / max(now - self.last_line, 1e-9), 1)
-        recorder.update(samples_per_second=speed)
-        recorder.metric(
-            "step",
-            epoch=position.epoch + 1,
-            step=position.total_steps,
-            **{name: value / self.since_line["steps"] for name, value in self.sums.items()},
-            learning_rate=rate,
-            samples_per_second=speed,
-            memory_mb=recorder.memory_mb(),
-        )
-        self.last_line, self.since_line, self.sums = now, {"steps": 0, "samples": 0}, {}
-
-
-def to_device(batch: Any, device: torch.device) -> Any:
-    """A batch with its tensors on ``device``."""
-    if isinstance(batch, torch.Tensor):
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, dict):
-        return {name: to_device(value, device) for name, value in batch.items()}
-    if isinstance(batch, list | tuple):
-        return type(batch)(to_device(value, device) for value in batch)
-    return batch
-
-
-def num_samples(batch: Any) -> int:
-    """Length of a batch's first tensor."""
-    while isinstance(batch, dict | list | tuple) and batch:
-        batch = next(iter(batch.values())) if isinstance(batch, dict) else batch[0]
-    return len(batch) if isinstance(batch, torch.Tensor) and batch.ndim else 1
