@@ -14,8 +14,8 @@ class DataSummary:
     """Sizes of a dataset's training subset; lengths count snippets.
 
     ``lengths`` and ``counts`` (V,): snippets and segments of each usable training video. ``segments`` (N,)
-    lengths of their ground truth, ``segment_classes`` (N,) its class indices and ``starts`` (N,) where it begins
-    on the video's grid. ``same_class_overlap``: share of segments that overlap another of their own class.
+    lengths of their ground truth, ``segment_classes`` (N,) its class indices and ``starts`` (N,) where it
+    begins on the video's grid. ``same_class_overlap``: share of segments that overlap another of their class.
     ``evaluation_lengths`` (W,): snippets of each usable video of the evaluation subset. ``unseen``: classes
     that are evaluated and never trained. ``stride``: median seconds from snippet to snippet.
     """
