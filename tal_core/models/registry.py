@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tal_core.models import baseline, bmn, ssn
+from tal_core.models import baseline, bmn, bsn, ssn
 from tal_core.models.method import Method
 from tal_core.types import InputError
 
