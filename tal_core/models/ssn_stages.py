@@ -226,7 +226,8 @@ class ProposalBatches(Sequence):
                 np.array(self.sampler.reader.read(video, start, stop))
             )
             if len(actions):
-                labels[row] = 1 + snippet_labels(actions[None] - 0.5, classes[None], mask[row : row + 1])[0]
+                known = snippet_labels(actions[None] - 0.5, classes[None], stop - start, -1)[0]
+                labels[row, : stop - start] = 1 + known
         return {"features": features, "mask": mask, "snippet_labels": labels}
 
     def _snippets(self, videos, edges, of_clip, generator) -> dict[str, torch.Tensor]:
