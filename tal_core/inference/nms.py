@@ -28,11 +28,11 @@ from tal_core.types import InputError
 NMS_KINDS = ("none", "hard", "soft", "linear")
 VOTING_WEIGHTS = ("score_times_iou", "score")
 _REMOVED = np.float32(-np.inf)
-_LOWEST = np.finfo(np.float32).min
+_LOWEST = np.nextafter(_REMOVED, np.float32(0))
 
 # Chosen by measurement, for speed and memory only.
-_CLOSE = np.float32(0.7)  # a leader's score is at least this share of its video's best
-_FEW_PAIRS = 4096  # all segments of a video with at most so many overlapping pairs are leaders
+_CLOSE = np.float32(0.6)  # a leader's score is at least this share of its video's best
+_FEW_PAIRS = 1024  # all segments of a video with at most so many overlapping pairs are leaders
 _BLOCK_PAIRS = 1 << 22  # so many overlapping pairs, or one video, are worked on together
 
 
@@ -154,10 +154,10 @@ def _settle(pool: _Pool, leaders: np.ndarray, limit: np.ndarray, settings: Suppr
     """Suppresses the leaders among each other down to their ``limit``. Their scores, -inf if not picked."""
     score, waiting = pool.score[leaders], np.ones(len(leaders), bool)
     first, second = pool.overlapping(leaders, leaders)
-    loss = pool.loss(first, second, settings)
-    late = pool.row[first] > pool.row[second]  # among equal scores the earlier row goes first
-    first, second = np.where(late, second, first)[loss > 0], np.where(late, first, second)[loss > 0]
-    first, second, loss = np.searchsorted(leaders, first), np.searchsorted(leaders, second), loss[loss > 0]
+    loss = pool.loss(leaders[first], leaders[second], settings)
+    late = pool.row[leaders[first]] > pool.row[leaders[second]]  # of equal scores the earlier row goes first
+    first, second = np.where(late, second, first), np.where(late, first, second)
+    first, second, loss = first[loss > 0], second[loss > 0], loss[loss > 0]
     while len(first):
         winner = np.where(score[first] >= score[second], first, second)
         loser = first + second - winner
@@ -177,10 +177,14 @@ def _lower_others(pool: _Pool, picked: np.ndarray, settings: Suppression) -> Non
     """Takes the picked out of the pool and lowers or removes what they overlap."""
     pool.score[picked] = _REMOVED
     others = np.flatnonzero(pool.score > _REMOVED)
-    before, after = pool.overlapping(others, picked), pool.overlapping(picked, others)
-    target = np.concatenate([before[0], after[1]])
-    loss = np.concatenate([pool.loss(*before, settings), pool.loss(*after, settings)])
-    pool.score[:] = _lowered(pool.score, np.bincount(target, loss, len(pool.score)), settings)
+    before, pick_of_before = pool.overlapping(others, picked)
+    pick_of_after, after = pool.overlapping(picked, others)
+    loss_before = pool.loss(others[before], picked[pick_of_before], settings)
+    loss_after = pool.loss(picked[pick_of_after], others[after], settings)
+    lost = np.bincount(
+        np.concatenate([before, after]), np.concatenate([loss_before, loss_after]), len(others)
+    )
+    pool.score[others] = _lowered(pool.score[others], lost, settings)
 
 
 def _lowered(score: np.ndarray, loss: np.ndarray, settings: Suppression) -> np.ndarray:
@@ -247,12 +251,15 @@ class _Pool:
         return positions, limit[positions]
 
     def overlapping(self, earlier: np.ndarray, later: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pairs of one position of each, where the second overlaps the first and starts no earlier."""
+        """Pairs of positions of which the second overlaps the first and starts no earlier.
+
+        Both lists ascend; what is returned points into them.
+        """
         before = self._count_before(later)
         begin = before[earlier + 1]
         count = np.maximum(before[self.reach[earlier]] - begin, 0)
         place = np.arange(count.sum()) + np.repeat(begin - np.cumsum(count) + count, count)
-        return np.repeat(earlier, count), later[place]
+        return np.repeat(np.arange(len(earlier)), count), place
 
     def loss(self, first: np.ndarray, second: np.ndarray, settings: Suppression) -> np.ndarray:
         """What a pick costs an overlapping segment, as minus the logarithm of the factor of its score.

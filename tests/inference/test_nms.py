@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tal_core.inference import nms
 from tal_core.inference.nms import Suppression, suppress
 from tal_core.types import InputError
 
@@ -120,6 +121,44 @@ def test_leaving_early_changes_nothing():
         first = np.concatenate([np.flatnonzero(videos[everything.index] == v)[:50] for v in range(3)])
         assert best.index.tolist() == everything.index[first].tolist()
         assert best.scores.tolist() == everything.scores[first].tolist()
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft", "linear"])
+def test_equal_scores_go_by_row(kind):
+    segments, _, labels, _ = candidates(8, 300, span=100)
+    scores = np.full(300, 0.5, np.float32)
+    settings = Suppression(kind=kind, iou_threshold=0.3, min_score=0.01, max_segments=0, per_class=False)
+    want = plain(segments, scores, settings)
+    kept = suppress(segments, scores, labels, settings)
+    assert sorted(kept.index) == sorted(row for row, _ in want)
+    untouched = kept.scores == 0.5
+    by_class_and_row = sorted(kept.index[untouched], key=lambda row: (labels[row], row))
+    assert kept.index[untouched].tolist() == by_class_and_row
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft", "linear"])
+def test_working_in_blocks_of_videos_changes_nothing(kind, monkeypatch):
+    segments, scores, labels, videos = candidates(9, 600, num_videos=5)
+    settings = Suppression(kind=kind, iou_threshold=0.3)
+    together = suppress(segments, scores, labels, settings, videos)
+    monkeypatch.setattr(nms, "_BLOCK_PAIRS", 100)
+    apart = suppress(segments, scores, labels, settings, videos)
+    assert apart.index.tolist() == together.index.tolist()
+    assert apart.scores.tolist() == together.scores.tolist()
+
+
+def test_proposals_without_a_class_stay_apart_by_video():
+    segments, scores = [[0, 10], [0, 10]], [0.9, 0.8]
+    kept = suppress(segments, scores, [-1, -1], Suppression("hard"), videos=[0, 1])
+    assert kept.index.tolist() == [0, 1]
+
+
+def test_hard_nms_takes_scores_of_any_sign():
+    segments = [[0, 10], [0, 9], [20, 30], [20, 29]]
+    settings = Suppression("hard", min_score=0, per_class=False)
+    assert suppress(segments, [0.2, 0.1, 0.05, 0.4], [0] * 4, settings).index.tolist() == [3, 0]
+    settings = Suppression("hard", min_score=-5, per_class=False)
+    assert suppress(segments, [-1, -2, 0, -0.5], [0] * 4, settings).index.tolist() == [2, 0]
 
 
 def test_none_only_filters_sorts_and_cuts():
