@@ -1,4 +1,6 @@
-"""What the anchor-free pyramid methods share: ActionFormer, TriDet and TemporalMaxer.
+"""What the anchor-free pyramid methods share: settings and layers of ActionFormer, TriDet and TemporalMaxer.
+
+Targets, losses and decoding are in ``points``.
 
 Every cell of a feature pyramid classifies the moment it stands for and regresses the distances to the
 start and the end of the action around it (Zhang et al., ActionFormer, ECCV 2022, section 3):
@@ -19,20 +21,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, field_validator, model_validator
 from torch import nn
-from torch.nn.utils.rnn import pad_sequence
 
 from tal_core.models.clips import ClipSampler
 from tal_core.models.config import MethodConfig, setting
-from tal_core.models.method import Candidates, FeatureDataset
-from tal_core.types import TimeGrid
-
-LENGTH_TOLERANCE = 1e-3  # segments whose lengths differ by less, in snippets, count as equally short
+from tal_core.models.method import FeatureDataset
 
 
 class PyramidConfig(MethodConfig):
@@ -74,7 +73,7 @@ class PyramidConfig(MethodConfig):
     )
     initial_normaliser: float = setting(
         100.0,
-        "First guess of the positive cells in a batch, by which losses are divided; it then follows the data.",
+        "First guess of the positive cells in a batch, which divides the losses; it then follows the data.",
         "Optimisation",
         gt=0,
         le=1e6,
@@ -165,10 +164,10 @@ class PyramidConfig(MethodConfig):
         bounds = self.regression_bounds
         if len(bounds) != self.levels - 1:
             raise ValueError(
-                f"regression_bounds has {len(bounds)} values, but levels={self.levels} needs {self.levels - 1}: "
-                "one for every level but the last"
+                f"regression_bounds has {len(bounds)} values, but levels={self.levels} needs "
+                f"{self.levels - 1}: one for every level but the last"
             )
-        if any(low >= high for low, high in zip(bounds, bounds[1:], strict=False)):
+        if any(low >= high for low, high in pairwise(bounds)):
             raise ValueError(f"regression_bounds must rise from level to level, not {bounds}")
         stride = 2 ** (self.levels - 1)
         if self.sequence_length % stride:
@@ -233,8 +232,7 @@ class Tower(nn.Module):
         super().__init__()
         sizes = [channels, *[hidden] * layers]
         self.convs = nn.ModuleList(
-            Convolution(before, after, kernel_size, bias=False)
-            for before, after in zip(sizes, sizes[1:], strict=False)
+            Convolution(before, after, kernel_size, bias=False) for before, after in pairwise(sizes)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(layers))
         self.output = None if outputs is None else Convolution(sizes[-1], outputs, kernel_size)
@@ -295,10 +293,13 @@ def join_levels(levels: Sequence[torch.Tensor], valid: Sequence[torch.Tensor], g
     """Join ``(B, T_l, C)`` levels and their ``(B, T_l)`` masks, with ``gap`` cells of 0 between them."""
     features = torch.cat([F.pad(level, (0, 0, 0, gap)) for level in levels], dim=1)
     invalid = ~torch.cat([F.pad(mask, (0, gap)) for mask in valid], dim=1)
-    sizes = [level.shape[1] for level in levels]
-    device = features.device
-    index = torch.cat([torch.full((size + gap,), l, device=device) for l, size in enumerate(sizes)])
-    between = torch.cat([torch.arange(size + gap, device=device) >= size for size in sizes])
+    sizes = torch.tensor([level.shape[1] + gap for level in levels], device=features.device)
+    index = torch.arange(len(levels), device=features.device).repeat_interleave(
+        sizes, output_size=features.shape[1]
+    )
+    between = torch.cat(
+        [torch.arange(level.shape[1] + gap, device=features.device) >= level.shape[1] for level in levels]
+    )
     return Joined(features, invalid.unsqueeze(2), between.view(1, -1, 1), index)
 
 
@@ -331,210 +332,6 @@ def position_encoding(length: int, table_length: int, channels: int, device) -> 
         stretched = F.interpolate(table.T.unsqueeze(0), size=length, mode="linear", align_corners=False)
         return stretched[0].T
     return table[:length]
-
-
-# Targets
-
-
-class Points(NamedTuple):
-    """The moments that cells stand for, ``(P,)`` each: position on the feature grid, stride of the level, and
-    the nearest and farthest segment end that it is trained on."""
-
-    position: torch.Tensor
-    stride: torch.Tensor
-    low: torch.Tensor
-    high: torch.Tensor
-
-
-def points(lengths: Sequence[int], ranges: Sequence[tuple[float, float]], device=None) -> Points:
-    """Points of levels of ``lengths`` cells, fine to coarse, without gaps."""
-    position = [torch.arange(length, device=device) * 2.0**level for level, length in enumerate(lengths)]
-    rows = [
-        torch.tensor([[2.0**level, *bounds]], device=device).expand(length, 3)
-        for level, (length, bounds) in enumerate(zip(lengths, ranges, strict=True))
-    ]
-    return Points(torch.cat(position), *torch.cat(rows).unbind(1))
-
-
-def pad_segments(segments: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]):
-    """Ground truth of ``B`` videos as ``(B, M, 2)`` and ``(B, M)``; what is added has no length."""
-    empty = segments[0].new_zeros(1, 2)
-    padded = pad_sequence([*segments, empty], batch_first=True)[:-1]
-    classes = pad_sequence([*labels, labels[0].new_zeros(1)], batch_first=True)[:-1]
-    return padded, classes
-
-
-class Assignment(NamedTuple):
-    """Which segments are candidates of which points.
-
-    ``candidates`` (..., P, M) bool; ``shortest`` (..., P) index of the shortest candidate; ``distances``
-    (..., P, M, 2) to the start and the end of every segment, in snippets.
-    """
-
-    candidates: torch.Tensor
-    shortest: torch.Tensor
-    distances: torch.Tensor
-
-
-def match(where: Points, segments: torch.Tensor, radius: float | None) -> Assignment:
-    """Match points with segments (ActionFormer, section 3.3).
-
-    A segment is a candidate of a point that lies strictly inside its part within ``radius`` strides of its
-    centre and whose farther end is in the range of the point's level, if it is as short as the shortest such.
-
-    Args:
-        segments: ``(..., M, 2)`` grid positions that broadcast against ``(P, M, 2)``.
-    """
-    start, end = segments.unbind(-1)
-    position = where.position.unsqueeze(-1)
-    left, right = position - start, end - position
-    inside = torch.minimum(left, right) > 0
-    if radius is not None:
-        reach = where.stride.unsqueeze(-1) * radius
-        centre = 0.5 * (start + end)
-        inside &= (position > centre - reach) & (position < centre + reach)
-    farther = torch.maximum(left, right)
-    inside &= (farther >= where.low.unsqueeze(-1)) & (farther <= where.high.unsqueeze(-1))
-    length = (end - start).expand(inside.shape).masked_fill(~inside, math.inf)
-    least, shortest = length.min(dim=-1)
-    candidates = inside & (length <= least.unsqueeze(-1) + LENGTH_TOLERANCE)
-    return Assignment(candidates, shortest, torch.stack([left, right], dim=-1))
-
-
-def class_targets(candidates: torch.Tensor, labels: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """``(..., P, K)`` of 0 and 1: the classes ``labels`` (..., M) of each point's candidates."""
-    targets = torch.zeros(*candidates.shape[:-1], num_classes, device=candidates.device)
-    return targets.scatter_reduce_(-1, labels.expand(candidates.shape), candidates.to(targets.dtype), "amax")
-
-
-@torch.no_grad()
-def assign(
-    where: Points, segments: torch.Tensor, labels: torch.Tensor, radius: float | None, num_classes: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Targets of points: classes ``(..., P, K)`` of 0 and 1, and distances ``(..., P, 2)`` in strides.
-
-    ``segments`` (..., M, 2) and ``labels`` (..., M) broadcast against the points: ``(B, 1, M, 2)`` for points
-    that all videos share, ``(P, M, 2)`` where every point has its own video. Distances mean something only
-    where a class target is 1.
-    """
-    found = match(where, segments, radius)
-    classes = class_targets(found.candidates, labels, num_classes)
-    index = found.shortest[..., None, None].expand(*found.shortest.shape, 1, 2)
-    distances = found.distances.gather(-2, index).squeeze(-2)
-    return classes, distances / where.stride.unsqueeze(-1)
-
-
-# Loss
-
-
-def focal_loss(logits: torch.Tensor, targets: torch.Tensor, alpha=0.25, gamma=2.0) -> torch.Tensor:
-    """Sigmoid focal loss of each entry, in float32 (Lin et al., ICCV 2017, eq. 5)."""
-    logits = logits.float()
-    chance = logits.sigmoid()
-    entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    wrong = chance + targets - 2 * chance * targets
-    return (1 - alpha + (2 * alpha - 1) * targets) * entropy * wrong**gamma
-
-
-def distance_iou_loss(distances: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """1 - IoU + (centre distance / enclosing length)^2 of ``(..., 2)`` distances from a common point, float32.
-
-    Zheng et al., Distance-IoU Loss, AAAI 2020, eq. 7, in one dimension.
-    """
-    distances = distances.float()
-    shared = torch.minimum(distances, targets).sum(-1)
-    union = (distances + targets).sum(-1) - shared
-    enclosing = torch.maximum(distances, targets).sum(-1)
-    offset = 0.5 * ((distances - targets) * distances.new_tensor([-1.0, 1.0])).sum(-1)
-    return 1 - shared / union.clamp(min=1e-8) + (offset / enclosing.clamp(min=1e-8)) ** 2
-
-
-def smooth(targets: torch.Tensor, smoothing: float) -> torch.Tensor:
-    """Class targets ``(..., K)`` drawn towards 1 / (K + 1)."""
-    return targets * (1 - smoothing) + smoothing / (targets.shape[-1] + 1) if smoothing else targets
-
-
-class LossNormaliser(nn.Module):
-    """Running mean of the number of positive points, by which loss sums are divided."""
-
-    def __init__(self, initial: float, momentum: float = 0.9):
-        super().__init__()
-        self.momentum = momentum
-        self.register_buffer("value", torch.tensor(float(initial)))
-
-    @torch.no_grad()
-    def update(self, positives: torch.Tensor) -> torch.Tensor:
-        """Count in the positives of one batch (a scalar tensor); returns the new mean."""
-        self.value.lerp_(positives.to(self.value.dtype).clamp(min=1), 1 - self.momentum)
-        return self.value.clone()
-
-
-def weighted_total(
-    classification: torch.Tensor, regression: torch.Tensor, weight: float
-) -> dict[str, torch.Tensor]:
-    """The loss terms and their sum; a weight of 0 or less balances the two."""
-    balance = weight if weight > 0 else (classification / regression.clamp(min=0.01)).detach()
-    return {
-        "loss": classification + balance * regression,
-        "classification": classification,
-        "regression": regression,
-    }
-
-
-# Decoding
-
-
-class Decoded(NamedTuple):
-    """Candidates on the feature grid: ``segments`` (N, 2), ``scores`` (N,), ``labels`` (N,)."""
-
-    segments: torch.Tensor
-    scores: torch.Tensor
-    labels: torch.Tensor
-
-
-def decode_level(logits: torch.Tensor, distances: torch.Tensor, level: int, config: PyramidConfig) -> Decoded:
-    """Candidates of one level's valid cells, best first.
-
-    Args:
-        logits: ``(T, K)``.
-        distances: ``(T, 2)``, or ``(T, K, 2)`` where they depend on the class; in strides of the level.
-    """
-    num_classes = logits.shape[1]
-    scores, index = logits.float().sigmoid().flatten().topk(min(config.max_candidates, logits.numel()))
-    cell = torch.div(index, num_classes, rounding_mode="floor")
-    label = index - cell * num_classes
-    distance = (distances[cell] if distances.ndim == 2 else distances[cell, label]).float()
-    stride = 2.0**level
-    start, end = cell * stride - distance[:, 0] * stride, cell * stride + distance[:, 1] * stride
-    kept = (scores > config.min_candidate_score) & (end - start > config.min_length)
-    return Decoded(torch.stack([start, end], dim=1)[kept], scores[kept], label[kept])
-
-
-def decode(
-    logits: Sequence[torch.Tensor], distances: Sequence[torch.Tensor], config: PyramidConfig
-) -> list[Decoded]:
-    """Candidates of each level of one video from its valid cells, fine to coarse."""
-    return [
-        decode_level(scores, offsets, level, config)
-        for level, (scores, offsets) in enumerate(zip(logits, distances, strict=True))
-    ]
-
-
-def to_candidates(found: Sequence[Decoded], grid: TimeGrid, length: int) -> Candidates:
-    """Candidates of all levels, best first, in seconds and cut at the ends of a video of ``length`` snippets."""
-    segments, scores, labels = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
-    order = scores.argsort(descending=True, stable=True)
-    last = grid.seconds(length - 1) + max(grid.offset, grid.stride / 2)
-    seconds = grid.seconds(segments[order].double()).clamp(0, last)
-    return Candidates(seconds.float().numpy(), scores[order].numpy(), labels[order].numpy())
-
-
-def snippet_scores(logits: Sequence[torch.Tensor], length: int) -> torch.Tensor:
-    """``(length, K)``: the best score that any level's cell at a snippet gives each class."""
-    best = logits[0][:length].float()
-    for level, scores in enumerate(logits[1:], start=1):
-        best = torch.maximum(best, scores.float().repeat_interleave(2**level, dim=0)[:length])
-    return best.sigmoid()
 
 
 # Reference checkpoints
