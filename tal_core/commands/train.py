@@ -23,7 +23,17 @@ def add(commands) -> None:
     parser.add_argument("--dataset", metavar="NAME", help="a registered dataset")
     parser.add_argument("--model", metavar="METHOD", help="the method, such as baseline")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting; may be repeated"
+        "--preset",
+        metavar="P",
+        help="where settings come from: auto (derived from the dataset, the default), defaults, or"
+        " a published one (see --settings)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting, before the preset's; may be repeated",
     )
     parser.add_argument(
         "--run-id", metavar="ID", help="name of the run (default: made of dataset, method and time)"
@@ -32,14 +42,15 @@ def add(commands) -> None:
         "--resume", action="store_true", help="go on with the run --run-id from its last checkpoint"
     )
     parser.add_argument(
-        "--settings", action="store_true", help="list the settings of --model and their defaults"
+        "--settings",
+        action="store_true",
+        help="list presets, settings and defaults of --model",
     )
 
 
 def run_train(options: argparse.Namespace) -> None:
     """Train in the foreground; Ctrl-C stops cleanly and leaves a run to resume."""
     from tal_core.evaluation.result import format_table
-    from tal_core.training.config import build_config, parse_settings
     from tal_core.training.loop import train
     from tal_core.training.run import create_run, open_run
 
@@ -47,13 +58,14 @@ def run_train(options: argparse.Namespace) -> None:
         _print_settings(options.model or "baseline")
         return
     if options.resume:
-        if not options.run_id or options.set:
-            raise InputError("--resume takes a run as it is", mend="Give --run-id ID and no --set.")
+        if not options.run_id or options.set or options.preset:
+            mend = "Give --run-id ID, and neither --set nor --preset."
+            raise InputError("--resume takes a run as it is", mend=mend)
         run = open_run(home(), options.run_id)
     else:
         if not options.dataset or not options.model:
             raise InputError("nothing to train", mend="Give --dataset NAME and --model METHOD.")
-        config = build_config(options.model, parse_settings(options.set))
+        config = chosen_config(options)
         run = create_run(home(), options.dataset, options.model, config, options.run_id)
     print(f"run {run.run_id}: {run.folder}")
     train(home(), run, resume=options.resume, progress=progress_bar())
@@ -62,9 +74,33 @@ def run_train(options: argparse.Namespace) -> None:
         print(format_table(evaluation))
 
 
+def chosen_config(options: argparse.Namespace):
+    """The config of ``--model`` on ``--dataset`` by ``--preset`` and ``--set``; prints why."""
+    from tal_core.data.dataset import open_dataset
+    from tal_core.models.registry import get_method
+    from tal_core.models.summary import summarise
+    from tal_core.training.advice import AUTO, choose, merged, warnings
+    from tal_core.training.config import build_config, parse_settings, to_text
+
+    method = get_method(options.model)
+    own = parse_settings(options.set)
+    summary = summarise(open_dataset(home(), options.dataset, progress_bar()))
+    suggestions = choose(options.model, options.preset or AUTO, summary)
+    config = build_config(options.model, merged(suggestions, own))
+    for name, suggestion in suggestions.items():
+        if name not in own:
+            print(f"{name}={to_text(suggestion.value)}\t{suggestion.reason}")
+    for warning in warnings(method, config, summary):
+        print(f"warning: {warning}")
+    return config
+
+
 def _print_settings(model: str) -> None:
     from tal_core.models.registry import get_method
+    from tal_core.training.advice import preset_titles
     from tal_core.training.config import form_fields
 
+    for name, title in preset_titles(model).items():
+        print(f"preset {name}\t{title}")
     for field in form_fields(get_method(model).config):
         print(f"{field.name}={field.default}\t{field.help}")

@@ -42,9 +42,9 @@ def choose(model: str, preset: str, summary: DataSummary | None) -> dict[str, Su
     return {name: Suggestion(value, source.source) for name, value in source.settings.items()}
 
 
-def values(suggestions: Mapping[str, Suggestion]) -> dict[str, Any]:
-    """The bare settings."""
-    return {name: suggestion.value for name, suggestion in suggestions.items()}
+def merged(suggestions: Mapping[str, Suggestion], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Suggested settings and a person's ``own``, which win."""
+    return {name: suggestion.value for name, suggestion in suggestions.items()} | dict(own)
 
 
 def warnings(method: Method, config: MethodConfig, summary: DataSummary) -> list[str]:

@@ -110,3 +110,12 @@ def _from_text(text: str, field: FormField) -> Any:
     if field.kind in ("integers", "numbers"):
         return [part.strip() for part in text.strip().strip("[]").split(",") if part.strip()]
     return text
+
+
+def to_text(value: Any) -> str:
+    """A setting as people type it; ``build_config`` reads it back."""
+    if value is None:
+        return "none"
+    if isinstance(value, list | tuple):
+        return ",".join(map(to_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
