@@ -9,8 +9,8 @@
 Two forms share heads and losses. With ``encoder_layers`` 0 it is the paper's: nine snippets stand for a
 training proposal, and testing applies the heads to every snippet before it pools. In the paper the image
 network that makes the features learns with the heads; features from disk are what they are and know little of
-their surroundings. With ``encoder_layers`` above 0 dilated convolutions run over them first, and pooling takes
-exact means over finer parts, the same ones in training and testing.
+their surroundings. With ``encoder_layers`` above 0 dilated convolutions run over them first, and pooling
+takes exact means over finer parts, the same ones in training and testing.
 
 Positions: *edges* count from the beginning of snippet 0, so snippet t reaches from t to t + 1.
 """
@@ -33,17 +33,16 @@ from tal_core.models.proposals import FLANK_PARTS, INSIDE_PARTS, DilatedBlock, s
 from tal_core.models.ssn_auto import check, suggest
 from tal_core.models.ssn_stages import StagedSampler, make_proposer, proposer_of
 from tal_core.models.structured_segments import (
-    BACKGROUND,
-    FOREGROUND,
-    INCOMPLETE,
     KindRules,
     PyramidLayout,
     PyramidPooling,
     class_scores,
-    move_boundaries,
+    detect,
+    only_classes,
     pool_scores,
     stage_ticks,
-    suppress_per_class,
+    structured_losses,
+    whole_snippets,
 )
 from tal_core.types import TimeGrid
 
@@ -134,8 +133,8 @@ class SSNConfig(MethodConfig):
     )
     first_nms: float | None = setting(
         0.2,
-        "Hard NMS within a class before boundaries move, as published: tIoU above which; empty for none, so that"
-        " nms acts on the moved segments alone.",
+        "Hard NMS within a class before boundaries move, as published: tIoU above which; empty for none, so"
+        " that nms acts on the moved segments alone.",
         "Detection",
         gt=0,
         le=1,
@@ -180,6 +179,14 @@ class SSNConfig(MethodConfig):
             self.background_iou,
             self.background_coverage,
         )
+
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """Foreground, incomplete and background proposals of a video in one step."""
+        total = self.foreground_share + self.incomplete_share + self.background_share
+        foreground = max(1, self.proposals_per_video * self.foreground_share // total)
+        background = self.proposals_per_video * self.background_share // total
+        return foreground, max(0, self.proposals_per_video - foreground - background), background
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -284,20 +291,27 @@ class SSN(nn.Module):
         """Features with the training data's mean and deviation taken out."""
         return (features - self.mean) / self.std
 
+    def forward(self, batch: dict[str, Any]):
+        """Activity, completeness and regression of a batch's proposals, and class logits of its snippets.
+
+        (N, K + 1), (N, K), (N, K, 2), and (B, T, K + 1) or None without an encoder.
+        """
+        if self.encoder is None:
+            snippets = self.dropout(self.normalise(batch["snippets"]))
+            return *self.heads(*self.pyramid(snippets, batch["scaling"])), None
+        encoded = self.encoder(self.normalise(batch["features"]), batch["mask"])
+        hidden = self.dropout(self.encoder.pooled(encoded, batch["edges"], batch["video"]))
+        return *self.heads(hidden, hidden), self.encoder.snippet_classes(encoded)
+
     def loss(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         """Terms of a batch of ``ssn_stages.StagedSampler``, of the proposals' or of the second stage."""
         if "proposer" in batch:
             return self.proposer.loss(batch["proposer"])
+        *outputs, snippets = self(batch)
         terms = {}
-        if self.encoder is None:
-            snippets = self.dropout(self.normalise(batch["snippets"]))
-            outputs = self.heads(*self.pyramid(snippets, batch["scaling"]))
-        else:
-            encoded = self.encoder(self.normalise(batch["features"]), batch["mask"])
-            hidden = self.dropout(self.encoder.pooled(encoded, batch["edges"], batch["video"]))
-            outputs = self.heads(hidden, hidden)
-            logits = self.encoder.snippet_classes(encoded[batch["mask"]]).float()
-            terms["snippet"] = F.cross_entropy(logits, batch["snippet_labels"][batch["mask"]])
+        if snippets is not None:
+            mask = batch["mask"]
+            terms["snippet"] = F.cross_entropy(snippets[mask].float(), batch["snippet_labels"][mask])
         targets = (batch["targets"] - self.regression_mean) / self.regression_std
         terms |= structured_losses(
             *outputs,
@@ -358,83 +372,13 @@ class SSN(nn.Module):
         return edges if len(edges) else torch.tensor([[0.0, len(features)]], dtype=torch.float64)
 
 
-def whole_snippets(edges: torch.Tensor, length: int) -> torch.Tensor:
-    """Edges cut to whole snippets, at least one."""
-    start = edges[:, 0].floor().clamp(max=length - 1)
-    return torch.stack([start, torch.maximum(edges[:, 1].floor(), start + 1)], dim=1)
-
-
-def structured_losses(
-    activity: torch.Tensor,
-    completeness: torch.Tensor,
-    regression: torch.Tensor,
-    labels: torch.Tensor,
-    kinds: torch.Tensor,
-    targets: torch.Tensor,
-    blocks: int,
-    hard_ratio: float,
-) -> dict[str, torch.Tensor]:
-    """The three losses (section 4.2) of N proposals, in float32.
-
-    ``labels`` (N,) from 1, 0 for background; ``kinds`` (N,); ``targets`` (N, 2) normalised. Incomplete
-    proposals come in ``blocks`` equal runs, one a video; of each only the hardest count.
-    """
-    activity, completeness, regression = activity.float(), completeness.float(), regression.float()
-    foreground, incomplete = kinds == FOREGROUND, kinds == INCOMPLETE
-    own = (labels - 1).clamp(min=0)
-    rated = foreground | (kinds == BACKGROUND)
-    entropy = F.cross_entropy(activity, labels, reduction="none")
-    signed = completeness.gather(1, own[:, None]).squeeze(1)
-    positive = torch.relu(1 - signed[foreground]).sum()
-    negative = torch.relu(1 + signed[incomplete]).view(blocks, -1)
-    mined = negative.topk(int(negative.shape[1] * hard_ratio), dim=1).values.sum()
-    count = foreground.sum() + int(negative.numel() * hard_ratio)
-    moved = regression.gather(1, own[:, None, None].expand(-1, 1, 2)).squeeze(1)[foreground]
-    distance = F.smooth_l1_loss(moved, targets[foreground], reduction="sum")
-    return {
-        "activity": (entropy * rated).sum() / rated.sum().clamp(min=1),
-        "completeness": (positive + mined) / count.clamp(min=1),
-        "regression": 2 * distance / (2 * foreground.sum()).clamp(min=1),
-    }
-
-
-def only_classes(scores: torch.Tensor, video: torch.Tensor, number: int) -> torch.Tensor:
-    """``(N, K)`` scores, -1 for all but the ``number`` classes with the highest ``video`` (K,) scores."""
-    kept = video.topk(min(number, len(video))).indices
-    only = torch.full_like(scores, -1.0)
-    only[:, kept] = scores[:, kept]
-    return only
-
-
-def detect(
-    segments: torch.Tensor,
-    scores: torch.Tensor,
-    regression: torch.Tensor,
-    most: int | None,
-    first_nms: float | None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Detections of one video, best first: segments moved by their class's regression, scores, labels.
-
-    ``segments`` (N, 2) relative to the video, ``scores`` (N, K), below 0 for none, ``regression`` (N, K, 2).
-    The ``most`` best pairs of proposal and class stay (all if None), NMS sees them where they were proposed.
-    """
-    values, pairs = scores.flatten().sort(descending=True, stable=True)
-    pairs = pairs[values >= 0][:most]
-    row, label = pairs // scores.shape[1], pairs % scores.shape[1]
-    if first_nms is not None:
-        kept = suppress_per_class(segments[row], scores[row, label], label, first_nms)
-        row, label = row[kept], label[kept]
-    moved = move_boundaries(segments[row], regression[row, label].to(segments), 0.0, 1.0)
-    return moved, scores[row, label], label
-
-
 def from_reference(state: Mapping[str, torch.Tensor], statistics: torch.Tensor) -> dict[str, torch.Tensor]:
     """Heads of the authors' checkpoint (yjxiong/action-detection) as this network's.
 
     ``activity_fc`` -> ``heads.activity``, ``completeness_fc`` -> ``heads.completeness``, ``regressor_fc`` ->
     ``heads.regression``; ``statistics`` (2, 2) is the checkpoint's ``reg_stats``: mean, then deviation. A
-    leading ``module.`` is dropped. Column 0 of the activity is background and pyramid slots run starting, course,
-    ending on both sides, so that numbers stay as they are. The image network has no place here.
+    leading ``module.`` is dropped. Column 0 of the activity is background and pyramid slots run starting,
+    course, ending on both sides, so that numbers stay as they are. The image network has no place here.
     """
     names = {"activity_fc": "activity", "completeness_fc": "completeness", "regressor_fc": "regression"}
     found = {}

@@ -18,6 +18,7 @@ from tal_core.models.structured_segments import (
     BACKGROUND,
     FOREGROUND,
     INCOMPLETE,
+    KindRules,
     name_proposals,
     proposal_kinds,
     proposal_snippets,
@@ -69,20 +70,42 @@ class Table(NamedTuple):
         """Some of them."""
         return Table(*(column[kept] for column in self))
 
+    def joined(self, other: Table) -> Table:
+        """These, then ``other``."""
+        return Table(*(torch.cat(pair) for pair in zip(self, other, strict=True)))
 
-def training_table(edges, actions, classes, length: int, rules, with_actions: bool) -> Table:
-    """Label proposals ``(N, 2)`` by the actions of their video; the actions join them as foreground."""
+
+class Clip(NamedTuple):
+    """Snippets ``start:stop`` of a video, their proposals, and every action in sight, cut or whole.
+
+    ``actions`` (M, 2) edges and ``classes`` (M,) from 0.
+    """
+
+    video: str
+    start: int
+    stop: int
+    table: Table
+    actions: torch.Tensor
+    classes: torch.Tensor
+
+
+def training_table(
+    edges: torch.Tensor, actions: torch.Tensor, classes: torch.Tensor, length: int, rules: KindRules
+) -> Table:
+    """Label proposals ``(N, 2)`` of a clip of ``length`` snippets by its actions ``(M, 2)``."""
     named = name_proposals(edges, actions, classes)
     kinds = proposal_kinds(named.iou, named.overlap, (edges[:, 1] - edges[:, 0]) / length, rules)
     targets = torch.zeros(len(edges), 2, dtype=torch.float64)
     foreground = kinds == FOREGROUND
     if foreground.any():
         targets[foreground] = regression_targets(edges[foreground], actions[named.action[foreground]])
-    table = Table(edges, named.label, kinds, targets)
-    if not with_actions or len(actions) == 0:
-        return table
-    whole = Table(actions, classes + 1, torch.full_like(classes, FOREGROUND), torch.zeros_like(actions))
-    return Table(*(torch.cat(pair) for pair in zip(table, whole, strict=True)))
+    return Table(edges, named.label, kinds, targets)
+
+
+def action_table(actions: torch.Tensor, classes: torch.Tensor) -> Table:
+    """Actions as foreground proposals, which have nothing to move."""
+    kinds = torch.full_like(classes, FOREGROUND)
+    return Table(actions, classes + 1, kinds, torch.zeros_like(actions))
 
 
 class StagedSampler:
@@ -107,7 +130,7 @@ class StagedSampler:
     def epoch(self, epoch: int, generator: torch.Generator) -> Sequence[dict[str, Any]]:
         """Batches ``{"proposer": ...}``, later as `ProposalBatches` says."""
         if epoch < self.config.proposal_epochs:
-            return FirstStage(self.first.epoch(epoch, generator))
+            return FirstStage([self.first.epoch(epoch, generator) for _ in range(self.config.repeats)])
         if not self.proposed:
             self._propose()
         order = [torch.randperm(len(self.videos), generator=generator) for _ in range(self.config.repeats)]
@@ -125,7 +148,7 @@ class StagedSampler:
             features = torch.from_numpy(np.array(self.reader.read(video), dtype=np.float32)).to(device)
             edges = self.model.proposals(features, self.dataset.grid(video))
             self.proposed[video] = edges
-            table = training_table(edges, *self.truth[video], len(features), self.config.rules, False)
+            table = training_table(edges, *self.truth[video], len(features), self.config.rules)
             targets.append(table.targets[table.kinds == FOREGROUND])
         self.model.train(training)
         known = torch.cat(targets)
@@ -134,25 +157,29 @@ class StagedSampler:
             self.model.regression_mean.copy_(known.mean(dim=0))
             self.model.regression_std.copy_(deviation)
 
-    def clip(self, video: str, generator: torch.Generator) -> tuple[int, int, Table, Any]:
-        """A video, or with an encoder a part of a longer one: start, stop, its proposals and its actions."""
+    def clip(self, video: str, generator: torch.Generator) -> Clip:
+        """A video, or with an encoder a random part of a longer one, and its labelled proposals.
+
+        Proposals, and actions as foreground, lie wholly inside; an action that is cut still names what
+        overlaps it.
+        """
         length = self.reader.lengths[video]
         size = min(length, self.config.sequence_length) if self.config.encoder_layers else length
         start = int(torch.randint(length - size + 1, (1,), generator=generator))
         actions, classes = self.truth[video]
-        actions, edges = actions - start, self.proposed[video] - start
-        inside = (actions[:, 0] > -1e-3) & (actions[:, 1] < size + 1e-3)
-        if size == length:
-            inside[:] = True
-        held = (edges[:, 0] >= 0) & (edges[:, 1] <= size)
-        edges = edges[held]
+        actions = actions - start
+        visible = (actions[:, 1] > 0) & (actions[:, 0] < size)
+        actions, classes = actions[visible], classes[visible]
+        inside = torch.ones(len(actions), dtype=torch.bool)
+        if size < length:
+            inside = (actions[:, 0] >= 0) & (actions[:, 1] <= size)
+        edges = self.proposed[video] - start
+        edges = edges[(edges[:, 0] >= 0) & (edges[:, 1] <= size)]
         if self.config.moved_truth:
             edges = torch.cat([edges, self._moved(actions[inside], size, generator)])
-        visible = (actions[:, 1] > 0) & (actions[:, 0] < size)
-        table = training_table(edges, actions[visible], classes[visible], size, self.config.rules, False)
-        whole = training_table(edges[:0], actions[inside], classes[inside], size, self.config.rules, True)
-        joined = Table(*(torch.cat(pair) for pair in zip(table, whole, strict=True)))
-        return start, start + size, joined, (actions[visible], classes[visible])
+        found = training_table(edges, actions, classes, size, self.config.rules)
+        table = found.joined(action_table(actions[inside], classes[inside]))
+        return Clip(video, start, start + size, table, actions, classes)
 
     def _moved(self, actions: torch.Tensor, length: int, generator: torch.Generator) -> torch.Tensor:
         """``moved_truth`` segments around the actions, from a random state of their own."""
@@ -166,25 +193,27 @@ class StagedSampler:
 
 
 class FirstStage(Sequence):
-    """Batches of the proposals' network."""
+    """Batches of the proposals' network, of several passes."""
 
-    def __init__(self, batches: Sequence[Any]):
-        self.batches = batches
+    def __init__(self, passes: Sequence[Sequence[Any]]):
+        self.passes = passes
+        self.places = [(row, step) for row, batches in enumerate(passes) for step in range(len(batches))]
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self.places)
 
     def __getitem__(self, step: int) -> dict[str, Any]:
-        return {"proposer": self.batches[step]}
+        row, place = self.places[step]
+        return {"proposer": self.passes[row][place]}
 
 
 class ProposalBatches(Sequence):
     """Labelled proposals of some videos a batch; batch ``i`` depends on the epoch's draw and ``i`` alone.
 
     ``labels``, ``kinds`` (N,) and ``targets`` (N, 2), block by block, one a video, each foreground,
-    incomplete, background; ``blocks`` their number. Without an encoder ``snippets`` (N, S, D) and ``scaling`` (N, 2);
-    with one ``features`` (B, T, D), ``mask`` (B, T), ``snippet_labels`` (B, T), ``edges`` (N, 2) and
-    ``video`` (N,).
+    incomplete, background; ``blocks`` their number. Without an encoder ``snippets`` (N, S, D) and
+    ``scaling`` (N, 2); with one ``features`` (B, T, D), ``mask`` (B, T), ``snippet_labels`` (B, T), ``edges``
+    (N, 2) and ``video`` (N,).
     """
 
     def __init__(self, sampler: StagedSampler, order: list[int], seed: int):
@@ -200,9 +229,9 @@ class ProposalBatches(Sequence):
         generator = torch.Generator().manual_seed((self.seed + step) % 2**63)
         videos = [sampler.videos[i] for i in self.order[step * size : (step + 1) * size]]
         clips = [sampler.clip(video, generator) for video in videos]
-        tables = [clip[2] for clip in clips]
-        table = Table(*(torch.cat(columns) for columns in zip(*tables, strict=True)))
-        of_clip = torch.arange(len(clips)).repeat_interleave(torch.tensor([len(one.kinds) for one in tables]))
+        table = Table(*(torch.cat(columns) for columns in zip(*(clip.table for clip in clips), strict=True)))
+        sizes = torch.tensor([len(clip.table.kinds) for clip in clips])
+        of_clip = torch.arange(len(clips)).repeat_interleave(sizes)
         drawn = draw_kinds(table.kinds, of_clip, len(clips), sampler.config, generator)
         table, of_clip = table.rows(drawn), of_clip[drawn]
         batch = {
@@ -212,22 +241,21 @@ class ProposalBatches(Sequence):
             "blocks": len(clips),
         }
         if sampler.config.encoder_layers:
-            return batch | self._clips(videos, clips) | {"edges": table.edges.float(), "video": of_clip}
+            return batch | self._whole(clips) | {"edges": table.edges.float(), "video": of_clip}
         return batch | self._snippets(videos, table.edges, of_clip, generator)
 
-    def _clips(self, videos, clips) -> dict[str, torch.Tensor]:
-        lengths = torch.tensor([stop - start for start, stop, _, _ in clips])
+    def _whole(self, clips: Sequence[Clip]) -> dict[str, torch.Tensor]:
+        lengths = torch.tensor([clip.stop - clip.start for clip in clips])
         longest = int(lengths.max())
-        mask = torch.arange(longest) < lengths[:, None]
         features = torch.zeros(len(clips), longest, self.sampler.dataset.num_features)
         labels = torch.zeros(len(clips), longest, dtype=torch.long)
-        for row, (video, (start, stop, _, (actions, classes))) in enumerate(zip(videos, clips, strict=True)):
-            features[row, : stop - start] = torch.from_numpy(
-                np.array(self.sampler.reader.read(video, start, stop))
-            )
-            if len(actions):
-                known = snippet_labels(actions[None] - 0.5, classes[None], stop - start, -1)[0]
-                labels[row, : stop - start] = 1 + known
+        for row, clip in enumerate(clips):
+            read = self.sampler.reader.read(clip.video, clip.start, clip.stop)
+            features[row, : len(read)] = torch.from_numpy(np.array(read))
+            if len(clip.actions):
+                actions, classes = clip.actions[None] - 0.5, clip.classes[None]
+                labels[row, : len(read)] = 1 + snippet_labels(actions, classes, len(read), -1)[0]
+        mask = torch.arange(longest) < lengths[:, None]
         return {"features": features, "mask": mask, "snippet_labels": labels}
 
     def _snippets(self, videos, edges, of_clip, generator) -> dict[str, torch.Tensor]:
@@ -251,13 +279,9 @@ def draw_kinds(
     A clip with too few of a kind gives some more than once; one without any takes the batch's. What the whole
     batch lacks stays out.
     """
-    total = config.foreground_share + config.incomplete_share + config.background_share
-    foreground = max(1, config.proposals_per_video * config.foreground_share // total)
-    background = config.proposals_per_video * config.background_share // total
-    numbers = (foreground, config.proposals_per_video - foreground - background, background)
     drawn = []
     for clip in range(clips):
-        for kind, number in zip(KINDS, numbers, strict=True):
+        for kind, number in zip(KINDS, config.numbers, strict=True):
             rows = torch.nonzero(kinds == kind).flatten()
             own = rows[of_clip[rows] == clip]
             rows = own if len(own) else rows

@@ -4,6 +4,7 @@
     a proposal and its context -> snippets of its starting, course and ending stage
     features of those snippets -> structured temporal pyramid pooling (STPP)
     scores of every snippet    -> the same pooling after the heads, for testing
+    outputs of the heads       -> losses
     pooled scores              -> class scores, suppression, moved boundaries
 
 Numbers equal the authors' implementation (yjxiong/action-detection). A frame there is the finest unit of time
@@ -17,6 +18,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from tal_core.models.proposals import pairwise_iou
@@ -38,7 +40,7 @@ class Named(NamedTuple):
 
 
 def name_proposals(proposals: torch.Tensor, actions: torch.Tensor, classes: torch.Tensor) -> Named:
-    """Give each proposal ``(N, 2)`` the action of highest tIoU, of ``(M, 2)`` with ``classes`` (M,) from 0."""
+    """Give each proposal ``(N, 2)`` the action of highest tIoU; ``actions`` (M, 2), ``classes`` from 0."""
     if len(actions) == 0:
         nothing = proposals.new_zeros(len(proposals))
         return Named(nothing.long(), nothing, nothing, nothing.long())
@@ -166,6 +168,46 @@ class PyramidPooling(nn.Module):
         return snippets[:, self.course].mean(dim=1), pooled.flatten(1)
 
 
+def structured_losses(
+    activity: torch.Tensor,
+    completeness: torch.Tensor,
+    regression: torch.Tensor,
+    labels: torch.Tensor,
+    kinds: torch.Tensor,
+    targets: torch.Tensor,
+    blocks: int,
+    hard_ratio: float,
+) -> dict[str, torch.Tensor]:
+    """The three losses (section 4.2) of N proposals, in float32.
+
+    ``labels`` (N,) from 1, 0 for background; ``kinds`` (N,); ``targets`` (N, 2) normalised. Incomplete
+    proposals come in ``blocks`` equal runs, one a video; of each only the hardest count.
+    """
+    activity, completeness, regression = activity.float(), completeness.float(), regression.float()
+    foreground, incomplete = kinds == FOREGROUND, kinds == INCOMPLETE
+    own = (labels - 1).clamp(min=0)
+    rated = foreground | (kinds == BACKGROUND)
+    entropy = F.cross_entropy(activity, labels, reduction="none")
+    signed = completeness.gather(1, own[:, None]).squeeze(1)
+    positive = (torch.relu(1 - signed) * foreground).sum()
+    negative = torch.relu(1 + signed[incomplete]).view(blocks, -1)
+    mined = negative.topk(int(negative.shape[1] * hard_ratio), dim=1).values.sum()
+    count = foreground.sum() + int(negative.numel() * hard_ratio)
+    moved = regression.gather(1, own[:, None, None].expand(-1, 1, 2)).squeeze(1)
+    distance = F.smooth_l1_loss(moved, targets, reduction="none").sum(dim=1)
+    return {
+        "activity": (entropy * rated).sum() / rated.sum().clamp(min=1),
+        "completeness": (positive + mined) / count.clamp(min=1),
+        "regression": (distance * foreground).sum() / foreground.sum().clamp(min=1),
+    }
+
+
+def whole_snippets(edges: torch.Tensor, length: int) -> torch.Tensor:
+    """Edges cut to whole snippets, at least one."""
+    start = edges[:, 0].floor().clamp(max=length - 1)
+    return torch.stack([start, torch.maximum(edges[:, 1].floor(), start + 1)], dim=1)
+
+
 def stage_ticks(segments: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Stages of proposals on ``length`` scored snippets: ``(N, 4)`` int64 ticks and ``(N, 2)`` scaling.
 
@@ -255,3 +297,33 @@ def move_boundaries(
     centre = segments.mean(dim=1) + size * regression[:, 0]
     reach = size * regression[:, 1].exp() / 2
     return torch.stack([centre - reach, centre + reach], dim=1).clamp(low, high)
+
+
+def only_classes(scores: torch.Tensor, video: torch.Tensor, number: int) -> torch.Tensor:
+    """``(N, K)`` scores, -1 for all but the ``number`` classes with the highest ``video`` (K,) scores."""
+    kept = video.topk(min(number, len(video))).indices
+    only = torch.full_like(scores, -1.0)
+    only[:, kept] = scores[:, kept]
+    return only
+
+
+def detect(
+    segments: torch.Tensor,
+    scores: torch.Tensor,
+    regression: torch.Tensor,
+    most: int | None,
+    first_nms: float | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Detections of one video, best first: segments moved by their class's regression, scores, labels.
+
+    ``segments`` (N, 2) relative to the video, ``scores`` (N, K), below 0 for none, ``regression`` (N, K, 2).
+    The ``most`` best pairs of proposal and class stay (all if None), NMS sees them where they were proposed.
+    """
+    values, pairs = scores.flatten().sort(descending=True, stable=True)
+    pairs = pairs[values >= 0][:most]
+    row, label = pairs // scores.shape[1], pairs % scores.shape[1]
+    if first_nms is not None:
+        kept = suppress_per_class(segments[row], scores[row, label], label, first_nms)
+        row, label = row[kept], label[kept]
+    moved = move_boundaries(segments[row], regression[row, label].to(segments), 0.0, 1.0)
+    return moved, scores[row, label], label

@@ -14,12 +14,15 @@ from tal_core.models.structured_segments import (
     PyramidLayout,
     PyramidPooling,
     class_scores,
+    detect,
     name_proposals,
+    only_classes,
     pool_scores,
     proposal_kinds,
     proposal_snippets,
     regression_targets,
     stage_ticks,
+    structured_losses,
     suppress_per_class,
 )
 
@@ -32,7 +35,8 @@ def case():
     """Arrays of the golden case as tensors; text stays an array."""
     with np.load(GOLDEN / "case.npz") as file:
         return {
-            name: torch.from_numpy(file[name]) if file[name].dtype.kind != "U" else file[name] for name in file
+            name: torch.from_numpy(file[name]) if file[name].dtype.kind != "U" else file[name]
+            for name in file
         }
 
 
@@ -210,7 +214,7 @@ def test_rows_of_each_loss_and_mined_proposals(case):
     completeness = case["train_completeness_scores"].clone().requires_grad_()
     outputs = case["train_activity_logits"], completeness, case["train_regression_scores"]
     given = labels, kinds, case["train_regression_target"], 3, 0.17
-    ssn.structured_losses(*outputs, *given)["completeness"].backward()
+    structured_losses(*outputs, *given)["completeness"].backward()
     own = (labels - 1).clamp(min=0)[:, None]
     kept = completeness.grad.gather(1, own).squeeze(1)[kinds == 1].view(3, 6) != 0
     assert torch.equal(kept, case["ohem_incomplete_kept"])
@@ -259,12 +263,10 @@ def test_three_ways_to_detections(case, settings, way, stage):
             case["test_activity_scores"][rows], case["test_completeness_scores"][rows], background
         )
         if video_classes:
-            scores = ssn.only_classes(scores, case["video_class_scores"][video], video_classes)
+            scores = only_classes(scores, case["video_class_scores"][video], video_classes)
         regression = case["test_regression"][rows]
         still = regression if stage == "final" else torch.zeros_like(regression)
-        segments, values, labels = ssn.detect(
-            case["test_relative_segment"][rows], scores, still, most, first_nms
-        )
+        segments, values, labels = detect(case["test_relative_segment"][rows], scores, still, most, first_nms)
         wanted = case[f"det_{way}_{stage}"][wanted_video == video]
         classes = case[f"det_{way}_{stage}_class"][wanted_video == video]
         found = torch.cat([segments, values[:, None]], dim=1).double()
@@ -275,7 +277,9 @@ def test_three_ways_to_detections(case, settings, way, stage):
         torch.testing.assert_close(found[order], wanted[same][:, :3], rtol=1e-6, atol=1e-6)
         if stage != "final":
             # The regression that a detection carries is its own proposal's.
-            proposal = (wanted[same][:, None, :2] - case["test_relative_segment"][rows]).abs().sum(2).argmin(1)
+            proposal = (
+                (wanted[same][:, None, :2] - case["test_relative_segment"][rows]).abs().sum(2).argmin(1)
+            )
             close(regression[proposal, classes[same]], wanted[same][:, 3:], 1e-6)
 
 
