@@ -4,7 +4,8 @@
 snippet. Both are plain arrays without pickle, joined over videos:
 
     video_ids (V,)   lengths (V,)   label_names (K,)
-    candidates        segments (N, 2) float32 seconds, scores (N,) float32, labels (N,) int32
+    candidates        segments (N, 2) float32 seconds, scores (N,) float32, labels (N,) int32,
+                      ends (V,) where detections are cut, absent in older files
     snippet scores    scores (sum of lengths, K) float16, stride (V,), offset (V,)
 """
 
@@ -50,11 +51,13 @@ def post_process_predictions(
     scores = np.concatenate([found.scores for found in joined] or [np.zeros(0, np.float32)])
     classes = np.concatenate([found.labels for found in joined] or [np.zeros(0, np.int64)]).astype(np.int64)
     kept = suppress(segments, scores, classes, settings, number)
+    ends = np.array([found.end for found in joined])[number[kept.index], None]
+    times = kept.segments.astype(np.float64).clip(0, ends)
     return pd.DataFrame(
         {
             "video_id": pd.Series(np.array(videos, dtype=object)[number[kept.index]], dtype="str"),
-            "start": kept.segments[:, 0].astype(np.float64),
-            "end": kept.segments[:, 1].astype(np.float64),
+            "start": times[:, 0],
+            "end": times[:, 1],
             "label": pd.Series(np.array(labels, dtype=object)[classes[kept.index]], dtype="str"),
             "score": kept.scores.astype(np.float64),
         }
@@ -67,6 +70,7 @@ def save_candidates(path: Path, candidates: Mapping[str, Candidates], labels: Se
     arrays = {
         "video_ids": np.array(list(candidates), dtype=np.str_),
         "lengths": np.array([len(one) for one in found], dtype=np.int64),
+        "ends": np.array([one.end for one in found], dtype=np.float64),
         "segments": np.concatenate([one.segments for one in found] or [np.zeros((0, 2))]).astype(np.float32),
         "scores": np.concatenate([one.scores for one in found] or [np.zeros(0)]).astype(np.float32),
         "labels": np.concatenate([one.labels for one in found] or [np.zeros(0)]).astype(np.int32),
@@ -77,14 +81,15 @@ def save_candidates(path: Path, candidates: Mapping[str, Candidates], labels: Se
 
 def load_candidates(path: Path) -> tuple[dict[str, Candidates], list[str]]:
     """Candidates by video, and the class names. Raises InputError if the file is missing or faulty."""
-    arrays = _load(path, ("video_ids", "lengths", "segments", "scores", "labels", "label_names"))
-    ends = arrays["lengths"].cumsum()
+    arrays = _load(path, ("video_ids", "lengths", "segments", "scores", "labels", "label_names"), ("ends",))
+    stops = arrays["lengths"].cumsum()
+    ends = arrays.get("ends", np.full(len(stops), np.inf))
     candidates = {}
-    for video, end, length in zip(arrays["video_ids"], ends, arrays["lengths"], strict=True):
-        part = slice(end - length, end)
-        candidates[str(video)] = Candidates(
-            arrays["segments"][part], arrays["scores"][part], arrays["labels"][part].astype(np.int64)
-        )
+    for video, stop, length, end in zip(arrays["video_ids"], stops, arrays["lengths"], ends, strict=True):
+        part = slice(stop - length, stop)
+        labels = arrays["labels"][part].astype(np.int64)
+        found = Candidates(arrays["segments"][part], arrays["scores"][part], labels, float(end))
+        candidates[str(video)] = found
     return candidates, [str(name) for name in arrays["label_names"]]
 
 
@@ -128,10 +133,10 @@ def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def _load(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+def _load(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in names}
+            return {name: file[name] for name in (*names, *(name for name in optional if name in file))}
     except FileNotFoundError:
         raise InputError(
             "there is no such file", where=path, mend="Let the run finish its detections."

@@ -25,7 +25,7 @@ def fuse(proposals: Candidates, class_scores: np.ndarray, top_k: int) -> Candida
     segments = np.tile(proposals.segments, (len(classes), 1))
     labels = np.repeat(classes.astype(np.int64), len(proposals))
     order = np.argsort(-scores, kind="stable")
-    return Candidates(segments[order], scores[order], labels[order])
+    return Candidates(segments[order], scores[order], labels[order], proposals.end)
 
 
 def with_classes(found: Candidates, class_scores: np.ndarray | None, config, video: str) -> Candidates:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -39,12 +40,14 @@ class Candidates:
     """Scored segments of one video before NMS, best first.
 
     ``segments`` (N, 2) float32 seconds, ``scores`` (N,) float32, ``labels`` (N,) int64 class indices, all
-    -1 for proposals that wait for the video's class scores.
+    -1 for proposals that wait for the video's class scores. Detections are cut at 0 and at ``end`` seconds,
+    after NMS: candidates that reach beyond overlap each other as they are.
     """
 
     segments: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
+    end: float = math.inf
 
     def __len__(self) -> int:
         return len(self.scores)

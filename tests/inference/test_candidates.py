@@ -41,6 +41,18 @@ def test_detections_per_video_and_class():
     assert few["video_id"].tolist() == ["b", "a"]
 
 
+def test_detections_are_cut_after_nms(tmp_path):
+    """The second ends where the first does, but only once it is cut: it overlaps as it is."""
+    long = found([4, 6, 0.9, 0], [4, 60, 0.8, 0], [-2, 1, 0.7, 0])
+    reaching = Candidates(long.segments, long.scores, long.labels, end=6.0)
+    save_candidates(tmp_path / "c.npz", {"v": reaching, "open": long}, LABELS)
+    kept, _ = load_candidates(tmp_path / "c.npz")
+    assert kept["v"].end == 6.0 and kept["open"].end == np.inf
+    table = post_process_predictions(kept, LABELS, Suppression(kind="hard"))
+    times = table[["start", "end"]].to_numpy().tolist()
+    assert times == [[4, 6], [4, 6], [0, 1], [4, 6], [4, 60], [0, 1]]
+
+
 @pytest.mark.parametrize("candidates", [{}, {"v": found()}], ids=["no video", "no candidate"])
 def test_nothing_gives_an_empty_table(candidates, tmp_path):
     table = post_process_predictions(candidates, LABELS, Suppression())

@@ -1,0 +1,310 @@
+"""TemporalMaxer: a feature pyramid of nothing but max pooling (Tang, Kim and Sohn, 2023).
+
+Keeping the strongest response of three neighbouring snippets is all the temporal context modelling there is
+(section 3.2); embedding, heads and decoding are ActionFormer's. Cells are labelled as there, but of all
+segments around a cell the one that the present predictions fit best gives its distances, a simplified
+optimal-transport assignment after YOLOX's SimOTA (Ge et al., 2021).
+
+    features -> embedding -> max pooling, level by level -> neck norm -> heads -> logits, distances
+
+The neck's group norm takes its statistics over a video padded to ``sequence_length``. The padding is
+constant, so its share is computed instead of run: the same numbers at the cost of the real snippets.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import model_validator
+from torch import nn
+
+from tal_core.models.auto import check_pyramid, suggest_pyramid
+from tal_core.models.clips import resample
+from tal_core.models.config import setting
+from tal_core.models.method import Candidates, Method
+from tal_core.models.points import (
+    LossNormaliser,
+    Points,
+    class_targets,
+    decode,
+    distance_iou_loss,
+    focal_loss,
+    match,
+    pad_segments,
+    points,
+    smooth,
+    snippet_scores,
+    to_candidates,
+    weighted_total,
+)
+from tal_core.models.pyramid import (
+    Heads,
+    PyramidConfig,
+    Tower,
+    join_levels,
+    padded_length,
+    sampler,
+    shared_from_reference,
+    split_levels,
+)
+from tal_core.types import TimeGrid
+
+NORM_GROUPS = 4
+EPSILON = 1e-5
+
+
+class TemporalMaxerConfig(PyramidConfig):
+    """Settings of TemporalMaxer; defaults for THUMOS14."""
+
+    epochs: int = setting(
+        65, "Passes over the training videos, warm-up included.", "Optimisation", ge=1, le=10_000
+    )
+    neck_norm: Literal["groupnorm", "layernorm"] = setting(
+        "groupnorm",
+        "Norm of the pyramid before the heads: over time and a quarter of the channels (THUMOS14), or over"
+        " the channels of each cell (EPIC-Kitchens, MultiTHUMOS).",
+        "Network",
+    )
+    class_cost: float = setting(
+        1.0, "Weight of the class scores in what a cell's segment costs.", "Windows", ge=0, le=1000
+    )
+    distance_cost: float = setting(
+        2.0, "Weight of the distances in what a cell's segment costs.", "Windows", ge=0, le=1000
+    )
+    keep_share: float = setting(
+        1.0, "Share of the cells inside a segment, cheapest first, that count in full.", "Windows", ge=0, le=1
+    )
+    confuse_weight: float = setting(
+        0.0, "What the other cells inside a segment count.", "Windows", ge=0, le=1
+    )
+
+    @model_validator(mode="after")
+    def _divisible(self):
+        if self.neck_norm == "groupnorm" and self.embed_dim % NORM_GROUPS:
+            raise ValueError(
+                f"embed_dim can't be {self.embed_dim}: neck_norm=groupnorm needs a multiple of {NORM_GROUPS}"
+            )
+        return self
+
+
+class TemporalMaxer(nn.Module):
+    """Embedding, max pooling, norm, heads."""
+
+    def __init__(self, config: TemporalMaxerConfig, num_features: int, num_classes: int):
+        super().__init__()
+        self.config, self.num_classes = config, num_classes
+        self.embedding = Tower(num_features, config.embed_dim, config.embed_layers, config.kernel_size)
+        self.neck = nn.LayerNorm(config.embed_dim) if config.neck_norm == "layernorm" else None
+        self.heads = Heads(config, num_classes)
+        self.normaliser = LossNormaliser(config.initial_normaliser)
+
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> Outputs:
+        """``(B, T, D)`` features, real where ``mask`` (B, T) is true -> logits and distances by level."""
+        padded = padded_length(features.shape[1], self.config.sequence_length, 2 ** (self.config.levels - 1))
+        length = self._run_length(features.shape[1], padded)
+        rest = length - features.shape[1]
+        features, mask = F.pad(features, (0, 0, 0, rest)), F.pad(mask, (0, rest))
+        levels, masks = self.pyramid(features, mask)
+        levels = self.normalised(levels, padded)
+
+        gap = self.config.kernel_size // 2
+        joined = join_levels(levels, masks, gap)
+        logits, distances = self.heads(joined.features, joined.level, joined.invalid, joined.gap)
+        lengths = [level.shape[1] for level in levels]
+        return Outputs(split_levels(logits, lengths, gap), split_levels(distances, lengths, gap), masks)
+
+    def _run_length(self, length: int, padded: int) -> int:
+        """Snippets to run for a video that counts as ``padded``: as far as the convolutions reach."""
+        stride = 2 ** (self.config.levels - 1)
+        reach = self.config.kernel_size // 2
+        return min(padded, (math.ceil(length / stride) + reach) * stride)
+
+    def pyramid(
+        self, features: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """``(B, T, D)`` -> levels ``(B, T / 2**l, C)`` and their masks ``(B, T / 2**l)``.
+
+        Level 0 holds the activation's constant on padding, the others 0.
+        """
+        levels = [self.embedding(features, ~mask.unsqueeze(2))]
+        masks = [mask]
+        for _ in range(self.config.levels - 1):
+            masks.append(masks[-1][:, ::2])
+            levels.append(halve(levels[-1]) * masks[-1].unsqueeze(2))
+        return levels, masks
+
+    def normalised(self, levels: list[torch.Tensor], padded: int) -> list[torch.Tensor]:
+        """The neck; level ``l`` counts as padded to ``padded / 2**l`` cells."""
+        if self.neck is not None:
+            return [self.neck(level) for level in levels]
+        behind = F.relu(self.embedding.norms[-1].bias)
+        return [
+            padded_group_norm(level, padded // 2**number, behind if number == 0 else torch.zeros_like(behind))
+            for number, level in enumerate(levels)
+        ]
+
+    def loss(self, batch: dict) -> dict[str, torch.Tensor]:
+        """Focal and distance-IoU loss of a ``clips.collate`` batch."""
+        outputs = self(batch["features"], batch["mask"])
+        logits, distances, valid = (torch.cat(parts, dim=1) for parts in outputs)
+        where = points([mask.shape[1] for mask in outputs.masks], self.config.ranges, logits.device)
+        segments, labels = pad_segments(batch["segments"], batch["labels"])
+        found = assign(where, segments, labels, logits.detach(), distances.detach(), valid, self.config)
+
+        targets = class_targets(found.candidates, labels.unsqueeze(1), self.num_classes)
+        positive = found.candidates.any(dim=2)
+        weights = torch.where(positive, found.weights, valid.to(found.weights.dtype))
+        normaliser = self.normaliser.update((found.weights * positive).sum())
+        wrong = focal_loss(logits, smooth(targets, self.config.label_smoothing)).sum(dim=2)
+        # Distances to a cell's own position where there is nothing to learn keep the loss finite.
+        far = torch.where(positive.unsqueeze(2), found.distances, 1.0)
+        off = distance_iou_loss(distances, far) * positive
+        return weighted_total(
+            (wrong * weights).sum() / normaliser,
+            (off * weights).sum() / normaliser,
+            self.config.regression_weight,
+        )
+
+    @torch.no_grad()
+    def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor]:
+        """Candidates of one video from its ``(T, D)`` features, and its ``(T, K)`` snippet scores."""
+        length = len(features)
+        if self.config.resize is not None:
+            features, grid = resample(features, grid, self.config.resize)
+        logits, distances = self.valid_outputs(features)
+        found = to_candidates(decode(logits, distances, self.config), grid, len(features))
+        scores = snippet_scores(logits, len(features))
+        if len(scores) != length:
+            scores = F.interpolate(scores.T.unsqueeze(0), size=length)[0].T
+        return found, scores
+
+    def valid_outputs(self, features: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Logits ``(T_l, K)`` and distances ``(T_l, 2)`` by level: the real cells of a ``(T, D)`` video."""
+        mask = torch.ones(1, len(features), dtype=torch.bool, device=features.device)
+        outputs = self(features.unsqueeze(0), mask)
+        lengths = [math.ceil(len(features) / 2**number) for number in range(self.config.levels)]
+        logits = [level[0, :n] for level, n in zip(outputs.logits, lengths, strict=True)]
+        return logits, [level[0, :n] for level, n in zip(outputs.distances, lengths, strict=True)]
+
+
+class Outputs(NamedTuple):
+    """By level: ``logits`` (B, T, K), ``distances`` (B, T, 2) in strides of the level, ``masks`` (B, T)."""
+
+    logits: list[torch.Tensor]
+    distances: list[torch.Tensor]
+    masks: list[torch.Tensor]
+
+
+def halve(x: torch.Tensor) -> torch.Tensor:
+    """Maximum of each even cell and its neighbours, ``(B, T, C)`` -> ``(B, T / 2, C)``; x >= 0, T even."""
+    even, odd = x[:, ::2], x[:, 1::2]
+    before = F.pad(odd[:, :-1], (0, 0, 1, 0))  # as x >= 0, 0 does as well as minus infinity
+    return torch.maximum(torch.maximum(even, odd), before)
+
+
+def padded_group_norm(x: torch.Tensor, length: int, behind: torch.Tensor) -> torch.Tensor:
+    """Group norm of ``(B, T, C)`` as if ``length - T`` more cells of the value ``behind`` (C,) followed.
+
+    Means and squared deviations of the two parts are pooled (Chan, Golub and LeVeque, 1979).
+    """
+    batch, run, channels = x.shape
+    groups = x.float().view(batch, run, NORM_GROUPS, channels // NORM_GROUPS)
+    variance, mean = torch.var_mean(groups, dim=(1, 3), keepdim=True, correction=0)
+    if length > run:
+        share = (length - run) / length
+        constant = behind.float().view(1, 1, NORM_GROUPS, -1)
+        beyond, level = torch.var_mean(constant, dim=3, keepdim=True, correction=0)
+        apart = level - mean
+        mean = mean + share * apart
+        variance = (1 - share) * variance + share * beyond + share * (1 - share) * apart**2
+    return ((groups - mean) * torch.rsqrt(variance + EPSILON)).view_as(x).to(x.dtype)
+
+
+class Assignment(NamedTuple):
+    """What each of the cells learns, for B videos, P cells and M segments.
+
+    ``candidates`` (B, P, M): segments whose class it learns. ``distances`` (B, P, 2): to the start and end of
+    the cheapest segment around it, in strides. ``weights`` (B, P): what it counts if it is positive.
+    ``cost`` (B, P, M): infinite outside a segment. ``cheapest`` (B, P): index, 0 where there is none.
+    """
+
+    candidates: torch.Tensor
+    distances: torch.Tensor
+    weights: torch.Tensor
+    cost: torch.Tensor
+    cheapest: torch.Tensor
+
+
+@torch.no_grad()
+def assign(
+    where: Points,
+    segments: torch.Tensor,
+    labels: torch.Tensor,
+    logits: torch.Tensor,
+    distances: torch.Tensor,
+    valid: torch.Tensor,
+    config: TemporalMaxerConfig,
+) -> Assignment:
+    """Label cells by ground truth and by what the network says of them now.
+
+    Args:
+        where: of P cells.
+        segments, labels: ``(B, M, 2)`` grid positions and ``(B, M)``; of no length where a video has fewer.
+        logits, distances: ``(B, P, K)`` and ``(B, P, 2)``.
+        valid: ``(B, P)``, false on padding.
+    """
+    found = match(where, segments.unsqueeze(1), config.center_radius)
+    real = (segments[..., 1] > segments[..., 0]).unsqueeze(1)
+    inside = (found.distances.amin(dim=-1) >= 0) & real & valid.unsqueeze(2)
+
+    strides = found.distances / where.stride.view(-1, 1, 1)
+    index = labels.unsqueeze(1).expand(inside.shape)
+    cost = config.class_cost * class_cost(logits, index)
+    cost = cost + config.distance_cost * distance_iou_loss(distances.unsqueeze(2), strides)
+    cost = cost.masked_fill(~inside, math.inf)
+    cheapest = cost.argmin(dim=2)
+    taken = strides.gather(2, cheapest[..., None, None].expand(*cheapest.shape, 1, 2)).squeeze(2)
+    weights = torch.ones_like(cost[..., 0])
+    if config.keep_share < 1:
+        kept = (inside.sum(dim=1, keepdim=True) * config.keep_share).long()
+        rank = cost.argsort(dim=1, stable=True).argsort(dim=1)
+        full = (inside & (rank < kept)).any(dim=2) | ~inside.any(dim=2)
+        weights = torch.where(full, weights, config.confuse_weight)
+    return Assignment(found.candidates & inside, taken, weights, cost, cheapest)
+
+
+def class_cost(logits: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Focal loss of ``(B, P, K)`` logits against each class ``index`` (B, P, M) alone."""
+    unlike = focal_loss(logits, torch.zeros_like(logits, dtype=torch.float32))
+    like = focal_loss(logits, torch.ones_like(logits, dtype=torch.float32))
+    return unlike.sum(dim=2, keepdim=True) + (like - unlike).gather(2, index)
+
+
+def from_reference(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights from a state dict of the authors' program: ``pyramid.shared_from_reference``, and
+
+        neck.fpn_norms.l.*    neck.*    one layer norm for all levels, listed once per level there
+                              normaliser.value is not stored there and starts over
+
+    The pooling has no weights.
+    """
+    renamed = shared_from_reference(state)
+    for name in [name for name in renamed if name.startswith("neck.")]:
+        renamed["neck." + name.rsplit(".", 1)[1]] = renamed.pop(name)
+    return renamed
+
+
+METHOD = Method(
+    name="temporalmaxer",
+    title="TemporalMaxer",
+    summary="Anchor-free pyramid of plain max pooling: small, fast and close to the best.",
+    reference="Tang, Kim and Sohn: TemporalMaxer, 2023. github.com/TuanTNG/TemporalMaxer",
+    config=TemporalMaxerConfig,
+    build=TemporalMaxer,
+    sampler=sampler,
+    suggest=suggest_pyramid,
+    check=check_pyramid,
+)
