@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tal_core.models import baseline, bmn, bsn, ssn, temporalmaxer
+from tal_core.models import actionformer, baseline, bmn, bsn, ssn, temporalmaxer
 from tal_core.models.method import Method
 from tal_core.types import InputError
 
@@ -13,6 +13,7 @@ METHODS: dict[str, Method] = {
         ssn.METHOD,
         bsn.METHOD,
         bmn.METHOD,
+        actionformer.METHOD,
         temporalmaxer.METHOD,
     )
 }  # fmt: skip
