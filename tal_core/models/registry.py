@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tal_core.models import actionformer, baseline, bmn, bsn, ssn, temporalmaxer
+from tal_core.models import actionformer, baseline, bmn, bsn, ssn, temporalmaxer, tridet
 from tal_core.models.method import Method
 from tal_core.types import InputError
 
@@ -15,6 +15,7 @@ METHODS: dict[str, Method] = {
         bmn.METHOD,
         actionformer.METHOD,
         temporalmaxer.METHOD,
+        tridet.METHOD,
     )
 }  # fmt: skip
 

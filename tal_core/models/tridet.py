@@ -1,0 +1,352 @@
+"""TriDet: scalable-granularity perception and relative boundaries (Shi et al., CVPR 2023).
+
+    features -> embedding -> SGP blocks, halving time level by level -> neck norms -> heads on every level
+
+The blocks (section 3.2) are in ``sgp``. The trident head (section 3.3) doesn't regress a distance but expects
+it: the ``bins`` cells to the left of a point, weighted by how much each looks like the start of the action
+(start head) and how likely it is from here (centre head), give the distance to the start, and those to the
+right the distance to the end. Tensors are time first, ``(B, T, C)``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import field_validator, model_validator
+from torch import nn
+
+from tal_core.models.clips import resample
+from tal_core.models.config import setting
+from tal_core.models.method import Candidates, Method
+from tal_core.models.points import (
+    Decoded,
+    LossNormaliser,
+    assign,
+    best_cells,
+    distance_iou_loss,
+    focal_loss,
+    pad_segments,
+    points,
+    smooth,
+    snippet_scores,
+    to_candidates,
+    to_segments,
+    weighted_total,
+)
+from tal_core.models.pyramid import (
+    Heads,
+    Joined,
+    PyramidConfig,
+    Tower,
+    join_levels,
+    padded_length,
+    position_encoding,
+    sampler,
+    shared_from_reference,
+    split_levels,
+)
+from tal_core.models.sgp import NORM_GROUPS, SGPBlock, Stretch
+from tal_core.types import TimeGrid
+
+
+class TriDetConfig(PyramidConfig):
+    """Settings of TriDet; defaults for THUMOS14."""
+
+    epochs: int = setting(
+        40, "Passes over the training videos, warm-up included.", "Optimisation", ge=1, le=10_000
+    )
+    warmup_epochs: float = setting(
+        20.0, "Epochs during which the learning rate rises linearly.", "Optimisation", ge=0, le=1000
+    )
+    weight_decay: float = setting(0.025, "Pull of the weights towards zero.", "Optimisation", ge=0, le=1)
+    iou_power: float = setting(
+        0.2,
+        "The classification loss of a positive cell is weighted by the tIoU of its segment to this power.",
+        "Optimisation",
+        ge=0,
+        le=10,
+    )
+    input_noise: float = setting(
+        0.0005, "Deviation of the noise added to the features in training.", "Optimisation", ge=0, le=100
+    )
+
+    stem_blocks: int = setting(2, "SGP blocks before the pyramid.", "Network", ge=0, le=12)
+    window: int = setting(
+        1, "Taps of the windowed branch in the pyramid's blocks; odd. 1 in the stem.", "Network", ge=1, le=63
+    )
+    window_factor: float = setting(
+        5.0, "Its wide convolution has (window + 1) times this many taps.", "Network", ge=0.5, le=32
+    )
+    sgp_init: float = setting(
+        0.0,
+        "Deviation of the first weights of the SGP branches. At 0, the published value for THUMOS14, they"
+        " have no gradient and the blocks stay without temporal context.",
+        "Network",
+        ge=0,
+        le=10,
+    )
+    mlp_dim: int = setting(768, "Hidden channels of the blocks' MLP.", "Network", ge=1, le=32_768)
+    position_encoding: bool = setting(False, "Add sines of the position to the features.", "Network")
+    embed_kernel_size: int = setting(
+        3, "Taps of the convolutions before the pyramid; odd.", "Network", ge=1, le=31
+    )
+    kernel_size: int = setting(3, "Taps of the classification and centre heads; odd.", "Network", ge=1, le=31)
+    boundary_kernel_size: int = setting(3, "Taps of the start and end heads; odd.", "Network", ge=1, le=31)
+    bins: int = setting(
+        16, "Farthest start or end that a cell detects, in strides of its level.", "Network", ge=1, le=256
+    )
+
+    max_detections: int = setting(
+        2000,
+        "Best-scored detections of a video that are kept after NMS.",
+        "Detection",
+        ge=1,
+        le=100_000,
+    )
+
+    @field_validator("window", "embed_kernel_size", "boundary_kernel_size")
+    @classmethod
+    def _odd_taps(cls, taps: int, info) -> int:
+        if taps % 2 == 0:
+            raise ValueError(f"{info.field_name} can't be {taps}, it has to be odd")
+        return taps
+
+    @model_validator(mode="after")
+    def _divisible(self):
+        if self.embed_dim % NORM_GROUPS:
+            raise ValueError(f"embed_dim can't be {self.embed_dim}, it has to be a multiple of {NORM_GROUPS}")
+        return self
+
+    @property
+    def multiple(self) -> int:
+        """What the padded length of a video longer than ``sequence_length`` is a multiple of."""
+        return self.window * 2 ** (self.levels - 1)
+
+
+class Outputs(NamedTuple):
+    """What the heads say of the joined levels' J cells, 0 where ``where.invalid``.
+
+    ``logits``, ``start``, ``end`` (B, J, K): that an action happens, starts, ends here. ``bins``
+    (B, J, 2 (bins + 1)): of the cells that far to the left, farthest first, and to the right, nearest first.
+    ``lengths``: cells of each level, which ``gap`` cells follow; ``where`` tells the levels apart.
+    """
+
+    logits: torch.Tensor
+    bins: torch.Tensor
+    start: torch.Tensor
+    end: torch.Tensor
+    lengths: list[int]
+    gap: int
+    where: Joined
+
+
+class TriDet(nn.Module):
+    """Embedding, SGP blocks, neck norms, trident head."""
+
+    def __init__(self, config: TriDetConfig, num_features: int, num_classes: int):
+        super().__init__()
+        self.config, self.num_classes = config, num_classes
+        self.embedding = Tower(num_features, config.embed_dim, config.embed_layers, config.embed_kernel_size)
+        size = (config.embed_dim, config.mlp_dim)
+        shape = {"window_factor": config.window_factor, "deviation": config.sgp_init}
+        self.stem = nn.ModuleList(
+            SGPBlock(*size, window=1, scaled=False, **shape) for _ in range(config.stem_blocks)
+        )
+        self.branch = nn.ModuleList(
+            SGPBlock(*size, window=config.window, drop=config.drop_path, **shape)
+            for _ in range(config.levels - 1)
+        )
+        self.neck = nn.ModuleList(nn.LayerNorm(config.embed_dim) for _ in range(config.levels))
+        self.heads = Heads(config, num_classes, 2 * (config.bins + 1))
+        size = (config.embed_dim, config.head_dim, config.head_layers - 1, config.boundary_kernel_size)
+        self.start, self.end = Tower(*size, num_classes), Tower(*size, num_classes)
+        for head in (self.start, self.end):
+            nn.init.constant_(head.output.bias, math.log(config.class_prior / (1 - config.class_prior)))
+        self.normaliser = LossNormaliser(config.initial_normaliser)
+        self.gap = max(config.kernel_size, config.boundary_kernel_size) // 2
+
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> Outputs:
+        """``(B, T, D)`` features, real where ``mask`` (B, T) is true."""
+        levels, masks = self.pyramid(features, mask)
+        where = join_levels([norm(x) for norm, x in zip(self.neck, levels, strict=True)], masks, self.gap)
+        x, around = where.features, (where.invalid, where.gap)
+        logits, bins = self.heads(x, where.level, *around)
+        # The boundary heads learn from the pyramid without teaching it.
+        start, end = self.start(x.detach(), *around), self.end(x.detach(), *around)
+        return Outputs(logits, bins, start, end, [level.shape[1] for level in levels], self.gap, where)
+
+    def pyramid(
+        self, features: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """``(B, T, D)`` -> levels ``(B, T_l, C)`` and their masks ``(B, T_l)``.
+
+        Levels end as many cells behind the longest video as the heads can see.
+        """
+        config, length = self.config, features.shape[1]
+        padded = padded_length(length, config.sequence_length, config.multiple)
+        needed = [1 + self.gap + 2 * self._reach(level) for level in range(config.levels)]
+        kept = min(padded, length + max(needed[0], config.embed_kernel_size // 2))
+        features, mask = F.pad(features, (0, 0, 0, kept - length)), F.pad(mask, (0, kept - length))
+        if self.training and config.input_noise:
+            features = features + config.input_noise * torch.randn_like(features)
+        x = self.embedding(features, ~mask.unsqueeze(2))
+        if config.position_encoding:
+            waves = position_encoding(padded, config.sequence_length, config.embed_dim, x.device)
+            x = x + waves[:kept] * mask.unsqueeze(2)
+        sequence = Stretch(x, length, 0, padded - kept)
+        levels, masks = [], []
+        for level in range(config.levels):
+            blocks = self.stem if level == 0 else self.branch[level - 1 : level]
+            if level > 0:
+                sequence, mask = sequence.halved(needed[level]), mask[:, ::2]
+            mask = F.pad(mask, (0, sequence.x.shape[1] - mask.shape[1]))
+            for block in blocks:
+                sequence = block(sequence, mask.unsqueeze(2))
+            seen = math.ceil(length / 2**level) + self.gap
+            levels.append(sequence.x[:, :seen])
+            masks.append(mask[:, :seen])
+        return levels, masks
+
+    def _reach(self, level: int) -> int:
+        blocks = self.stem if level == 0 else self.branch[level - 1 : level]
+        return sum(block.reach for block in blocks)
+
+    def loss(self, batch: dict) -> dict[str, torch.Tensor]:
+        """Focal loss, weighted by tIoU where positive, and distance-IoU loss of a ``clips.collate`` batch."""
+        config, outputs = self.config, self(batch["features"], batch["mask"])
+        valid = ~outputs.where.invalid
+        where = points([n + self.gap for n in outputs.lengths], config.ranges, valid.device)
+        segments, labels = pad_segments(batch["segments"], batch["labels"])
+        targets, distances = assign(
+            where, segments.unsqueeze(1), labels.unsqueeze(1), config.center_radius, self.num_classes
+        )
+        positive = (targets > 0) & valid
+        video, cell, label = positive.nonzero(as_tuple=True)
+        normaliser = self.normaliser.update(positive.any(dim=2).sum())
+        expected = trident(outputs, video, cell, label)
+        target = distances[video, cell]
+        # Below 1e-8 the root's slope grows without bounds.
+        weight = temporal_iou(expected, target).clamp(min=1e-8) ** config.iou_power
+        wrong = focal_loss(outputs.logits, smooth(targets, config.label_smoothing)) * valid
+        classification = wrong.sum() + (wrong[video, cell, label] * (weight - 1)).sum()
+        regression = distance_iou_loss(expected, target).sum()
+        return weighted_total(classification / normaliser, regression / normaliser, config.regression_weight)
+
+    @torch.no_grad()
+    def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor]:
+        """Candidates of one video from its ``(T, D)`` features, and its ``(T, K)`` snippet scores."""
+        length = len(features)
+        if self.config.resize is not None:
+            features, grid = resample(features, grid, self.config.resize)
+        mask = torch.ones(1, len(features), dtype=torch.bool, device=features.device)
+        outputs = self(features.unsqueeze(0), mask)
+        found = to_candidates(decode(outputs, len(features), self.config), grid, len(features))
+        scores = snippet_scores(
+            [level[0] for level in split_levels(outputs.logits, outputs.lengths, self.gap)], len(features)
+        )
+        if len(scores) != length:
+            scores = F.interpolate(scores.T.unsqueeze(0), size=length)[0].T
+        return found, scores
+
+
+def decode(outputs: Outputs, length: int, config: TriDetConfig) -> list[Decoded]:
+    """Candidates of each level of one video of ``length`` snippets, fine to coarse.
+
+    Only the cells and classes that score best are given a segment.
+    """
+    found, begin = [], 0
+    for level, cells in enumerate(outputs.lengths):
+        real = math.ceil(length / 2**level)
+        scores, cell, label = best_cells(outputs.logits[0, begin : begin + real], config)
+        distances = trident(outputs, torch.zeros_like(cell), begin + cell, label)
+        found.append(to_segments(scores, cell, label, distances, level=level, config=config))
+        begin += cells + outputs.gap
+    return found
+
+
+def trident(outputs: Outputs, video: torch.Tensor, cell: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """Expected distances to start and end, ``(N, 2)`` in strides (section 3.3, eq. 6 to 8).
+
+    Of the class ``label`` at joined cell ``cell`` of ``video``, (N,) each. What lies outside the level counts
+    as a boundary logit of 0, as padding does.
+    """
+    steps = torch.arange(outputs.bins.shape[2] // 2, device=cell.device)
+    bins = outputs.bins[video, cell].float().unflatten(1, (2, -1))
+    start = _neighbours(outputs.start, outputs.where.level, video, cell, label, steps.flip(0).neg())
+    end = _neighbours(outputs.end, outputs.where.level, video, cell, label, steps)
+    chances = (torch.stack([start, end], dim=1).float() + bins).softmax(dim=2)
+    return (chances * torch.stack([steps.flip(0), steps])).sum(dim=2)
+
+
+def _neighbours(logits, level, video, cell, label, steps) -> torch.Tensor:
+    """``(N, bins + 1)`` logits of the cells ``steps`` away on the same level."""
+    index = cell.unsqueeze(1) + steps
+    place = index.clamp(0, len(level) - 1)
+    inside = (index == place) & (level[place] == level[cell].unsqueeze(1))
+    return logits[video.unsqueeze(1), place, label.unsqueeze(1)].masked_fill(~inside, 0)
+
+
+def temporal_iou(distances: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """tIoU (N,) of segments given by ``(N, 2)`` distances from common points."""
+    shared = torch.minimum(distances, targets).sum(-1)
+    return shared / ((distances + targets).sum(-1) - shared).clamp(min=1e-8)
+
+
+def from_reference(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights from a state dict of the authors' program: ``pyramid.shared_from_reference``, and
+
+    backbone.stem.i.*  .branch.i.*       stem.i.*  branch.i.*, in which
+        ln  gn                               norm  group_norm
+        psi  fc  global_fc                   the same
+        convw  convkw                        conv_w  conv_kw
+        mlp.0  mlp.2                         mlp_in  mlp_out
+        drop_path_out.scale  _mlp.scale      scale_branch  scale_mlp, 1 where there is none (drop path 0)
+    start_head.head.i.conv  .norm.i      start.convs.i  .norms.i
+    start_head.cls_head.conv             start.output
+    end_head...                          end...
+                                         normaliser.value is not stored there and starts over
+    """
+    renamed = {}
+    for name, value in shared_from_reference(state).items():
+        for old, new in _NAMES:
+            name = name.replace(old, new)
+        renamed[name] = value
+    for name in [name for name in renamed if name.startswith("branch.") and name.endswith(".norm.weight")]:
+        for scale in ("scale_branch", "scale_mlp"):
+            renamed.setdefault(name.replace("norm.weight", scale), torch.ones_like(renamed[name]))
+    return renamed
+
+
+_NAMES = (
+    ("backbone.stem.", "stem."),
+    ("backbone.branch.", "branch."),
+    (".ln.", ".norm."),
+    (".gn.", ".group_norm."),
+    (".convw.", ".conv_w."),
+    (".convkw.", ".conv_kw."),
+    (".mlp.0.", ".mlp_in."),
+    (".mlp.2.", ".mlp_out."),
+    (".drop_path_out.scale", ".scale_branch"),
+    (".drop_path_mlp.scale", ".scale_mlp"),
+    ("start_head.cls_head.conv.", "start.output."),
+    ("end_head.cls_head.conv.", "end.output."),
+    ("start_head.head.", "start.convs."),
+    ("end_head.head.", "end.convs."),
+    ("start_head.norm.", "start.norms."),
+    ("end_head.norm.", "end.norms."),
+    (".conv.", "."),
+)
+
+
+METHOD = Method(
+    name="tridet",
+    title="TriDet",
+    summary="Anchor-free pyramid of convolutions that finds boundaries relative to their neighbourhood.",
+    reference="Shi et al.: TriDet, CVPR 2023. github.com/dingfengshi/TriDet",
+    config=TriDetConfig,
+    build=TriDet,
+    sampler=sampler,
+)
