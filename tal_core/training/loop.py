@@ -33,13 +33,12 @@ from tal_core.models.device import choose_device, choose_precision, device_name
 from tal_core.models.summary import summarise
 from tal_core.models.weights import WeightsInfo, load_weights, save_weights
 from tal_core.training.advice import warnings
-from tal_core.training.checkpoint import Position, State, load_state
+from tal_core.training.checkpoint import State, load_state
 from tal_core.training.environment import describe
 from tal_core.training.guard import check_startable, claimed, explained, stopped_by_signals
-from tal_core.training.optimization import AveragedWeights, make_optimizer
 from tal_core.training.records import Recorder, StopRequested
 from tal_core.training.run import Run
-from tal_core.training.steps import Steps, Training, train_epoch
+from tal_core.training.steps import Steps, Training, new_state, train_epoch
 from tal_core.types import InputError, Progress, TimeGrid
 from tal_core.workspace import write_bytes, write_json
 
@@ -132,14 +131,7 @@ def _prepare(training: Training) -> tuple[State, WeightsInfo]:
     resumed = (run.checkpoints / "last.pt").exists()
     if not resumed:
         training.method.prepare(model, dataset, config)
-    model.to(training.device)
-    state = State(
-        model=model,
-        optimizer=make_optimizer(model, config),
-        scaler=torch.amp.GradScaler(training.device.type, enabled=training.precision == torch.float16),
-        average=None if config.ema_decay is None else AveragedWeights(model, config.ema_decay),
-        position=Position(),
-    )
+    state = new_state(model, config, training.device, training.precision)
     weights = sum(weight.numel() for weight in model.parameters())
     training.recorder.log(f"{weights} weights, on {device_name(training.device)}")
     if resumed:

@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from tal_core.data.dataset import Dataset
 from tal_core.models.config import MethodConfig
 from tal_core.models.method import Method, Sampler
 from tal_core.models.weights import WeightsInfo
-from tal_core.training.checkpoint import State, save_state, set_random_state
-from tal_core.training.optimization import learning_rate
+from tal_core.training.checkpoint import Position, State, save_state, set_random_state
+from tal_core.training.optimization import AveragedWeights, learning_rate, make_optimizer
 from tal_core.training.records import Recorder
 from tal_core.training.run import Run
 from tal_core.types import InputError, Progress
@@ -76,6 +77,18 @@ def train_epoch(training: Training, steps: Steps, sampler: Sampler, info: Weight
         f"Epoch {position.epoch}/{config.epochs}: loss {means.get('loss', 0):.4f} in {seconds:.1f} s"
     )
     save_state(training.run.checkpoints, state, replace(info, epoch=position.epoch))
+
+
+def new_state(model: nn.Module, config: MethodConfig, device: torch.device, precision: torch.dtype) -> State:
+    """A training at its start, on ``device``."""
+    model.to(device)
+    return State(
+        model=model,
+        optimizer=make_optimizer(model, config),
+        scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
+        average=None if config.ema_decay is None else AveragedWeights(model, config.ema_decay),
+        position=Position(),
+    )
 
 
 @dataclass(frozen=True)
