@@ -26,10 +26,12 @@ from pydantic import model_validator
 from torch import nn
 
 from tal_core.models import baseline
+from tal_core.models.bmn_auto import check_bmn, suggest_bmn
 from tal_core.models.boundary_matching import BoundaryMatching
+from tal_core.models.bsn import soft_nms, to_seconds
 from tal_core.models.clips import ClipSampler, resample
 from tal_core.models.config import setting
-from tal_core.models.method import Candidates, FeatureDataset, Method, Suggestion
+from tal_core.models.method import Candidates, FeatureDataset, Method
 from tal_core.models.proposals import (
     ProposalClassifier,
     ProposalConfig,
@@ -37,7 +39,6 @@ from tal_core.models.proposals import (
     pad_truth,
     pairwise_iou,
 )
-from tal_core.models.summary import DataSummary
 from tal_core.types import TimeGrid
 
 LOG_EPSILON = 1e-6
@@ -120,7 +121,7 @@ class BMNConfig(ProposalConfig):
 
 
 class Outputs(NamedTuple):
-    """Logits: ``start`` and ``end`` (B, T); ``confidence`` (B, cells, 2), IoU regression then classification."""
+    """Logits: ``start`` and ``end`` (B, T); ``confidence`` (B, cells, 2), regressed IoU, then classified."""
 
     start: torch.Tensor
     end: torch.Tensor
@@ -187,9 +188,11 @@ class BMN(nn.Module):
 
     @torch.no_grad()
     def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor | None]:
-        """Candidates of one video from its ``(T, D)`` features, and ``(T, K)`` snippet scores if it has classes."""
+        """Candidates of one video from its ``(T, D)`` features, and ``(T, K)`` class scores of the snippets.
+
+        Without a class head, proposals of class -1.
+        """
         snippets = len(features)
-        end = grid.seconds(snippets - 1) + max(grid.offset, grid.stride / 2)
         if self.config.input == "rescale":
             features, grid = resample(features, grid, self.config.length)
         start, stop, confidence = self.video_maps(features)
@@ -197,14 +200,10 @@ class BMN(nn.Module):
         best = scores.argsort(descending=True, stable=True)[: self.config.max_candidates]
         edges, scores = edges[best], scores[best]
         if self.config.proposal_nms:
-            kept, decayed = soft_nms(
-                (edges / len(features)).double().cpu().numpy(), scores.double().cpu().numpy()
-            )
-            edges, scores = edges[torch.from_numpy(kept[:100])], scores.new_tensor(decayed[:100])
-        segments = grid.seconds(edges.cpu().numpy().astype(np.float64) - 0.5).clip(0, end)
+            edges, scores = thin_out(edges, scores, len(features))
+        segments = to_seconds((edges - 0.5).double().cpu().numpy(), grid, len(features))
         if self.classifier is None:
-            none = np.full(len(scores), -1, np.int64)
-            return Candidates(segments.astype(np.float32), scores.cpu().numpy(), none), None
+            return Candidates(segments, scores.cpu().numpy(), np.full(len(scores), -1, np.int64)), None
         encoded = self.classifier.encode(features.unsqueeze(0))[0]
         found = detections(
             segments,
@@ -361,37 +360,19 @@ def propose(
     return torch.stack([first, edge], dim=1).float(), scores
 
 
-def soft_nms(
-    segments: np.ndarray,
-    scores: np.ndarray,
-    *,
-    alpha: float = 0.4,
-    low: float = 0.5,
-    high: float = 0.9,
-    most: int = 101,
-) -> tuple[np.ndarray, np.ndarray]:
-    """BMN's soft-NMS: rows in the order taken, and their decayed scores.
-
-    What overlaps the best proposal by more than ``low + (high - low) * its length`` is multiplied by
-    exp(-IoU^2 / alpha). ``segments`` (N, 2) in fractions of the video, float64. Ends after ``most``; the very
-    last proposal is never taken, as in the published code.
-    """
-    left, scores = np.arange(len(scores)), scores.copy()
-    start, end = segments.T
-    taken, decayed = [], []
-    while len(left) > 1 and len(taken) < most:
-        at = int(scores[left].argmax())
-        best = left[at]
-        taken.append(best)
-        decayed.append(scores[best])
-        left = np.delete(left, at)
-        shared = np.minimum(end[left], end[best]) - np.maximum(start[left], start[best])
-        shared = np.maximum(shared, 0)
-        width = end[best] - start[best]
-        iou = shared / (end[left] - start[left] - shared + width)
-        near = iou > low + (high - low) * width
-        scores[left[near]] *= np.exp(-(iou[near] ** 2) / alpha)
-    return np.array(taken, np.int64), np.array(decayed)
+def thin_out(
+    edges: torch.Tensor, scores: torch.Tensor, snippets: int, keep: int = 100
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """BMN's soft-NMS over the proposals of a video of ``snippets`` snippets: the best ``keep``, lowered."""
+    rows, lowered = soft_nms(
+        edges.double().cpu().numpy(),
+        scores.double().cpu().numpy(),
+        snippets,
+        sigma=0.4,
+        overlap=(0.5, 0.9),
+        keep=keep,
+    )
+    return edges[torch.from_numpy(rows).to(edges.device)], torch.from_numpy(lowered).to(scores)
 
 
 def from_reference(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -444,25 +425,15 @@ def make_sampler(model: BMN, dataset: FeatureDataset, config: BMNConfig) -> Clip
     return sampler
 
 
-def suggest(summary: DataSummary) -> dict[str, Suggestion]:
-    """Settings that suit a dataset."""
-    return {}
-
-
-def check(config: BMNConfig, summary: DataSummary) -> list[str]:
-    """What will go badly with these settings on this dataset."""
-    return []
-
-
 METHOD = Method(
     name="bmn",
     title="BMN",
-    summary="Boundary-matching network: scores every pair of a start and an end, with a class head of our own.",
-    reference="Lin et al., BMN: Boundary-Matching Network for Temporal Action Proposal Generation, ICCV 2019.",
+    summary="Rates every pair of a start and an end in one map; classes from a head trained beside it.",
+    reference="Lin et al., BMN: Boundary-Matching Network for Action Proposal Generation, ICCV 2019.",
     config=BMNConfig,
     build=BMN,
     sampler=make_sampler,
     prepare=prepare,
-    suggest=suggest,
-    check=check,
+    suggest=suggest_bmn,
+    check=check_bmn,
 )

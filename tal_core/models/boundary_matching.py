@@ -110,7 +110,7 @@ def neighbours(cells: Cells, readers: int, read: int, sign: int = 1) -> np.ndarr
 class BoundaryMatching(nn.Module):
     """Samples a sequence around every proposal and convolves over the map of them.
 
-    ``(B, length, C)`` -> ``(B, proposals, out)`` in the order of ``map_cells``. Equal to the boundary-matching
+    ``(B, length, C)`` -> ``(B, proposals, out)`` in the order of `map_cells`. Equal to the boundary-matching
     layer, the (samples, 1, 1) 3-D convolution to ``wide`` channels, and the 1x1, 3x3, 3x3 and 1x1 2-D
     convolutions of BMN (section 3.3), with ReLU between. Sampling and the 3-D convolution are both linear:
     here the weights of each sample act on the ``length`` snippets first, and every cell then sums the few
@@ -175,8 +175,11 @@ class BoundaryMatching(nn.Module):
         return _SparseProduct.apply(rows, gather, spread) + self.sample_bias.to(rows.dtype)
 
 
-class _SparseProduct(torch.autograd.Function):
-    """``(B, columns, C)`` -> ``(B, rows, C)``: a fixed sparse matrix times each table; linear, so nothing is kept."""
+class _SparseProduct(torch.autograd.Function):  # pylint: disable=abstract-method,arguments-differ
+    """``(B, columns, C)`` -> ``(B, rows, C)``: a fixed sparse matrix times each table.
+
+    Linear, so nothing is kept for the backward pass, which is the transposed matrix times the gradient.
+    """
 
     @staticmethod
     def forward(ctx, tables, matrix, transposed):
@@ -206,7 +209,7 @@ def _convolve(cells, layer: nn.Conv2d, reads, read_by) -> torch.Tensor:
     return F.relu(_MapConvolution.apply(cells, weight, bias, reads, read_by), inplace=True)
 
 
-class _MapConvolution(torch.autograd.Function):
+class _MapConvolution(torch.autograd.Function):  # pylint: disable=abstract-method,arguments-differ
     """3x3 convolution of ``(B, cells, C)`` whose neighbours stand in a table.
 
     One video at a time: its 9 neighbours side by side are one matrix product, and that copy, the largest
