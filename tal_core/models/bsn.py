@@ -30,11 +30,11 @@ from tal_core.models.bsn_proposals import (
     NUM_VALUES,
     Proposals,
     generate_proposals,
-    match,
     proposal_features,
     soft_nms,
 )
-from tal_core.models.clips import ClipSampler, resample
+from tal_core.models.bsn_stages import StagedSampler
+from tal_core.models.clips import resample
 from tal_core.models.config import setting
 from tal_core.models.method import Candidates, FeatureDataset, Method, Suggestion
 from tal_core.models.proposals import ProposalClassifier, ProposalConfig, detections
@@ -42,6 +42,7 @@ from tal_core.models.summary import DataSummary
 from tal_core.types import TimeGrid
 
 EPSILON = 1e-5  # inside the logarithms of the balanced loss
+STEPS = 600  # of the first stage, where auto has to choose
 POSITIVE = 0.5  # a snippet's target is positive above this
 
 
@@ -101,6 +102,7 @@ class BsnConfig(ProposalConfig):
     tem_scale: float = setting(
         0.01, "Factor before the sigmoid of TEM; small ones train slowly.", "Network", gt=0, le=10
     )
+    tem_dropout: float = setting(0.0, "Share of TEM's channels left out in training.", "Network", ge=0, lt=1)
     pem_channels: int = setting(256, "Hidden units of the proposal evaluation.", "Network", ge=1, le=8192)
     pem_scale: float = setting(
         0.1, "Factor before the activations of PEM; small ones train slowly.", "Network", gt=0, le=10
@@ -117,6 +119,16 @@ class BsnConfig(ProposalConfig):
         None, "Longest proposal in snippets; empty for no limit.", "Detection", ge=1, le=1_000_000
     )
     max_pairs: int = setting(1000, "Best pairs of a video that PEM evaluates.", "Detection", ge=1, le=100_000)
+    proposal_weight: float = setting(
+        1.0,
+        "Power of a proposal's score in the product with that of the class head.",
+        "Detection",
+        ge=0,
+        le=1,
+    )
+    proposal_nms: Literal["soft", "none"] = setting(
+        "soft", "Thin out proposals before they get classes, by the paper's soft-NMS.", "Detection"
+    )
     max_proposals: int = setting(
         100, "Proposals of a video that are kept after its soft-NMS.", "Detection", ge=1, le=100_000
     )
@@ -130,6 +142,11 @@ class BsnConfig(ProposalConfig):
         0.9, "The same around a proposal as wide as the video; in between it grows.", "Detection", ge=0, le=1
     )
 
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """The epoch in which the second stage begins."""
+        return (self.epochs - self.pem_epochs,) if self.pem_epochs else ()
+
     @model_validator(mode="after")
     def _stages_fit(self):
         if self.pem_epochs >= self.epochs:
@@ -142,19 +159,20 @@ class BsnConfig(ProposalConfig):
 class TemporalEvaluation(nn.Module):
     """TEM: three convolutions, ``(B, D, T)`` features -> ``(B, 3, T)`` probability of action, start, end."""
 
-    def __init__(self, num_features: int, channels: int, scale: float):
+    def __init__(self, num_features: int, channels: int, scale: float, dropout: float = 0.0):
         super().__init__()
         self.scale = scale
+        self.dropout = nn.Dropout1d(dropout)
         self.conv1 = nn.Conv1d(num_features, channels, 3, padding=1)
         self.conv2 = nn.Conv1d(channels, channels, 3, padding=1)
         self.conv3 = nn.Conv1d(channels, 3, 1)
 
     def forward(self, features: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """``mask`` (B, T) keeps padding, which is zero, out of its neighbours' scores."""
-        hidden = torch.relu(self.conv1(features))
+        hidden = self.dropout(torch.relu(self.conv1(self.dropout(features))))
         if mask is not None:
             hidden = hidden * mask[:, None]
-        return torch.sigmoid(self.scale * self.conv3(torch.relu(self.conv2(hidden))).float())
+        return torch.sigmoid(self.scale * self.conv3(self.dropout(torch.relu(self.conv2(hidden)))).float())
 
 
 class ProposalEvaluation(nn.Module):
@@ -180,7 +198,7 @@ class BSN(nn.Module):
         self.config = config
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("std", torch.ones(num_features))
-        self.tem = TemporalEvaluation(num_features, config.tem_channels, config.tem_scale)
+        self.tem = TemporalEvaluation(num_features, config.tem_channels, config.tem_scale, config.tem_dropout)
         self.pem = ProposalEvaluation(config.pem_channels, config.pem_scale)
         self.head = (
             ProposalClassifier(config, num_features, num_classes) if config.classifier == "head" else None
@@ -246,14 +264,18 @@ class BSN(nn.Module):
         if config.pem_epochs > 0:
             inputs = torch.from_numpy(values).to(features)
             scores = scores * self.pem(inputs).double().cpu().numpy()
-        order, scores = soft_nms(
-            found.segments,
-            scores,
-            len(features),
-            sigma=config.proposal_sigma,
-            overlap=(config.proposal_overlap, config.proposal_overlap_widest),
-            keep=config.max_proposals,
-        )
+        if config.proposal_nms == "soft":
+            order, scores = soft_nms(
+                found.segments,
+                scores,
+                len(features),
+                sigma=config.proposal_sigma,
+                overlap=(config.proposal_overlap, config.proposal_overlap_widest),
+                keep=config.max_proposals,
+            )
+        else:
+            order = np.argsort(-scores, kind="stable")
+            scores = scores[order]
         positions = found.segments[order]
         seconds = to_seconds(positions, grid, len(features))
         if self.head is None:
@@ -263,7 +285,7 @@ class BSN(nn.Module):
         snippets = self.head.snippet_scores(encoded)
         if len(original) != len(features):
             snippets = resample(snippets, grid, len(original))[0]
-        rated = torch.from_numpy(scores).to(classes)
+        rated = torch.from_numpy(scores**config.proposal_weight).to(classes)
         found = detections(seconds, rated, classes, config.classes_per_proposal, config.max_candidates)
         return found, snippets
 
@@ -329,57 +351,6 @@ def to_seconds(positions: np.ndarray, grid: TimeGrid, length: int) -> np.ndarray
     return grid.seconds(positions).clip(0, last).astype(np.float32)
 
 
-class StagedSampler:
-    """Clips for the first epochs, then proposals of the trained TEM for PEM."""
-
-    def __init__(self, model: BSN, dataset: FeatureDataset, config: BsnConfig):
-        self.model, self.config = model, config
-        self.clips = ClipSampler(dataset, config.batch_size, config.clip_length, resize=config.length)
-        self.found: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def epoch(self, epoch: int, generator: torch.Generator) -> Sequence[dict[str, Any]]:
-        """Batches of clips (`ClipSampler`), or of ``proposals`` (N, 32) and their ``iou`` (N,)."""
-        if epoch < self.config.epochs - self.config.pem_epochs:
-            return self.clips.epoch(epoch, generator)
-        order = torch.randperm(len(self.clips.videos), generator=generator).tolist()
-        return ProposalBatches(self, order)
-
-    def proposals(self, video: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features and IoU of a video's proposals, made once: TEM changes no more."""
-        if video not in self.found:
-            features = torch.from_numpy(np.array(self.clips.reader.read(video)))
-            segments, length = self.clips.truth[video][0], self.config.length
-            if length is not None:
-                segments = (segments + 0.5) * (length / len(features)) - 0.5
-                features = resample(features, TimeGrid(1.0), length)[0]
-            found, values = self.model.proposals(
-                features.to(self.model.mean.device), self.config.training_proposals
-            )
-            iou = match(found.segments, segments)[0]
-            self.found[video] = torch.from_numpy(values).float(), torch.from_numpy(iou).float()
-        return self.found[video]
-
-
-class ProposalBatches(Sequence):
-    """Proposals of ``batch_size`` videos at a time."""
-
-    def __init__(self, sampler: StagedSampler, order: list[int]):
-        self.sampler, self.order, self.size = sampler, order, sampler.config.batch_size
-
-    def __len__(self) -> int:
-        return -(-len(self.order) // self.size)
-
-    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        if not 0 <= step < len(self):
-            raise IndexError(step)
-        chosen = self.order[step * self.size : (step + 1) * self.size]
-        found = [self.sampler.proposals(self.sampler.clips.videos[i]) for i in chosen]
-        return {
-            "proposals": torch.cat([features for features, _ in found]),
-            "iou": torch.cat([iou for _, iou in found]),
-        }
-
-
 def prepare(model: BSN, dataset: FeatureDataset, config: BsnConfig) -> None:
     """Normalise by the training features' mean and deviation."""
     baseline.prepare(model, dataset, config)
@@ -389,13 +360,71 @@ def prepare(model: BSN, dataset: FeatureDataset, config: BsnConfig) -> None:
 
 
 def suggest(summary: DataSummary) -> dict[str, Suggestion]:
-    """Settings for a dataset."""
-    return {}
+    """Settings for a dataset: short actions keep the videos' own snippets, few videos a small network."""
+    few = summary.num_videos < 1000
+    rescale = len(summary.segments) == 0 or _rescaled_lengths(summary, 100, 10) >= 4
+    batch = 16 if rescale or summary.num_videos > 160 else 4
+    epochs = int(np.clip(-(-STEPS * batch // max(summary.num_videos, 1)), 10, 300))
+    pem_epochs = max(2, epochs // 7)
+    chosen = {
+        "batch_size": Suggestion(batch, "few videos in a step, so that few videos make enough steps"),
+        "epochs": Suggestion(epochs + pem_epochs, f"about {STEPS} steps, then PEM"),
+        "pem_epochs": Suggestion(pem_epochs, "PEM is small and learns fast"),
+        "optimizer": Suggestion("adamw", "decays filters only"),
+        "weight_decay": Suggestion(0.01, "usual with AdamW"),
+        "schedule": Suggestion("cosine", "ends each stage with small steps"),
+        "warmup_epochs": Suggestion(min(2.0, pem_epochs / 2), "softens the first steps of a stage"),
+        "gradient_clip": Suggestion(1.0, "guards against single odd batches"),
+        "proposal_nms": Suggestion("none", "the class head rates every pair; NMS then runs within classes"),
+        "proposal_weight": Suggestion(0.2, "the class head ranks better than starts and ends do"),
+        "max_pairs": Suggestion(3000, "the class head can afford to see more pairs"),
+        "nms_sigma": Suggestion(
+            0.2 if summary.same_class_overlap < 0.05 else 0.5,
+            f"{summary.same_class_overlap:.0%} of segments overlap another of their own class",
+        ),
+    }
+    if few:
+        reason = f"{summary.num_videos} videos are few: guards against learning them by heart"
+        small = {"tem_channels": 128, "tem_dropout": 0.5, "classifier_dropout": 0.5}
+        chosen |= {name: Suggestion(value, reason) for name, value in small.items()}
+        reason = "smaller factors need the many steps of a large dataset"
+        chosen |= {name: Suggestion(1.0, reason) for name in ("tem_scale", "pem_scale")}
+    if rescale:
+        chosen["length"] = Suggestion(100, "as published; actions stay long enough")
+        return chosen
+    short, longest = np.quantile(summary.segments, 0.1), summary.segments.max()
+    reason = f"rescaled to 100 snippets, short actions ({short:.0f} snippets) would blur"
+    chosen["length"] = Suggestion(None, reason)
+    limit = max(2, int(np.ceil(1.2 * longest)))
+    chosen["longest_proposal"] = Suggestion(limit, f"the longest action has {longest:.0f} snippets")
+    chosen["boundary_snippets"] = Suggestion(2.0, "covers a snippet even if a boundary lies between two")
+    return chosen
+
+
+def _rescaled_lengths(summary: DataSummary, length: int, percent: float) -> float:
+    """Percentile of the actions' lengths in a usual video rescaled to ``length`` snippets."""
+    return float(np.percentile(summary.segments, percent)) * length / float(np.median(summary.lengths))
 
 
 def check(config: BsnConfig, summary: DataSummary) -> list[str]:
-    """Warnings before training."""
-    return []
+    """What of the training data the settings leave out."""
+    warnings, number = [], len(summary.segments)
+    if number == 0:
+        return ["no training video has an action: BSN will propose nothing of use"]
+    usual = config.length / float(np.median(summary.lengths)) if config.length else 1.0
+    segments = summary.segments * usual
+    if config.longest_proposal is not None and (segments > config.longest_proposal).any():
+        warnings.append(
+            f"longest_proposal {config.longest_proposal} is shorter than"
+            f" {(segments > config.longest_proposal).sum()} of {number} training actions;"
+            f" set it to {int(np.ceil(segments.max()))} or more"
+        )
+    if config.length is not None and (segments < 1).mean() > 0.02:
+        warnings.append(
+            f"rescaled to length {config.length}, {(segments < 1).sum()} of {number} training actions are"
+            " shorter than a snippet; leave length empty"
+        )
+    return warnings
 
 
 METHOD = Method(

@@ -108,6 +108,11 @@ class MethodConfig(BaseModel):
         "Run",
     )
 
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """Epochs in which another part of the network begins to train, and with it the schedule anew."""
+        return ()
+
     @model_validator(mode="after")
     def _best_needs_validation(self):
         if self.checkpoint == "best" and self.validate_every == 0:

@@ -83,6 +83,9 @@ class ProposalClassifier(nn.Module):
         self.segments_per_video, self.num_classes = config.classifier_segments, num_classes
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("std", torch.ones(num_features))
+        self.channel_dropout = nn.Dropout1d(
+            dropout
+        )  # whole channels, as ASFormer (Yi et al., BMVC 2021) does
         self.embed = nn.Conv1d(num_features, channels, 1)
         self.blocks = nn.ModuleList(
             DilatedBlock(channels, 2**layer, dropout) for layer in range(config.classifier_layers)
@@ -98,7 +101,7 @@ class ProposalClassifier(nn.Module):
         """``(B, T, D)`` features and (B, T) mask -> ``(B, T, C)``, zero on padding."""
         real = torch.ones_like(features[:, :1, :1]) if mask is None else mask[:, None].to(features.dtype)
         normalised = ((features - self.mean) / self.std).clamp(-10, 10)
-        hidden = self.embed(normalised.transpose(1, 2)) * real
+        hidden = self.embed(self.channel_dropout(normalised.transpose(1, 2))) * real
         for block in self.blocks:
             hidden = block(hidden, real)
         return self.norm(hidden.transpose(1, 2)) * real.transpose(1, 2)

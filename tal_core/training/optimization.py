@@ -33,14 +33,16 @@ def learning_rate(config: MethodConfig, epoch: int, step: int, steps: int) -> fl
     """Learning rate of ``step`` (of ``steps``) in ``epoch``, both counted from 0.
 
     Rises linearly over the warm-up, then stays or follows half a cosine down to 0 (Loshchilov and Hutter,
-    SGDR, 2017) over the epochs that are left.
+    SGDR, 2017) over the epochs that are left. Each of the config's ``stages`` begins anew.
     """
-    position = epoch + step / steps
+    begin = max([0, *(stage for stage in config.stages if stage <= epoch)])
+    end = min([config.epochs, *(stage for stage in config.stages if stage > epoch)])
+    position, epochs = epoch - begin + step / steps, end - begin
     if position < config.warmup_epochs:
         return config.learning_rate * min(1.0, (position + 1 / steps) / config.warmup_epochs)
-    if config.schedule == "constant" or config.epochs <= config.warmup_epochs:
+    if config.schedule == "constant" or epochs <= config.warmup_epochs:
         return config.learning_rate
-    done = (position - config.warmup_epochs) / (config.epochs - config.warmup_epochs)
+    done = (position - config.warmup_epochs) / (epochs - config.warmup_epochs)
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 

@@ -10,7 +10,8 @@ import torch
 
 from tal_core.models import bsn, bsn_proposals
 from tal_core.models.config import validated
-from tal_core.models.summary import summarise
+from tal_core.models.summary import DataSummary, summarise
+from tal_core.training.optimization import learning_rate
 from tal_core.types import InputError, TimeGrid
 from tests.training.synthetic import make_dataset
 
@@ -299,3 +300,51 @@ def test_suggestions_are_valid(tmp_path):
     config = validated(bsn.BsnConfig, {name: given.value for name, given in suggested.items()})
     assert all("\n" not in given.reason for given in suggested.values())
     assert bsn.check(config, summary) == []
+
+
+def test_schedule_begins_anew_with_the_second_stage():
+    config = tiny(epochs=10, pem_epochs=4, schedule="cosine", warmup_epochs=1)
+    rates = [learning_rate(config, epoch, 0, 10) for epoch in range(10)]
+    assert rates[0] == rates[6] < rates[5] < rates[1] == rates[7] == config.learning_rate
+    assert np.argmin(rates[1:6]) == 4
+
+
+def test_warnings():
+    summary = DataSummary(
+        num_features=5,
+        num_classes=2,
+        stride=1.0,
+        lengths=np.array([2000, 2000]),
+        counts=np.array([2, 2]),
+        segments=np.array([3.0, 5.0, 8.0, 300.0]),
+        segment_classes=np.zeros(4, np.int64),
+    )
+    suggested = bsn.suggest(summary)
+    assert suggested["length"].value is None and suggested["longest_proposal"].value == 360
+    short, blurred = tiny(length=None, longest_proposal=100), tiny(length=100)
+    assert "1 of 4 training actions; set it to 300 or more" in bsn.check(short, summary)[0]
+    assert "3 of 4 training actions are shorter than a snippet" in bsn.check(blurred, summary)[0]
+
+
+def test_class_head_learns(tmp_path):
+    dataset = make_dataset(tmp_path / "home")
+    config = tiny(length=None, tem_scale=1.0, classifier_channels=16, classifier_segments=32)
+    torch.manual_seed(0)
+    model = bsn.BSN(config, dataset.num_features, len(dataset.labels))
+    bsn.prepare(model, dataset, config)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    batches = bsn.StagedSampler(model, dataset, config).epoch(0, torch.Generator().manual_seed(0))
+    for step in range(90):
+        optimizer.zero_grad()
+        model.loss(batches[step % len(batches)])["loss"].backward()
+        optimizer.step()
+    video = dataset.videos(dataset.evaluation_subset)[0]
+    truth = dataset.ground_truth(videos=[video])
+    with torch.inference_mode():
+        found, _ = model.eval().candidates(
+            torch.from_numpy(np.array(dataset.features(video))), dataset.grid(video)
+        )
+    segments = truth[["start", "end"]].to_numpy()
+    for segment, label in zip(segments, truth["label"], strict=True):
+        near = bsn_proposals.match(found.segments.astype(float), segment[None])[0] > 0.5
+        assert near.any() and dataset.labels[found.labels[near][0]] == label
