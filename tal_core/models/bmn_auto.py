@@ -53,13 +53,17 @@ def _suggest_windows(summary: DataSummary) -> dict[str, Suggestion]:
     if rescaled >= SHORTEST_RESCALED:
         why = f"short actions still cover {rescaled:.1f} of {RESCALED_LENGTH} snippets of a rescaled video"
         return {"input": Suggestion("rescale", why), "length": Suggestion(RESCALED_LENGTH, why)}
+    most = float(summary.segments.max())
+    why_longest = f"99.5 % of actions have at most {long:.0f} snippets"
+    if most <= 1.25 * long:
+        long, why_longest = most, f"the longest action has {most:.0f} snippets"
     longest = int(np.clip(8 * ceil(long / 8), 8, LONGEST_MAP))
     length = max(longest, min(2 * longest, int(summary.lengths.max())), 16)
     windows = max(1, round(typical / length))
     why = f"short actions would cover {rescaled:.1f} of {RESCALED_LENGTH} snippets of a rescaled video"
     return {
         "input": Suggestion("windows", why),
-        "max_duration": Suggestion(longest, f"99.5 % of actions have at most {long:.0f} snippets"),
+        "max_duration": Suggestion(longest, why_longest),
         "length": Suggestion(length, "twice the longest proposal, so that it is seen with its surroundings"),
         "windows_per_video": Suggestion(windows, f"so many cover a video of {typical:.0f} snippets"),
     }

@@ -62,11 +62,7 @@ def sampling(
     that nothing. Column ``t * samples + n`` is snippet t as sample n sees it. Only proposals sample: rows of
     other cells are empty.
     """
-    left = cells.start[: cells.proposals].astype(np.float64)
-    right = cells.last[: cells.proposals] + 1.0
-    reach = (right - left + 1) * extension
-    step = (right - left + 2 * reach) / (samples * points - 1)
-    place = (left - reach)[:, None] + step[:, None] * np.arange(samples * points)
+    place = _places(cells, samples * points, extension)
     whole, beyond = np.trunc(place), np.ceil(place)
     fraction = place - whole
     row = np.broadcast_to(np.arange(cells.proposals)[:, None], place.shape)
@@ -81,6 +77,15 @@ def sampling(
     rows, columns = np.divmod(key, length * samples)
     forward = _by_rows(rows, columns, weights, len(cells.start))
     return forward, _by_rows(columns, rows, weights, length * samples)
+
+
+def _places(cells: Cells, count: int, extension: float) -> np.ndarray:
+    """Positions of the points of each proposal, ``(proposals, count)``."""
+    left = cells.start[: cells.proposals].astype(np.float64)
+    right = cells.last[: cells.proposals] + 1.0
+    reach = (right - left + 1) * extension
+    step = (right - left + 2 * reach) / (count - 1)
+    return (left - reach)[:, None] + step[:, None] * np.arange(count)
 
 
 def _by_rows(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray, count: int) -> RowSums:
@@ -175,11 +180,13 @@ class BoundaryMatching(nn.Module):
         return _SparseProduct.apply(rows, gather, spread) + self.sample_bias.to(rows.dtype)
 
 
-class _SparseProduct(torch.autograd.Function):  # pylint: disable=abstract-method,arguments-differ
+class _SparseProduct(torch.autograd.Function):  # pylint: disable=abstract-method
     """``(B, columns, C)`` -> ``(B, rows, C)``: a fixed sparse matrix times each table.
 
     Linear, so nothing is kept for the backward pass, which is the transposed matrix times the gradient.
     """
+
+    # pylint: disable=arguments-differ
 
     @staticmethod
     def forward(ctx, tables, matrix, transposed):
@@ -209,12 +216,14 @@ def _convolve(cells, layer: nn.Conv2d, reads, read_by) -> torch.Tensor:
     return F.relu(_MapConvolution.apply(cells, weight, bias, reads, read_by), inplace=True)
 
 
-class _MapConvolution(torch.autograd.Function):  # pylint: disable=abstract-method,arguments-differ
+class _MapConvolution(torch.autograd.Function):  # pylint: disable=abstract-method
     """3x3 convolution of ``(B, cells, C)`` whose neighbours stand in a table.
 
     One video at a time: its 9 neighbours side by side are one matrix product, and that copy, the largest
     array of the network, is made again in the backward pass rather than kept.
     """
+
+    # pylint: disable=arguments-differ
 
     @staticmethod
     def forward(ctx, cells, weight, bias, reads, read_by):
