@@ -314,7 +314,7 @@ class SSN(nn.Module):
             terms["snippet"] = F.cross_entropy(snippets[mask].float(), batch["snippet_labels"][mask])
         targets = (batch["targets"] - self.regression_mean) / self.regression_std
         terms |= structured_losses(
-            *outputs,
+            outputs,
             batch["labels"],
             batch["kinds"],
             targets,
@@ -331,34 +331,43 @@ class SSN(nn.Module):
     @torch.no_grad()
     def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor]:
         """Candidates of one video from its ``(T, D)`` features, and its ``(T, K)`` snippet scores."""
-        length = len(features)
-        edges = self.proposals(features, grid)
-        normalised = self.normalise(features)
-        if self.encoder is None:
-            edges = whole_snippets(edges, length)
-            scored = self.snippet_outputs(normalised[: max(length - 1, 1) : self.config.test_interval]).cpu()
-            ticks, scaling = stage_ticks(edges / length, len(scored))
-            layout = self.config.layout
-            outputs = pool_scores(scored, ticks, scaling, layout, self.num_classes)
-            snippets = self.heads.activity(normalised)
-        else:
-            mask = torch.ones(1, length, dtype=torch.bool, device=features.device)
-            encoded = self.encoder(normalised[None], mask)
-            placed = edges.to(encoded)
-            hidden = self.encoder.pooled(encoded, placed, placed.new_zeros(len(placed), dtype=torch.long))
-            outputs = [output.float().cpu() for output in self.heads(hidden, hidden)]
-            snippets = self.encoder.snippet_classes(encoded[0])
+        config, length = self.config, len(features)
+        rate = self.rate_snippets if self.encoder is None else self.rate_encoded
+        edges, outputs, snippets = rate(self.normalise(features), self.proposals(features, grid))
         activity, completeness, regression = outputs
         chances = snippets.float().softmax(dim=1)[:, 1:]
-        scores = class_scores(activity, completeness, self.config.scoring == "all")
-        if self.config.video_classes:
-            scores = only_classes(scores, chances.mean(dim=0).cpu(), self.config.video_classes)
+        scores = class_scores(activity, completeness, config.scoring == "all")
+        if config.video_classes:
+            scores = only_classes(scores, chances.mean(dim=0).cpu(), config.video_classes)
         regression = regression * self.regression_std.cpu() + self.regression_mean.cpu()
-        found = detect(edges / length, scores, regression, self.config.max_candidates, self.config.first_nms)
-        positions = found[0] * length - 0.5
+        segments, values, labels = detect(
+            edges / length, scores, regression, config.max_candidates, config.first_nms
+        )
         limit = grid.seconds(length - 1) + max(grid.offset, grid.stride / 2)
-        segments = np.asarray(grid.seconds(positions.numpy())).clip(0, limit)
-        return Candidates(segments.astype(np.float32), found[1].float().numpy(), found[2].numpy()), chances
+        seconds = np.asarray(grid.seconds(segments.numpy() * length - 0.5)).clip(0, limit)
+        return Candidates(seconds.astype(np.float32), values.float().numpy(), labels.numpy()), chances
+
+    def rate_snippets(self, features: torch.Tensor, edges: torch.Tensor):
+        """The paper's test: the heads on normalised ``(T, D)`` snippets, pooled over whole-snippet proposals.
+
+        Returns the proposals ``(N, 2)``, their three outputs, all on the CPU, and (T, K + 1) class logits.
+        """
+        length = len(features)
+        edges = whole_snippets(edges, length)
+        # As published the last frame isn't scored; a video of one snippet has no other.
+        scored = self.snippet_outputs(features[: max(length - 1, 1) : self.config.test_interval]).cpu()
+        ticks, scaling = stage_ticks(edges / length, len(scored))
+        outputs = pool_scores(scored, ticks, scaling, self.config.layout, self.num_classes)
+        return edges, outputs, self.heads.activity(features)
+
+    def rate_encoded(self, features: torch.Tensor, edges: torch.Tensor):
+        """The same with an encoder, whose pooling is that of training."""
+        mask = torch.ones(1, len(features), dtype=torch.bool, device=features.device)
+        encoded = self.encoder(features[None], mask)
+        placed = edges.to(encoded)
+        hidden = self.encoder.pooled(encoded, placed, torch.zeros_like(placed[:, 0], dtype=torch.long))
+        outputs = [output.float().cpu() for output in self.heads(hidden, hidden)]
+        return edges, outputs, self.encoder.snippet_classes(encoded[0])
 
     def snippet_outputs(self, features: torch.Tensor) -> torch.Tensor:
         """The merged layer on normalised ``(T, D)`` features: ``(T, K + 1 + slots * 3 K)``."""

@@ -21,7 +21,7 @@ STEPS = 640  # of the second stage, at least: where the mAP of small datasets le
 
 def suggest(summary: DataSummary) -> dict[str, Suggestion]:
     """Settings by field; nothing without training segments."""
-    if not summary.num_videos or not len(summary.segments):
+    if summary.num_videos == 0 or len(summary.segments) == 0:
         return {}
     long, longest = float(np.percentile(summary.segments, 95)), int(summary.lengths.max())
     layers = min(max(math.ceil(math.log2(long + 1)), 3), 8)

@@ -68,7 +68,7 @@ class Table(NamedTuple):
 
     def rows(self, kept: torch.Tensor) -> Table:
         """Some of them."""
-        return Table(*(column[kept] for column in self))
+        return Table(self.edges[kept], self.labels[kept], self.kinds[kept], self.targets[kept])
 
     def joined(self, other: Table) -> Table:
         """These, then ``other``."""

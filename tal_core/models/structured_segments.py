@@ -169,9 +169,7 @@ class PyramidPooling(nn.Module):
 
 
 def structured_losses(
-    activity: torch.Tensor,
-    completeness: torch.Tensor,
-    regression: torch.Tensor,
+    outputs: Sequence[torch.Tensor],
     labels: torch.Tensor,
     kinds: torch.Tensor,
     targets: torch.Tensor,
@@ -180,10 +178,11 @@ def structured_losses(
 ) -> dict[str, torch.Tensor]:
     """The three losses (section 4.2) of N proposals, in float32.
 
-    ``labels`` (N,) from 1, 0 for background; ``kinds`` (N,); ``targets`` (N, 2) normalised. Incomplete
-    proposals come in ``blocks`` equal runs, one a video; of each only the hardest count.
+    ``outputs``: activity (N, K + 1), completeness (N, K), regression (N, K, 2). ``labels`` (N,) from 1, 0 for
+    background; ``kinds`` (N,); ``targets`` (N, 2) normalised. Incomplete proposals come in ``blocks`` equal
+    runs, one a video; of each only the hardest count.
     """
-    activity, completeness, regression = activity.float(), completeness.float(), regression.float()
+    activity, completeness, regression = (output.float() for output in outputs)
     foreground, incomplete = kinds == FOREGROUND, kinds == INCOMPLETE
     own = (labels - 1).clamp(min=0)
     rated = foreground | (kinds == BACKGROUND)

@@ -214,7 +214,7 @@ def test_rows_of_each_loss_and_mined_proposals(case):
     completeness = case["train_completeness_scores"].clone().requires_grad_()
     outputs = case["train_activity_logits"], completeness, case["train_regression_scores"]
     given = labels, kinds, case["train_regression_target"], 3, 0.17
-    structured_losses(*outputs, *given)["completeness"].backward()
+    structured_losses(outputs, *given)["completeness"].backward()
     own = (labels - 1).clamp(min=0)[:, None]
     kept = completeness.grad.gather(1, own).squeeze(1)[kinds == 1].view(3, 6) != 0
     assert torch.equal(kept, case["ohem_incomplete_kept"])
