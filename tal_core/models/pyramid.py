@@ -31,6 +31,7 @@ from torch import nn
 
 from tal_core.models.clips import ClipSampler
 from tal_core.models.config import MethodConfig, setting
+from tal_core.models.convolution import convolve
 from tal_core.models.method import FeatureDataset
 
 
@@ -222,7 +223,7 @@ class Convolution(nn.Conv1d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Unmasked output."""
-        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+        return convolve(x, self.weight, self.bias)
 
 
 class Tower(nn.Module):
@@ -249,7 +250,7 @@ class Tower(nn.Module):
         """
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = norm(conv(x).masked_fill(invalid, 0))
-            x = F.relu(x if gap is None else x.masked_fill(gap, 0))
+            x = F.relu_(x if gap is None else x.masked_fill_(gap, 0))
         return x if self.output is None else self.output(x).masked_fill(invalid, 0)
 
 
