@@ -2,7 +2,7 @@
 
 PyTorch multiplies float32 matrices with MKL, which on AMD leaves half of the machine unused, and computes the
 gradient of filters slowly where channels lie together. oneDNN, which comes with PyTorch on x86 and ARM, does
-both well, and all products here are its own. On a GPU, in half precision and under torch.compile PyTorch's usual
+both well, and all products here are its own. On a GPU, in half precision and under torch.compile the usual
 functions run. Sums are taken in another order, so results agree to rounding.
 """
 
@@ -50,7 +50,7 @@ class Linear(nn.Linear):
         super().__init__(channels, outputs)
         nn.init.zeros_(self.bias)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # pylint: disable=arguments-renamed
         """``(..., C)`` -> ``(..., C')``."""
         return linear(x, self.weight, self.bias)
 
@@ -60,7 +60,7 @@ def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = 
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # pylint: disable=protected-access
 
 
-class _Linear(torch.autograd.Function):
+class _Linear(torch.autograd.Function):  # pylint: disable=abstract-method
     """``linear`` with all three products by oneDNN."""
 
     @staticmethod
@@ -83,7 +83,7 @@ class _Linear(torch.autograd.Function):
         return of_x, of_weight, of_bias
 
 
-class _Convolution(torch.autograd.Function):
+class _Convolution(torch.autograd.Function):  # pylint: disable=abstract-method
     """``convolve`` whose weight gradient is one product for each tap."""
 
     @staticmethod

@@ -221,7 +221,7 @@ class Convolution(nn.Conv1d):
         if bias:
             nn.init.zeros_(self.bias)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # pylint: disable=arguments-renamed
         """Unmasked output."""
         return convolve(x, self.weight, self.bias)
 

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tal_core.models.convolution import convolve
 from tal_core.models.pyramid import Convolution, drop_path
 
 NORM_GROUPS = 16
@@ -141,7 +142,7 @@ class SGPBlock(nn.Module):
         if self.scale_mlp is None:
             return self.mlp_out(hidden)
         weight, bias = self.mlp_out.weight * self.scale_mlp.view(-1, 1, 1), self.mlp_out.bias * self.scale_mlp
-        return F.conv1d(hidden.transpose(1, 2), weight, bias).transpose(1, 2)
+        return convolve(hidden, weight, bias)
 
 
 def depthwise(channels: int, taps: int, deviation: float) -> nn.Conv1d:
@@ -157,4 +158,4 @@ def convolve_depthwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
     channels, _, taps = weight.shape
     if taps == 1:
         return x * weight.view(-1) + bias
-    return F.conv1d(x.transpose(1, 2), weight, bias, padding=taps // 2, groups=channels).transpose(1, 2)
+    return convolve(x, weight, bias, groups=channels)

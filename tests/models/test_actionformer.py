@@ -318,9 +318,11 @@ def fully_padded(lengths, padded, levels, reach, device):
     "lengths", [(1,), (30, 31), (129, 1, 2), (200, 170), (255, 256), (256, 256, 17), (257,)]
 )
 def test_a_few_cells_of_padding_do_as_well_as_all(lengths, settings, monkeypatch):
-    model = random_model(**settings, drop_path=0.0)
+    # Rounding in float32 now and then flips a ReLU.
+    model = random_model(**settings, drop_path=0.0).double()
     clips = [(torch.randn(n, 7), np.array([[-0.2, 0.7 * n]]), np.array([1])) for n in lengths]
     batch = collate(clips)
+    batch["features"] = batch["features"].double()
     runs = []
     for reach in (None, 300):
         if reach:
@@ -335,10 +337,10 @@ def test_a_few_cells_of_padding_do_as_well_as_all(lengths, settings, monkeypatch
         terms = model.loss(batch)
         terms["loss"].backward()
         cells = [part[:, ~outputs.layout.invalid] for part in (outputs.logits.T, outputs.distances.T)]
-        runs.append((*cells, terms["loss"], [weight.grad for weight in model.parameters()]))
+        runs.append([*cells, terms["loss"], *(weight.grad for weight in model.parameters())])
     assert len(outputs.logits) > sum(max(256, n) for n in lengths)
     for ours, expected in zip(*runs, strict=True):
-        torch.testing.assert_close(ours, expected, rtol=2e-4, atol=2e-4)
+        torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()) + 1e-5)
 
 
 @pytest.mark.parametrize("settings", PADDINGS[:3])
