@@ -112,7 +112,7 @@ def _train(home, run, method, config, recorder, progress) -> None:
         while state.position.epoch < config.epochs:
             train_epoch(training, steps, sampler, info)
             _validate_if_due(training, state, info)
-    _detect(training, state)
+    detect(training, state)
 
 
 def _warn(training: Training) -> None:
@@ -142,8 +142,9 @@ def _prepare(training: Training) -> tuple[State, WeightsInfo]:
 
 
 def usual_grid(dataset: Dataset) -> TimeGrid:
-    """The median time grid of the training videos."""
-    grids = [dataset.grid(video) for video in dataset.videos(dataset.training_subset)]
+    """The median time grid of the training videos, or of all if none trains."""
+    videos = dataset.videos(dataset.training_subset) or dataset.videos()
+    grids = [dataset.grid(video) for video in videos]
     stride = float(np.median([grid.stride for grid in grids]))
     return TimeGrid(stride, float(np.median([grid.offset for grid in grids])))
 
@@ -172,7 +173,7 @@ def _validate_if_due(training: Training, state: State, info: WeightsInfo) -> Non
     _report(training, state, evaluation)
 
 
-def _detect(training: Training, state: State) -> None:
+def detect(training: Training, state: State) -> None:
     """Write candidates, snippet scores, detections and evaluation of the evaluation subset."""
     run, config, recorder = training.run, training.config, training.recorder
     subset = training.dataset.evaluation_subset

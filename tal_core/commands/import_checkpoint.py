@@ -1,0 +1,63 @@
+"""``import-checkpoint``: a run from weights that another program trained."""
+
+# pylint: disable=import-outside-toplevel
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tal_core.commands.parsing import command, progress_bar
+from tal_core.workspace import home
+
+# As in models.imported.SOURCES, which takes seconds to load.
+SOURCES = ("actionformer", "tridet", "temporalmaxer", "bmn", "opentad-actionformer", "opentad-tridet")
+
+
+def add(commands) -> None:
+    """Its arguments."""
+    parser = command(
+        commands,
+        "import-checkpoint",
+        run_import_checkpoint,
+        "make a run of weights that another program trained",
+        "import-checkpoint --from actionformer --config thumos_i3d.yaml --weights epoch_034.pth.tar"
+        " --dataset thumos14 --run-id actionformer-official",
+    )
+    parser.add_argument("--from", dest="source", required=True, choices=SOURCES, help="the program")
+    parser.add_argument("--weights", type=Path, required=True, metavar="F", help="its checkpoint")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="F",
+        help="its config (.yaml, .py, .json); without it sizes come from the weights, the rest from THUMOS14",
+    )
+    parser.add_argument("--dataset", required=True, metavar="NAME", help="the dataset that it was trained on")
+    parser.add_argument("--run-id", metavar="ID", help="name of the run")
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="F",
+        help="its classes in its order, one a line (default: label_id of the annotations, or alphabetical)",
+    )
+
+
+def run_import_checkpoint(options: argparse.Namespace) -> None:
+    """Import, detect in the evaluation subset, print mAP."""
+    from tal_core.evaluation.result import format_table
+    from tal_core.training.importing import import_checkpoint
+
+    run = import_checkpoint(
+        home(),
+        options.source,
+        options.weights,
+        options.dataset,
+        config=options.config,
+        labels=options.labels,
+        run_id=options.run_id,
+        progress=progress_bar(),
+    )
+    print(f"run {run.run_id}: {run.folder}")
+    print(run.status()["message"])
+    if (evaluation := run.evaluation()) is not None:
+        print(format_table(evaluation))
