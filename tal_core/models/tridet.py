@@ -5,7 +5,8 @@
 The blocks (section 3.2) are in ``sgp``. The trident head (section 3.3) doesn't regress a distance but expects
 it: the ``bins`` cells to the left of a point, weighted by how much each looks like the start of the action
 (start head) and how likely it is from here (centre head), give the distance to the start, and those to the
-right the distance to the end. Tensors are time first, ``(B, T, C)``.
+right the distance to the end. It is needed for positive cells and for candidates alone, and run only there.
+Tensors are time first, ``(B, T, C)``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import torch.nn.functional as F
 from pydantic import field_validator, model_validator
 from torch import nn
 
+from tal_core.models.auto import check_pyramid, suggest_tridet
+from tal_core.models.auto import check_pyramid, suggest_tridet
 from tal_core.models.clips import resample
 from tal_core.models.config import setting
 from tal_core.models.method import Candidates, Method
@@ -38,7 +41,6 @@ from tal_core.models.points import (
 )
 from tal_core.models.pyramid import (
     Heads,
-    Joined,
     PyramidConfig,
     Tower,
     join_levels,
@@ -126,21 +128,36 @@ class TriDetConfig(PyramidConfig):
         return self.window * 2 ** (self.levels - 1)
 
 
-class Outputs(NamedTuple):
-    """What the heads say of the joined levels' J cells, 0 where ``where.invalid``.
+class Cells(NamedTuple):
+    """The cells of all levels and videos: level after level, video after video, gaps in between.
 
-    ``logits``, ``start``, ``end`` (B, J, K): that an action happens, starts, ends here. ``bins``
-    (B, J, 2 (bins + 1)): of the cells that far to the left, farthest first, and to the right, nearest first.
-    ``lengths``: cells of each level, which ``gap`` cells follow; ``where`` tells the levels apart.
+    ``features`` (1, N, C); ``invalid`` and ``gap`` (1, N, 1), true on padding and gaps, and on gaps;
+    ``level`` (N,) and ``owner`` (N,), the same for cells of one level of one video. ``lengths``: cells of
+    each level of a video, which ``between`` gap cells follow.
     """
 
-    logits: torch.Tensor
-    bins: torch.Tensor
-    start: torch.Tensor
-    end: torch.Tensor
+    features: torch.Tensor
+    invalid: torch.Tensor
+    gap: torch.Tensor
+    level: torch.Tensor
+    owner: torch.Tensor
     lengths: list[int]
-    gap: int
-    where: Joined
+    between: int
+
+
+def lay_out(levels: list[torch.Tensor], masks: list[torch.Tensor], between: int) -> Cells:
+    """``(B, T_l, C)`` levels and their ``(B, T_l)`` masks as cells."""
+    joined = join_levels(levels, masks, between)
+    videos = torch.arange(len(joined.features), device=joined.level.device)
+    return Cells(
+        joined.features.flatten(0, 1).unsqueeze(0),
+        joined.invalid.view(1, -1, 1),
+        joined.gap.expand(joined.invalid.shape).reshape(1, -1, 1),
+        joined.level.repeat(len(videos)),
+        (joined.level + len(levels) * videos.unsqueeze(1)).flatten(),
+        [level.shape[1] for level in levels],
+        between,
+    )
 
 
 class TriDet(nn.Module):
@@ -168,15 +185,52 @@ class TriDet(nn.Module):
         self.normaliser = LossNormaliser(config.initial_normaliser)
         self.gap = max(config.kernel_size, config.boundary_kernel_size) // 2
 
-    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> Outputs:
-        """``(B, T, D)`` features, real where ``mask`` (B, T) is true."""
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, Cells]:
+        """Class logits ``(N, K)`` and cells of ``(B, T, D)`` features, real where ``mask`` (B, T) is true."""
         levels, masks = self.pyramid(features, mask)
-        where = join_levels([norm(x) for norm, x in zip(self.neck, levels, strict=True)], masks, self.gap)
-        x, around = where.features, (where.invalid, where.gap)
-        logits, bins = self.heads(x, where.level, *around)
+        levels = [norm(x) for norm, x in zip(self.neck, levels, strict=True)]
+        cells = lay_out(levels, masks, self.gap)
+        return self.heads.classification(cells.features, cells.invalid, cells.gap)[0], cells
+
+    def distances(self, cells: Cells, index: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """Expected distances to start and end, ``(M, 2)`` in strides, by the trident head (section 3.3).
+
+        For the classes ``label`` (M,) at the cells ``index`` (M,). What lies outside a level counts as a
+        boundary logit of 0, as padding does. Each head is run only where it is asked.
+        """
+        near = torch.arange(self.config.bins + 1, device=index.device)
+        steps = torch.stack([near.flip(0).neg(), near])
+        around = index[:, None, None] + steps
+        place = around.clamp(0, len(cells.owner) - 1)
+        outside = (around != place) | (cells.owner[place] != cells.owner[index, None, None])
+        bins = self._read(self.heads.regression, cells, index)
+        bins = F.relu(bins * self.heads.scale[cells.level[index], None]).float().unflatten(1, (2, -1))
         # The boundary heads learn from the pyramid without teaching it.
-        start, end = self.start(x.detach(), *around), self.end(x.detach(), *around)
-        return Outputs(logits, bins, start, end, [level.shape[1] for level in levels], self.gap, where)
+        taught = cells._replace(features=cells.features.detach())
+        boundaries = []
+        for side, head in enumerate((self.start, self.end)):
+            at = torch.where(outside[:, side], index.unsqueeze(1), place[:, side])
+            logits = self._read(head, taught, at, label.unsqueeze(1))
+            boundaries.append(logits.float().masked_fill(outside[:, side], 0))
+        chances = (torch.stack(boundaries, dim=1) + bins).softmax(dim=2)
+        return (chances * steps.abs()).sum(dim=2)
+
+    def _read(self, head: Tower, cells: Cells, index: torch.Tensor, label: torch.Tensor | None = None):
+        """A head's outputs at cells ``index``, all or those of class ``label``.
+
+        The head runs over these cells and what it sees around them, put together. At the seams it sees wrong
+        neighbours, but their influence ends before the cells that are asked for.
+        """
+        reach = sum(conv.kernel_size[0] // 2 for conv in (*head.convs, head.output))
+        asked = torch.zeros(len(cells.owner), device=index.device)
+        asked[:1] = 1  # never none
+        asked[index] = 1
+        seen = F.max_pool1d(asked[None, None], 2 * reach + 1, stride=1, padding=reach)[0, 0] > 0
+        chosen = seen.nonzero().squeeze(1)
+        parts = (part.index_select(1, chosen) for part in (cells.features, cells.invalid, cells.gap))
+        outputs = head(*parts)[0]
+        row = (seen.cumsum(0) - 1)[index]
+        return outputs[row] if label is None else outputs[row, label]
 
     def pyramid(
         self, features: torch.Tensor, mask: torch.Tensor
@@ -216,24 +270,31 @@ class TriDet(nn.Module):
 
     def loss(self, batch: dict) -> dict[str, torch.Tensor]:
         """Focal loss, weighted by tIoU where positive, and distance-IoU loss of a ``clips.collate`` batch."""
-        config, outputs = self.config, self(batch["features"], batch["mask"])
-        valid = ~outputs.where.invalid
-        where = points([n + self.gap for n in outputs.lengths], config.ranges, valid.device)
-        segments, labels = pad_segments(batch["segments"], batch["labels"])
-        targets, distances = assign(
-            where, segments.unsqueeze(1), labels.unsqueeze(1), config.center_radius, self.num_classes
-        )
-        positive = (targets > 0) & valid
-        video, cell, label = positive.nonzero(as_tuple=True)
-        normaliser = self.normaliser.update(positive.any(dim=2).sum())
-        expected = trident(outputs, video, cell, label)
-        target = distances[video, cell]
+        config = self.config
+        logits, cells = self(batch["features"], batch["mask"])
+        valid = ~cells.invalid[0]
+        classes, targets = self.targets(cells, batch["segments"], batch["labels"])
+        positive = (classes > 0) & valid
+        index, label = positive.nonzero(as_tuple=True)
+        expected, target = self.distances(cells, index, label), targets[index]
         # Below 1e-8 the root's slope grows without bounds.
         weight = temporal_iou(expected, target).clamp(min=1e-8) ** config.iou_power
-        wrong = focal_loss(outputs.logits, smooth(targets, config.label_smoothing)) * valid
-        classification = wrong.sum() + (wrong[video, cell, label] * (weight - 1)).sum()
-        regression = distance_iou_loss(expected, target).sum()
-        return weighted_total(classification / normaliser, regression / normaliser, config.regression_weight)
+        wrong = focal_loss(logits, smooth(classes, config.label_smoothing)) * valid
+        normaliser = self.normaliser.update(positive.any(dim=1).sum())
+        return weighted_total(
+            (wrong.sum() + (wrong[index, label] * (weight - 1)).sum()) / normaliser,
+            distance_iou_loss(expected, target).sum() / normaliser,
+            config.regression_weight,
+        )
+
+    def targets(self, cells: Cells, segments: list[torch.Tensor], labels: list[torch.Tensor]):
+        """Class targets ``(N, K)`` and distances ``(N, 2)`` of all cells from the videos' ground truth."""
+        where = points([n + cells.between for n in cells.lengths], self.config.ranges, cells.level.device)
+        segments, labels = pad_segments(segments, labels)
+        classes, distances = assign(
+            where, segments.unsqueeze(1), labels.unsqueeze(1), self.config.center_radius, self.num_classes
+        )
+        return classes.flatten(0, 1), distances.flatten(0, 1)
 
     @torch.no_grad()
     def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor]:
@@ -242,51 +303,27 @@ class TriDet(nn.Module):
         if self.config.resize is not None:
             features, grid = resample(features, grid, self.config.resize)
         mask = torch.ones(1, len(features), dtype=torch.bool, device=features.device)
-        outputs = self(features.unsqueeze(0), mask)
-        found = to_candidates(decode(outputs, len(features), self.config), grid, len(features))
-        scores = snippet_scores(
-            [level[0] for level in split_levels(outputs.logits, outputs.lengths, self.gap)], len(features)
-        )
+        logits, cells = self(features.unsqueeze(0), mask)
+        levels = split_levels(logits.unsqueeze(0), cells.lengths, cells.between)
+        found = to_candidates(self.decode(levels, cells, len(features)), grid, len(features))
+        scores = snippet_scores([level[0] for level in levels], len(features))
         if len(scores) != length:
-            scores = F.interpolate(scores.T.unsqueeze(0), size=length)[0].T
+            scores = resample(scores, grid, length)[0]
         return found, scores
 
-
-def decode(outputs: Outputs, length: int, config: TriDetConfig) -> list[Decoded]:
-    """Candidates of each level of one video of ``length`` snippets, fine to coarse.
-
-    Only the cells and classes that score best are given a segment.
-    """
-    found, begin = [], 0
-    for level, cells in enumerate(outputs.lengths):
-        real = math.ceil(length / 2**level)
-        scores, cell, label = best_cells(outputs.logits[0, begin : begin + real], config)
-        distances = trident(outputs, torch.zeros_like(cell), begin + cell, label)
-        found.append(to_segments(scores, cell, label, distances, level=level, config=config))
-        begin += cells + outputs.gap
-    return found
-
-
-def trident(outputs: Outputs, video: torch.Tensor, cell: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-    """Expected distances to start and end, ``(N, 2)`` in strides (section 3.3, eq. 6 to 8).
-
-    Of the class ``label`` at joined cell ``cell`` of ``video``, (N,) each. What lies outside the level counts
-    as a boundary logit of 0, as padding does.
-    """
-    steps = torch.arange(outputs.bins.shape[2] // 2, device=cell.device)
-    bins = outputs.bins[video, cell].float().unflatten(1, (2, -1))
-    start = _neighbours(outputs.start, outputs.where.level, video, cell, label, steps.flip(0).neg())
-    end = _neighbours(outputs.end, outputs.where.level, video, cell, label, steps)
-    chances = (torch.stack([start, end], dim=1).float() + bins).softmax(dim=2)
-    return (chances * torch.stack([steps.flip(0), steps])).sum(dim=2)
-
-
-def _neighbours(logits, level, video, cell, label, steps) -> torch.Tensor:
-    """``(N, bins + 1)`` logits of the cells ``steps`` away on the same level."""
-    index = cell.unsqueeze(1) + steps
-    place = index.clamp(0, len(level) - 1)
-    inside = (index == place) & (level[place] == level[cell].unsqueeze(1))
-    return logits[video.unsqueeze(1), place, label.unsqueeze(1)].masked_fill(~inside, 0)
+    def decode(self, levels: list[torch.Tensor], cells: Cells, length: int) -> list[Decoded]:
+        """Candidates of each level of one video of ``length`` snippets from its ``(1, T_l, K)`` logits."""
+        best, begin = [], 0
+        for level, logits in enumerate(levels):
+            scores, cell, label = best_cells(logits[0, : math.ceil(length / 2**level)], self.config)
+            best.append((scores, cell, label, begin + cell))
+            begin += logits.shape[1] + cells.between
+        _, _, label, index = (torch.cat(parts) for parts in zip(*best, strict=True))
+        distances = self.distances(cells, index, label).split([len(one[0]) for one in best])
+        return [
+            to_segments(*one[:3], apart, level=level, config=self.config)
+            for level, (one, apart) in enumerate(zip(best, distances, strict=True))
+        ]
 
 
 def temporal_iou(distances: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -349,4 +386,6 @@ METHOD = Method(
     config=TriDetConfig,
     build=TriDet,
     sampler=sampler,
+    suggest=suggest_tridet,
+    check=check_pyramid,
 )

@@ -19,9 +19,7 @@ from tal_core.models.tridet import (
     METHOD,
     TriDet,
     TriDetConfig,
-    decode,
     from_reference,
-    trident,
 )
 from tal_core.training.optimization import make_optimizer
 from tal_core.types import InputError, TimeGrid
@@ -99,6 +97,10 @@ def batch_of(case, name):
     return collate([(first[0], *nothing()) if name == "alttrain_empty_video0" else first, video(case, 1)])
 
 
+def features_of(batch):
+    return {name: batch[name] for name in ("features", "mask")}
+
+
 def grid_of(case, number):
     fps, stride = case[f"video{number}_fps"], case[f"video{number}_feat_stride"]
     return TimeGrid(float(stride / fps), float(0.5 * case[f"video{number}_feat_num_frames"] / fps))
@@ -134,35 +136,43 @@ def test_pyramid(case, weights, name):
         assert np.array_equal(short_masks[level], case[f"{name}_mask_L{level}"][:, :cells])
 
 
+@torch.no_grad()
+def run_heads(model, features, mask):
+    """All heads on all cells: ``(B, T_l, outputs)`` by the reference's name and level; and the cells."""
+    logits, cells = model(features, mask)
+    around = (cells.features, cells.invalid, cells.gap)
+    bins = F.relu(model.heads.regression(*around)[0] * model.heads.scale[cells.level, None])
+    found = {"cls_logits": logits, "reg_bins": bins}
+    found |= {"start_logits": model.start(*around)[0], "end_logits": model.end(*around)[0]}
+    videos = len(features)
+    return {
+        name: split_levels(outputs.unflatten(0, (videos, -1)), cells.lengths, cells.between)
+        for name, outputs in found.items()
+    }, cells
+
+
 @pytest.mark.parametrize("name", ["eval", "long", "altnet_abs_pe_eval", "altnet_abs_pe_long"])
 def test_heads(case, weights, name):
     """Ours end some cells behind the last real one, where the reference pads on with zeros."""
     model = make(weights, position_encoding="abs_pe" in name)
-    batch = batch_of(case, name.split("_")[-1])
-    with torch.no_grad():
-        outputs = model(batch["features"], batch["mask"])
-    for ours, theirs in (
-        ("logits", "cls_logits"),
-        ("bins", "reg_bins"),
-        ("start", "start_logits"),
-        ("end", "end_logits"),
-    ):
-        levels = split_levels(getattr(outputs, ours), outputs.lengths, outputs.gap)
+    found, _ = run_heads(model, **features_of(batch_of(case, name.split("_")[-1])))
+    for what, levels in found.items():
         for level in LEVELS:
-            expected = case[f"{name}_{theirs}_L{level}"]
+            expected = case[f"{name}_{what}_L{level}"]
             cells = levels[level].shape[1]
             close(levels[level], expected[:, :cells], 5e-5)
             assert not expected[:, cells:].any()
 
 
 @pytest.mark.parametrize("name", ["eval", "long", "altnet_abs_pe_eval", "altnet_abs_pe_long"])
-def test_decoded_distances(case, weights, name):
+def test_distances(case, weights, name):
     model = make(weights, position_encoding="abs_pe" in name)
-    batch = batch_of(case, name.split("_")[-1])
     with torch.no_grad():
-        outputs = model(batch["features"], batch["mask"])
-        everything = (~outputs.where.invalid).expand(-1, -1, 5).nonzero(as_tuple=True)
-        ours = trident(outputs, *everything)
+        _, cells = model(**features_of(batch_of(case, name.split("_")[-1])))
+        index, label = (~cells.invalid[0]).expand(-1, 5).nonzero(as_tuple=True)
+        ours = model.distances(cells, index, label)
+        few = torch.randperm(len(index), generator=torch.Generator().manual_seed(0))[:20]
+        close(model.distances(cells, index[few], label[few]), ours[few], 1e-5)
     valid = np.concatenate([case[f"{name.split('_')[-1]}_mask_L{level}"] for level in LEVELS], axis=1)
     expected = np.concatenate([case[f"{name}_decoded_offsets_L{level}"] for level in LEVELS], axis=1)
     close(ours, expected[valid].reshape(-1, 2), 1e-4)
@@ -206,10 +216,10 @@ def test_constant_padding_is_counted_and_not_run(lengths, settings):
         "features": F.pad(batch["features"], (0, 0, 0, padded - longest)),
         "mask": F.pad(batch["mask"], (0, padded - longest)),
     }
-    ours, expected = (model(one["features"], one["mask"]) for one in (batch, whole))
-    for name in ("logits", "bins", "start", "end"):
-        real = [getattr(one, name)[~one.where.invalid.squeeze(2)] for one in (ours, expected)]
-        torch.testing.assert_close(*real, rtol=1e-4, atol=1e-4)
+    ours, expected = (run_heads(model, **features_of(one))[0] for one in (batch, whole))
+    for name, levels in ours.items():
+        for level, other in zip(levels, expected[name], strict=True):
+            torch.testing.assert_close(level, other[:, : level.shape[1]], rtol=1e-4, atol=1e-4)
     gradients = []
     for one in (batch, whole):
         model.zero_grad()
@@ -248,16 +258,12 @@ def test_wide_kernels():
 # Detections
 
 
-def outputs_of(model, case, number):
-    features = video(case, number)[0]
-    with torch.no_grad():
-        return model(features[None], torch.ones(1, len(features), dtype=torch.bool)), len(features)
-
-
 @pytest.mark.parametrize("number", [0, 1, 2])
+@torch.no_grad()
 def test_candidates(case, weights, number):
-    model = make(weights)
-    found = decode(*outputs_of(model, case, number), model.config)
+    model, features = make(weights), video(case, number)[0]
+    logits, cells = model(features[None], torch.ones(1, len(features), dtype=torch.bool))
+    found = model.decode(split_levels(logits[None], cells.lengths, cells.between), cells, len(features))
     prefix = f"infer_video{number}_pre_nms"
     assert [len(level.scores) for level in found] == case[f"{prefix}_count_per_level"].tolist()
     close(torch.cat([level.segments for level in found]), case[f"{prefix}_segments"], 2e-3)
@@ -378,17 +384,18 @@ def test_trajectory(case, weights):
 
 def test_boundary_heads_do_not_teach_the_pyramid():
     model = random_model()
-    outputs = model(torch.randn(1, 40, 7), torch.ones(1, 40, dtype=torch.bool))
-    (outputs.start.sum() + outputs.end.sum()).backward()
-    assert model.embedding.convs[0].weight.grad is None and model.start.convs[0].weight.grad is not None
+    _, cells = model(torch.randn(1, 40, 7), torch.ones(1, 40, dtype=torch.bool))
+    torch.nn.init.zeros_(model.heads.regression.output.weight).requires_grad_(False)
+    model.distances(cells, torch.tensor([20]), torch.tensor([0])).sum().backward()
+    assert not model.embedding.convs[0].weight.grad.any() and model.start.convs[0].weight.grad.any()
 
 
 def test_noise_and_left_out_branches_are_for_training_only():
     model = random_model(input_noise=0.5, drop_path=0.5)
     inputs = torch.randn(1, 40, 7), torch.ones(1, 40, dtype=torch.bool)
-    assert not torch.equal(model(*inputs).logits, model(*inputs).logits)
+    assert not torch.equal(model(*inputs)[0], model(*inputs)[0])
     model.eval()
-    assert torch.equal(model(*inputs).logits, model(*inputs).logits)
+    assert torch.equal(model(*inputs)[0], model(*inputs)[0])
 
 
 def test_videos_without_annotations_teach_background(case, weights):
