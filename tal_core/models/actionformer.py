@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import nn
 
-from tal_core.models.auto import check_pyramid, suggest_pyramid
+from tal_core.models.auto import check_pyramid, suggest_actionformer
 from tal_core.models.clips import resample
 from tal_core.models.config import setting
 from tal_core.models.method import Candidates, Method
@@ -387,6 +387,6 @@ METHOD = Method(
     config=ActionFormerConfig,
     build=ActionFormer,
     sampler=sampler,
-    suggest=suggest_pyramid,
+    suggest=suggest_actionformer,
     check=check_pyramid,
 )

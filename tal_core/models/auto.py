@@ -97,7 +97,7 @@ def _sizes(summary: DataSummary) -> dict[str, Suggestion]:
     """Widths and batch size, by how much there is to learn from."""
     segments, videos = len(summary.segments), summary.num_videos
     width = 128 if segments < 1500 else 256 if segments < 2500 else 512
-    why = f"{segments} training segments" + (" is little: wider nets learn by heart" if width < 512 else "")
+    why = f"{segments} training segments" + (", which a wider network would memorise" if width < 512 else "")
     batch = int(min(16, max(2, 2 ** round(math.log2(max(videos, 1) / 400)))))
     return {
         "embed_dim": Suggestion(width, why),
@@ -134,6 +134,32 @@ def _detection(summary: DataSummary) -> dict[str, Suggestion]:
     return {
         "nms_sigma": Suggestion(sigma, f"{overlap:.0%} of segments overlap another of their own class"),
         "max_detections": Suggestion(kept, f"about ten for each of the up to {most} segments of a video"),
+    }
+
+
+def suggest_actionformer(summary: DataSummary) -> dict[str, Suggestion]:
+    """``suggest_pyramid``, and attention windows that the coarsest level can fill."""
+    found = suggest_pyramid(summary)
+    if not found:
+        return found
+    coarsest = found["sequence_length"].value // 2 ** (found["levels"].value - 1)
+    window = min(19, max(3, coarsest // 2 * 2 + 1))
+    why = f"published for THUMOS14; the coarsest level has up to {coarsest} cells"
+    return found | {"attention_windows": Suggestion([window], why)}
+
+
+def suggest_tridet(summary: DataSummary) -> dict[str, Suggestion]:
+    """``suggest_pyramid``, an MLP that goes with the width, and bins as far as segments reach."""
+    found = suggest_pyramid(summary)
+    if not found:
+        return found
+    width, stride = found["embed_dim"].value, 2 ** (found["levels"].value - 1)
+    scale = found["resize"].value / float(np.median(summary.lengths)) if "resize" in found else 1.0
+    longest = float(summary.segments.max()) * scale
+    bins = int(min(32, max(8, 4 * math.ceil(longest / stride / 4))))
+    return found | {
+        "mlp_dim": Suggestion(2 * width, f"twice the {width} channels of the pyramid"),
+        "bins": Suggestion(bins, f"the longest segment spans {longest / stride:.0f} of the coarsest cells"),
     }
 
 

@@ -2,12 +2,14 @@ import shutil
 import time
 
 import pytest
-from page_tools import button, finish, open_page, selectbox, small_dataset, small_run, texts
+from page_tools import button, finish, open_page, selectbox, small_dataset, small_run, table, texts
 from streamlit.testing.v1 import AppTest
 
 from tal_core.models.registry import METHODS
 from tal_core.training.config import form_fields
+from tal_core.training.profile import Cost
 from tal_core.training.run import list_runs, this_process
+from tal_core.types import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -147,3 +149,87 @@ def test_nothing_to_watch_says_what_to_do():
     app = open_page("train", panel="Watch a run")
     assert not app.exception
     assert "New training" in texts(app) or app.selectbox
+
+
+def test_auto_fills_the_form_and_gives_its_reasons():
+    app = open_page("train", dataset="small", method="actionformer")
+    assert not app.exception
+    epochs = app.number_input(key="set:actionformer:epochs").value
+    chosen = table(app, "because").set_index("setting")
+    assert str(epochs) == chosen.loc["epochs", "value"] != chosen.loc["epochs", "default"]
+    assert any(chosen.loc["epochs", "because"] in caption.value for caption in app.caption)
+    assert str(app.text_input(key="set:actionformer:ema_decay").value) == chosen.loc["ema_decay", "value"]
+
+
+def test_a_changed_value_keeps_what_auto_chose_beside_it():
+    app = open_page("train", dataset="small", method="tridet")
+    chosen = app.number_input(key="set:tridet:embed_dim").value
+    app.number_input(key="set:tridet:embed_dim").set_value(64)
+    button(app, "Check and measure cost").click()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tal_core.training.profile.measure_apart", measured)
+        app.run()
+    assert any(f"Auto: {chosen} – " in caption.value for caption in app.caption)
+    assert app.number_input(key="set:tridet:embed_dim").value == 64
+
+
+def test_presets_fill_the_form_anew(home, started):
+    app = open_page("train", dataset="small", method="temporalmaxer", preset="defaults")
+    assert app.number_input(key="set:temporalmaxer:sequence_length").value == 2304
+    assert not any("Auto" in caption.value for caption in app.caption)
+    selectbox(app, "Settings from").set_value("epic-noun").run()
+    assert app.text_input(key="set:temporalmaxer:min_overlap").value == "0.3"
+    assert "temporalmaxer_epic_slowfast_noun.yaml" in texts(app)
+    assert app.query_params["preset"] == ["epic-noun"] or app.query_params["preset"] == "epic-noun"
+    selectbox(app, "Method").set_value("baseline").run()
+    assert selectbox(app, "Settings from").value == "auto", "another method has other presets"
+    assert not app.exception and not app.warning
+
+
+def test_every_method_starts_from_auto_without_complaint():
+    for method in METHODS:
+        app = open_page("train", dataset="small", method=method)
+        assert not app.exception and not app.error, method
+
+
+def test_what_will_go_badly_stands_above_the_start_button():
+    app = open_page("train", dataset="small", method="actionformer", preset="defaults")
+    assert "ema_decay" in app.warning[0].value
+
+
+def test_contradictory_settings_name_the_field_and_what_is_allowed(home, started):
+    app = open_page("train", dataset="small", method="actionformer", preset="defaults")
+    app.text_input(key="set:actionformer:regression_bounds").set_value("4, 8")
+    button(app, "Start training").click().run()
+    assert "regression_bounds has 2 values" in app.error[0].value and "levels=6 needs 5" in app.error[0].value
+    assert not started
+
+
+def measured(home, dataset, model, config, limit):
+    return Cost(
+        parameters=2_500_000, gflops_per_minute=1.5, memory_mb=321.0, batch_size=2, step_seconds=0.25,
+        detection_seconds=0.1, video_seconds=20.0, video_snippets=20, steps=240, training_seconds=61.0,
+        device="cpu (1 threads)", precision="float32",
+    )  # fmt: skip
+
+
+def test_the_cost_is_measured_and_shown_until_settings_change(monkeypatch):
+    monkeypatch.setattr("tal_core.training.profile.measure_apart", measured)
+    app = open_page("train", dataset="small", method="actionformer")
+    assert not app.metric
+    button(app, "Check and measure cost").click().run()
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown["Parameters"] == "2.50 M" and shown["Training steps"] == "4 /s"
+    assert shown["Detection"] == "200×" and shown["Whole training"] == "1 min 1 s"
+    selectbox(app, "Settings from").set_value("thumos14").run()
+    assert not app.metric
+
+
+def test_a_failed_measurement_gets_a_box(monkeypatch):
+    def failing(*_, **__):
+        raise InputError("one step takes longer than 60 s here", mend="Lower batch_size.")
+
+    monkeypatch.setattr("tal_core.training.profile.measure_apart", failing)
+    app = open_page("train", dataset="small", method="actionformer")
+    button(app, "Check and measure cost").click().run()
+    assert not app.exception and "longer than 60 s" in app.error[0].value
