@@ -20,7 +20,6 @@ from pydantic import field_validator, model_validator
 from torch import nn
 
 from tal_core.models.auto import check_pyramid, suggest_tridet
-from tal_core.models.auto import check_pyramid, suggest_tridet
 from tal_core.models.clips import resample
 from tal_core.models.config import setting
 from tal_core.models.method import Candidates, Method
