@@ -204,7 +204,7 @@ class BSN(nn.Module):
             ProposalClassifier(config, num_features, num_classes) if config.classifier == "head" else None
         )
 
-    def curves(self, features: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, features: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """``(B, T, D)`` features -> ``(B, 3, T)`` action, start and end probability."""
         normalised = (features - self.mean) / self.std
         if mask is not None:
@@ -216,7 +216,7 @@ class BSN(nn.Module):
         if "proposals" in batch:
             return {"loss": self._proposal_loss(self.pem(batch["proposals"]), batch["iou"])}
         mask = batch["mask"]
-        curves = self.curves(batch["features"], mask)
+        curves = self(batch["features"], mask)
         targets = self._targets(batch["segments"], mask)
         terms = {
             name: balanced_loss(curves[:, channel][mask], targets[:, channel][mask])
@@ -245,7 +245,7 @@ class BSN(nn.Module):
     @torch.no_grad()
     def proposals(self, features: torch.Tensor, number: int) -> tuple[Proposals, np.ndarray]:
         """The best ``number`` proposals of a video from its ``(T, D)`` features, and theirs (N, 32)."""
-        action, start, end = self.curves(features.unsqueeze(0))[0].cpu().double().numpy()
+        action, start, end = self(features.unsqueeze(0))[0].cpu().double().numpy()
         found = generate_proposals(start, end, self.config.peak_threshold, self.config.longest_proposal)
         found = Proposals(*(part[:number] for part in found))
         return found, proposal_features(action, found.segments)

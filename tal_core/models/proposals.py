@@ -119,6 +119,10 @@ class ProposalClassifier(nn.Module):
         outputs = self.segment_outputs(self.dropout(hidden))
         return outputs[:, :-1], outputs[:, -1]
 
+    def forward(self, features: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
+        """`scores` (N, K) of segments (N, 2) of one video, straight from its ``(T, D)`` features."""
+        return self.scores(self.encode(features.unsqueeze(0))[0], segments)
+
     def scores(self, encoded: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
         """``(N, K)``: probability of each class times the expected IoU; ``encoded`` (T, C)."""
         logits, iou = self.classify(encoded, segments)
@@ -213,7 +217,6 @@ def draw_segments(
     ``lengths`` (B,) snippets.
     """
     moved, joined = number // 2, number // 4
-    anywhere = number - moved - joined
     # A video without ground truth is all background; in it an "action" is a tenth of the video.
     empty = ~real.any(dim=1, keepdim=True)
     stand_in = lengths[:, None, None] * truth.new_tensor([0.45, 0.55])
@@ -222,19 +225,19 @@ def draw_segments(
     picked = source.gather(1, picks[..., None].expand(-1, -1, 2))
     size = (picked[..., 1] - picked[..., 0]).clamp(min=0.1)
 
-    spread = 0.4 * torch.rand_like(size[:, :moved]) * size[:, :moved]
-    around = picked[:, :moved] + spread[..., None] * torch.randn_like(picked[:, :moved])
+    around, spread = picked[:, :moved], 0.4 * torch.rand_like(size[:, :moved]) * size[:, :moved]
+    around = around + spread[..., None] * torch.randn_like(around)
 
     ends = source.flatten(1)
-    either = torch.randint(2, (len(truth), joined, 1), device=truth.device)
-    first = picked[:, moved : moved + joined].gather(2, either)
+    first = picked[:, moved : moved + joined]
+    first = first.gather(2, torch.randint(2, (len(truth), joined, 1), device=truth.device))
     reach = 2 * size[:, moved : moved + joined, None] * torch.randn_like(first)
     second = ends.gather(1, (first + reach - ends[:, None]).abs().argmin(dim=2))
     between = torch.cat([first, second[..., None]], dim=2)
 
-    length = size[:, -anywhere:] * torch.exp(0.3 * torch.randn_like(size[:, -anywhere:]))
-    middle = torch.rand_like(length) * lengths[:, None]
-    outside = torch.stack([middle - length / 2, middle + length / 2], dim=2)
+    length = size[:, moved + joined :] * torch.exp(0.3 * torch.randn_like(size[:, moved + joined :]))
+    outside = (torch.rand_like(length) * lengths[:, None])[..., None]
+    outside = outside + length[..., None] * length.new_tensor([-0.5, 0.5])
 
     drawn = torch.cat([around, between, outside], dim=1).sort(dim=2).values
     drawn = torch.minimum(drawn.clamp(min=-0.5), lengths[:, None, None] - 0.5)

