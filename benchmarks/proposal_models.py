@@ -157,15 +157,14 @@ def measure(setup: Setup) -> None:
         reference = references.Bmn(setup.checkout("bmn"), setup.device)
         step = functools.partial(reference.step, channels_first, labels, setup.autocast)
     seconds = setup.take_turns({who: step}, repeats=1)[who]
-    if setup.device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated() / 2**20
-    else:
-        peak = peak_memory()
+    peak = peak_memory(setup.device)
     print(json.dumps({"seconds": seconds, "MiB": peak}))
 
 
-def peak_memory() -> float:
-    """Most memory that this process ever held, in MiB."""
+def peak_memory(device: torch.device) -> float:
+    """Most memory that this process ever held there, in MiB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
     status = Path("/proc/self/status")
     if status.exists():  # getrusage counts the parent's memory before exec, too
         return int(re.search(r"VmHWM:\s*(\d+)", status.read_text(encoding="utf-8"))[1]) / 2**10
