@@ -22,7 +22,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import model_validator
 from torch import nn
 
 from tal_core.models import baseline
@@ -56,13 +55,13 @@ class BsnConfig(ProposalConfig):
         ge=1,
         le=10_000,
     )
-    pem_epochs: int = setting(
-        20,
-        "The last so many epochs train the proposal evaluation (PEM) alone, on proposals of the finished"
-        " first stage; 0 leaves it out.",
+    pem_share: float = setting(
+        0.5,
+        "Last part of the epochs that trains the proposal evaluation (PEM) alone, on proposals of the"
+        " finished first stage; 0 leaves it out.",
         "Optimisation",
         ge=0,
-        le=10_000,
+        lt=1,
     )
     batch_size: int = setting(16, "Videos in one optimisation step.", "Optimisation", ge=1, le=65_536)
     learning_rate: float = setting(1e-3, "Highest learning rate.", "Optimisation", gt=0, le=10)
@@ -143,17 +142,15 @@ class BsnConfig(ProposalConfig):
     )
 
     @property
+    def pem_epochs(self) -> int:
+        """Epochs of the second stage; each stage has at least one, if there are two."""
+        wanted = round(self.pem_share * self.epochs)
+        return min(max(wanted, 1), self.epochs - 1) if self.pem_share > 0 else 0
+
+    @property
     def stages(self) -> tuple[int, ...]:
         """The epoch in which the second stage begins."""
         return (self.epochs - self.pem_epochs,) if self.pem_epochs else ()
-
-    @model_validator(mode="after")
-    def _stages_fit(self):
-        if self.pem_epochs >= self.epochs:
-            raise ValueError(
-                f"pem_epochs can't be {self.pem_epochs}, it has to be below epochs ({self.epochs})"
-            )
-        return self
 
 
 class TemporalEvaluation(nn.Module):
@@ -365,15 +362,14 @@ def suggest(summary: DataSummary) -> dict[str, Suggestion]:
     rescale = len(summary.segments) == 0 or _rescaled_lengths(summary, 100, 10) >= 4
     batch = 16 if rescale or summary.num_videos > 160 else 4
     epochs = int(np.clip(-(-STEPS * batch // max(summary.num_videos, 1)), 10, 300))
-    pem_epochs = max(2, epochs // 7)
     chosen = {
         "batch_size": Suggestion(batch, "few videos in a step, so that few videos make enough steps"),
-        "epochs": Suggestion(epochs + pem_epochs, f"about {STEPS} steps, then PEM"),
-        "pem_epochs": Suggestion(pem_epochs, "PEM is small and learns fast"),
+        "epochs": Suggestion(round(epochs / 0.875), f"about {STEPS} steps, then PEM"),
+        "pem_share": Suggestion(0.125, "PEM is small and learns fast"),
         "optimizer": Suggestion("adamw", "decays filters only"),
         "weight_decay": Suggestion(0.01, "usual with AdamW"),
         "schedule": Suggestion("cosine", "ends each stage with small steps"),
-        "warmup_epochs": Suggestion(min(2.0, pem_epochs / 2), "softens the first steps of a stage"),
+        "warmup_epochs": Suggestion(1.0, "softens the first steps of a stage"),
         "gradient_clip": Suggestion(1.0, "guards against single odd batches"),
         "proposal_nms": Suggestion("none", "the class head rates every pair; NMS then runs within classes"),
         "proposal_weight": Suggestion(0.2, "the class head ranks better than starts and ends do"),
@@ -411,6 +407,8 @@ def check(config: BsnConfig, summary: DataSummary) -> list[str]:
     warnings, number = [], len(summary.segments)
     if number == 0:
         return ["no training video has an action: BSN will propose nothing of use"]
+    if config.classifier == "video_scores" and config.proposal_nms == "none":
+        warnings.append("with classifier video_scores, set proposal_nms to soft, as published")
     usual = config.length / float(np.median(summary.lengths)) if config.length else 1.0
     segments = summary.segments * usual
     if config.longest_proposal is not None and (segments > config.longest_proposal).any():

@@ -378,7 +378,7 @@ _BSN = {
         BSN + "opts.py",
         {
             "epochs": 40,
-            "pem_epochs": 20,
+            "pem_share": 0.5,
             "batch_size": 16,
             "learning_rate": 1e-3,
             "weight_decay": 1e-4,

@@ -235,7 +235,7 @@ def test_final_segments(case, model):
 def tiny(**settings):
     small = {
         "epochs": 3,
-        "pem_epochs": 1,
+        "pem_share": 0.34,
         "batch_size": 2,
         "tem_channels": 8,
         "pem_channels": 4,
@@ -289,9 +289,17 @@ def test_videos_without_ground_truth(tmp_path):
             assert all(torch.isfinite(term) for term in model.loss(batch_).values())
 
 
-def test_contradictory_epochs():
-    with pytest.raises(InputError, match="pem_epochs can't be 3, it has to be below epochs"):
-        tiny(pem_epochs=3)
+@pytest.mark.parametrize(
+    ("epochs", "share", "stages"),
+    [(40, 0.5, (20,)), (3, 0.01, (2,)), (3, 0.99, (1,)), (1, 0.5, ()), (9, 0, ())],
+)
+def test_share_of_the_second_stage(epochs, share, stages):
+    assert tiny(epochs=epochs, pem_share=share).stages == stages
+
+
+def test_share_out_of_range():
+    with pytest.raises(InputError, match=r"pem_share can't be 1.*below 1"):
+        tiny(pem_share=1)
 
 
 def test_suggestions_are_valid(tmp_path):
@@ -303,7 +311,7 @@ def test_suggestions_are_valid(tmp_path):
 
 
 def test_schedule_begins_anew_with_the_second_stage():
-    config = tiny(epochs=10, pem_epochs=4, schedule="cosine", warmup_epochs=1)
+    config = tiny(epochs=10, pem_share=0.4, schedule="cosine", warmup_epochs=1)
     rates = [learning_rate(config, epoch, 0, 10) for epoch in range(10)]
     assert rates[0] == rates[6] < rates[1] == rates[7] == config.learning_rate
     assert np.argmin(rates[1:6]) == 4
@@ -323,6 +331,10 @@ def test_warnings():
     assert suggested["length"].value is None and suggested["longest_proposal"].value == 360
     short, blurred = tiny(length=None, longest_proposal=100), tiny(length=100)
     assert "1 of 4 training actions; set it to 300 or more" in bsn.check(short, summary)[0]
+    unthinned = tiny(length=None, classifier="video_scores", proposal_nms="none")
+    assert bsn.check(unthinned, summary) == [
+        "with classifier video_scores, set proposal_nms to soft, as published"
+    ]
     assert "3 of 4 training actions are shorter than a snippet" in bsn.check(blurred, summary)[0]
 
 
