@@ -40,7 +40,7 @@ def check_data(summary: DataSummary) -> list[str]:
 
 def suggest_pyramid(summary: DataSummary) -> dict[str, Suggestion]:
     """Settings of ``PyramidConfig`` for this data; without training segments there is nothing to go by."""
-    if not len(summary.segments) or not summary.num_videos:
+    if len(summary.segments) == 0 or summary.num_videos == 0:
         return {}
     found = _windows(summary)
     found |= _sizes(summary)
