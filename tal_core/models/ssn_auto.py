@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from tal_core.models.config import MethodConfig
 from tal_core.models.method import Suggestion
+from tal_core.models.ssn_stages import proposer_of
 from tal_core.models.summary import DataSummary
 
 CROWDED = 0.5  # from this part of the time in actions on, class-agnostic actionness runs them together
@@ -67,6 +69,15 @@ def _proposer_settings(summary: DataSummary, layers: int) -> Suggestion:
     return Suggestion(text, f"{why}; grouping each class by itself also parts neighbours")
 
 
+def proposer_text(config: Any, summary: DataSummary) -> str:
+    """What the proposals' method suggests for itself, as ``proposer_settings``."""
+    method, _ = proposer_of(config)
+    shared = set(MethodConfig.model_fields) - {"batch_size"}
+    own = {name: one.value for name, one in method.suggest(summary).items() if name not in shared}
+    chosen = {name: value for name, value in own.items() if not name.startswith("classifier")}
+    return " ".join(f"{name}={'none' if value is None else value}" for name, value in chosen.items())
+
+
 def check(config: Any, summary: DataSummary) -> list[str]:
     """What will go badly, a line each."""
     found = []
@@ -76,6 +87,12 @@ def check(config: Any, summary: DataSummary) -> list[str]:
         found.append(
             f"Actions take {share:.0%} of the time: actionness runs neighbours together. Set"
             " proposer_settings to classwise=true, or proposals to bsn."
+        )
+    advised = proposer_text(config, summary)
+    if advised and not config.proposer_settings:
+        found.append(
+            f"{config.proposals} finds better proposals with settings of its own. Set proposer_settings to:"
+            f" {advised}"
         )
     if config.encoder_layers:
         cut = int((segments > config.sequence_length).sum())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -45,7 +45,8 @@ def proposer_of(config: Any) -> tuple[Method, MethodConfig]:
         name, equals, value = pair.partition("=")
         if not equals:
             raise ValueError(f"proposer_settings has {pair!r}, each is name=value, separated by spaces")
-        settings[name] = None if value == "none" else value.split(",") if "," in value else value
+        optional = name in fields and type(None) in get_args(fields[name].annotation)
+        settings[name] = None if optional and value == "none" else value.split(",") if "," in value else value
     try:
         return method, validated(method.config, shared | settings)
     except InputError as error:

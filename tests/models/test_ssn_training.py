@@ -74,7 +74,7 @@ def test_stopped_in_either_stage_and_resumed_equals_uninterrupted(home, monkeypa
 def test_takes_proposals_of_other_networks(home, proposals):
     make_dataset(home)
     small = {
-        "bsn": "batch_size=3 tem_channels=16 pem_channels=16 pem_epochs=1",
+        "bsn": "batch_size=3 tem_channels=16 pem_channels=16",
         "bmn": "batch_size=3 length=32 base_channels=8 map_channels=4 sample_channels=8 samples=4",
     }
     run = start(home, proposals=proposals, proposer_settings=small[proposals], repeats=1)
@@ -146,6 +146,9 @@ def test_suggested_settings_are_valid_and_warned_of_where_they_do_not_fit(home):
     assert any("sequence_length" in line for line in short)
     few = METHODS["ssn"].check(build_config("ssn", {"proposals_per_video": 4}), summary)
     assert any("hard_negative_ratio" in line for line in few)
+    other = METHODS["ssn"].check(build_config("ssn", {"proposals": "bsn"}), summary)
+    advice = next(line for line in other if "proposer_settings" in line).partition("to: ")[2]
+    build_config("ssn", {"proposals": "bsn", "proposer_settings": advice})
 
 
 @pytest.mark.parametrize(
