@@ -400,7 +400,7 @@ _BSN = {
 
 _SSN_PAPER = {
     "epochs": 12,  # 7 as published, after 5 that make the proposals
-    "proposal_epochs": 5,
+    "proposal_share": 0.4,
     "batch_size": 16,
     "learning_rate": 1e-3,
     "weight_decay": 5e-4,

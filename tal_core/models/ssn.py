@@ -70,8 +70,8 @@ class SSNConfig(MethodConfig):
     proposals: Literal["actionness", "bsn", "bmn"] = setting(
         "actionness", "What proposes segments: actionness grouping, BSN or BMN.", "Network"
     )
-    proposal_epochs: int = setting(
-        5, "First epochs of the run, which train the proposals.", "Optimisation", ge=1, le=10_000
+    proposal_share: float = setting(
+        0.4, "First part of the epochs, which trains the proposals.", "Optimisation", gt=0, lt=1
     )
     proposer_settings: str = setting(
         "", "Settings of the proposals' own network, as in: channels=64 layers=3.", "Network", max_length=2000
@@ -143,12 +143,15 @@ class SSNConfig(MethodConfig):
         "none", "Suppression of the moved segments; the paper's comes before.", "Detection"
     )
 
+    @property
+    def proposal_epochs(self) -> int:
+        """Epochs of the first stage; each stage has at least one."""
+        return min(max(round(self.proposal_share * self.epochs), 1), self.epochs - 1)
+
     @model_validator(mode="after")
     def _consistent(self):
-        if self.proposal_epochs >= self.epochs:
-            raise ValueError(
-                f"proposal_epochs can't be {self.proposal_epochs}, it is less than epochs ({self.epochs})"
-            )
+        if self.epochs < 2:
+            raise ValueError("epochs can't be 1: proposals and heads are trained one after the other")
         for name, most in (
             ("starting_parts", self.context_snippets),
             ("course_parts", self.course_snippets),

@@ -47,7 +47,7 @@ def suggest(summary: DataSummary) -> dict[str, Suggestion]:
         "regression_weight": Suggestion(1.0, "the encoder learns from all three losses alike"),
         "batch_size": Suggestion(BATCH, "videos; a step looks at 64 proposals of each"),
         "epochs": Suggestion(EPOCHS, schedule),
-        "proposal_epochs": Suggestion(PROPOSAL_EPOCHS, "a fifth of the run makes the proposals"),
+        "proposal_share": Suggestion(PROPOSAL_EPOCHS / EPOCHS, "a fifth of the run makes the proposals"),
         "repeats": Suggestion(repeats, schedule),
         "optimizer": Suggestion("adamw", "the encoder's weights decay apart from their gradient"),
         "weight_decay": Suggestion(0.01, "goes with AdamW"),

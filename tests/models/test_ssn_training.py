@@ -16,7 +16,7 @@ from tests.training.synthetic import make_dataset
 
 SMALL = {
     "epochs": 4,
-    "proposal_epochs": 2,
+    "proposal_share": 0.5,
     "repeats": 6,
     "batch_size": 3,
     "proposals_per_video": 16,
@@ -100,7 +100,7 @@ def test_trains_on_odd_datasets(home, form):
         ("shortest", {"snippets": 1}),
     ):
         make_dataset(home, name, **shape)
-        run = start(home, form, name, name, epochs=2, proposal_epochs=1, repeats=1)
+        run = start(home, form, name, name, epochs=2, repeats=1)
         assert train(home, run) == "finished", name
 
 
@@ -154,7 +154,7 @@ def test_suggested_settings_are_valid_and_warned_of_where_they_do_not_fit(home):
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"proposal_epochs": 20}, "proposal_epochs"),
+        ({"epochs": 1}, "epochs can't be 1"),
         ({"course_parts": [6]}, "course_parts"),
         ({"incomplete_iou": 0.8}, "incomplete_iou"),
         ({"proposer_settings": "chanels=4"}, "channels"),
