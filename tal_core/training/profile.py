@@ -8,6 +8,7 @@ is the same in a process of its own, whose memory is nobody else's and which can
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -143,7 +144,7 @@ def measure(
     features, grid = torch.as_tensor(np.array(data.features(video))).float().to(device), data.grid(video)
     length = len(features) * grid.stride
     detector = state.detector.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=uncounted_operations()) as counter:
         detector.candidates(features, grid)
     detection = _time_detection(detector, features, grid, data.labels, config, seconds / 3)
     count = config.epochs * len(batches)
@@ -161,6 +162,18 @@ def measure(
         device=device_name(device),
         precision=str(precision).removeprefix("torch."),
     )
+
+
+def uncounted_operations() -> dict[Any, Callable[..., int]]:
+    """Formulas for what PyTorch runs on a CPU and its counter leaves out: linear layers over sequences."""
+
+    def linear(x_shape, weight_shape, *_, **__) -> int:
+        return 2 * math.prod(x_shape) * weight_shape[0]
+
+    try:
+        return {torch.ops.mkldnn._linear_pointwise: linear}
+    except AttributeError:  # PyTorch built without oneDNN
+        return {}
 
 
 def _time_steps(

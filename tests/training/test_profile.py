@@ -5,12 +5,13 @@ import time
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from tal_core.cli import main
 from tal_core.models.registry import METHODS, get_method
 from tal_core.training import profile
 from tal_core.training.config import build_config
-from tal_core.training.profile import measure, measure_apart, peak_memory
+from tal_core.training.profile import measure, measure_apart, peak_memory, uncounted_operations
 from tal_core.types import InputError
 from tests.training import toy_method
 from tests.training.synthetic import FAST, make_dataset
@@ -30,6 +31,13 @@ def test_counts_weights_and_operations_and_times_steps(home):
     assert cost.steps == 3 * 6
     assert cost.training_seconds == pytest.approx(18 * cost.step_seconds + 2 * cost.detection_seconds)
     assert cost.steps_per_second == pytest.approx(1 / cost.step_seconds)
+
+
+def test_linear_layers_over_sequences_are_counted():
+    layer, sequence = torch.nn.Linear(32, 64), torch.ones(2, 100, 32)
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=uncounted_operations()) as counter:
+        layer(sequence)
+    assert counter.get_total_flops() == 2 * 200 * 32 * 64
 
 
 def test_the_first_slow_steps_are_left_out_and_time_is_bounded():
