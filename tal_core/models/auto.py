@@ -44,7 +44,7 @@ def suggest_pyramid(summary: DataSummary) -> dict[str, Suggestion]:
         return {}
     found = _windows(summary)
     found |= _sizes(summary)
-    found |= _schedule(summary, found["batch_size"].value)
+    found |= _schedule(summary, found["batch_size"].value, found["embed_dim"].value)
     return found | _detection(summary)
 
 
@@ -106,18 +106,18 @@ def _sizes(summary: DataSummary) -> dict[str, Suggestion]:
     }
 
 
-def _schedule(summary: DataSummary, batch: int) -> dict[str, Suggestion]:
+def _schedule(summary: DataSummary, batch: int, width: int) -> dict[str, Suggestion]:
     """Epochs, learning rate, averaged weights and the loss normaliser."""
     a_pass = -(-summary.num_videos // batch)
     epochs = int(min(500, max(15, round(11 + 700 / a_pass))))
     steps = epochs * a_pass
-    rate = 1e-4 if a_pass > 60 and batch == 2 else 5e-4 if batch < 16 else 1e-3
+    rate = 1e-3 if width <= 128 or batch >= 8 else 3e-4 if width <= 256 else 1e-4
     decay = round(min(0.999, max(0.5, 1 - 10 / steps)), 4)
     positives = max(1, round(3 * batch * float(summary.counts.mean())))
     return {
         "epochs": Suggestion(epochs, f"{steps} steps of {a_pass} an epoch"),
         "warmup_epochs": Suggestion(max(1.0, round(0.1 * epochs, 1)), "a tenth of the epochs"),
-        "learning_rate": Suggestion(rate, f"{steps} steps of {batch} videos: fewer steps have to be larger"),
+        "learning_rate": Suggestion(rate, f"a network {width} wide, {batch} videos a step, {steps} steps"),
         "ema_decay": Suggestion(decay, f"averages over {1 / (1 - decay):.0f} of the {steps} steps"),
         "initial_normaliser": Suggestion(
             float(positives),

@@ -170,10 +170,8 @@ def uncounted_operations() -> dict[Any, Callable[..., int]]:
     def linear(x_shape, weight_shape, *_, **__) -> int:
         return 2 * math.prod(x_shape) * weight_shape[0]
 
-    try:
-        return {torch.ops.mkldnn._linear_pointwise: linear}
-    except AttributeError:  # PyTorch built without oneDNN
-        return {}
+    operation = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # None in a PyTorch without oneDNN
+    return {} if operation is None else {operation: linear}
 
 
 def _time_steps(
