@@ -79,7 +79,7 @@ class TriDetConfig(PyramidConfig):
         1, "Taps of the windowed branch in the pyramid's blocks; odd. 1 in the stem.", "Network", ge=1, le=63
     )
     window_factor: float = setting(
-        5.0, "Its wide convolution has (window + 1) times this many taps.", "Network", ge=0.5, le=32
+        5.0, "Its wide convolution has (window + 1) times this many taps.", "Network", ge=1, le=32
     )
     sgp_init: float = setting(
         0.0,
