@@ -22,9 +22,11 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import nn
 
+from tal_core.models.attention import global_attention, local_attention
 from tal_core.models.auto import check_pyramid, suggest_actionformer
 from tal_core.models.clips import resample
 from tal_core.models.config import setting
+from tal_core.models.convolution import Linear, convolve
 from tal_core.models.method import Candidates, Method
 from tal_core.models.points import (
     LossNormaliser,
@@ -50,7 +52,8 @@ from tal_core.models.pyramid import (
 from tal_core.models.slots import Layout, Level, lay_out
 from tal_core.types import TimeGrid
 
-QUERY_BLOCK = 64  # queries whose neighbourhoods are attended to at once
+# Hidden layers above 32 MB would be given back to the system after every use and mapped anew, page by page.
+HIDDEN_NUMBERS = 5_000_000
 RESIDUAL_SCALE = 1e-4  # of residual branches at first (Touvron et al., CaiT, ICCV 2021, section 2)
 
 
@@ -112,14 +115,14 @@ class Projection(nn.Module):
 
     def __init__(self, channels: int, stride: int):
         super().__init__()
-        self.conv = nn.Conv1d(channels, channels, 3, stride, padding=1, groups=channels, bias=False)
+        self.conv = nn.Conv1d(channels, channels, 3, stride, groups=channels, bias=False)
         self.norm = nn.LayerNorm(channels)
-        self.linear = nn.Linear(channels, channels)
-        nn.init.zeros_(self.linear.bias)
+        self.linear = Linear(channels, channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(1, N, C)`` -> ``(N / stride, C)``."""
-        return self.linear(self.norm(self.conv(x.transpose(1, 2)).transpose(1, 2)))[0]
+        conv = self.conv
+        return self.linear(self.norm(convolve(x, conv.weight, None, conv.groups, conv.stride[0])))[0]
 
 
 class Attention(nn.Module):
@@ -133,8 +136,7 @@ class Attention(nn.Module):
         channels = config.embed_dim
         self.heads, self.reach = config.attention_heads, window // 2 if window > 0 else None
         self.query, self.key, self.value = (Projection(channels, stride) for _ in range(3))
-        self.output = nn.Linear(channels, channels)
-        nn.init.zeros_(self.output.bias)
+        self.output = Linear(channels, channels)
 
     def forward(self, x: torch.Tensor, level: Level) -> torch.Tensor:
         """``(1, N * stride, C)`` -> ``(1, N, C)`` cells of ``level``; arbitrary numbers on padding."""
@@ -148,51 +150,6 @@ class Attention(nn.Module):
         return self.output(attended.flatten(1)).unsqueeze(0)
 
 
-def global_attention(query, key, value, level: Level) -> torch.Tensor:
-    """Attention ``(N, H, C / H)`` of each video's valid cells to one another; 0 on the others."""
-    parts = []
-    for q, k, v, slot in zip(
-        level.split(query), level.split(key), level.split(value), level.slots, strict=True
-    ):
-        attended = F.scaled_dot_product_attention(*(t.transpose(0, 1) for t in (q, k, v)))
-        parts.append(F.pad(attended.transpose(0, 1), (0, 0, 0, 0, 0, slot - len(q))))
-    return torch.cat(parts)
-
-
-def local_attention(query, key, value, level: Level, reach: int) -> torch.Tensor:
-    """Attention ``(N, H, C / H)`` of each cell to the valid cells of its video within ``reach``.
-
-    Blocks of queries attend to their keys and ``reach`` more to each side; a mask leaves out the rest.
-    """
-    count = len(query)
-    block = min(QUERY_BLOCK, count)
-    extra = -count % block
-    query = F.pad(query, (0, 0, 0, 0, 0, extra)).unflatten(0, (-1, block)).transpose(1, 2)
-    around = (0, 0, 0, 0, reach, reach + extra)
-    key, value = (
-        F.pad(part, around).unfold(0, block + 2 * reach, block).transpose(2, 3) for part in (key, value)
-    )
-    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=_near(level, reach, block, extra))
-    return attended.transpose(1, 2).flatten(0, 1)[:count]
-
-
-def _near(level: Level, reach: int, block: int, extra: int) -> torch.Tensor:
-    """``(blocks, 1, block, block + 2 * reach)``: which keys each query sees.
-
-    Padding sees padding, whose output nobody reads, so that no query is without a key.
-    """
-    owner = level.video.masked_fill(level.invalid, -1)
-    query = F.pad(owner, (0, extra), value=-1).view(-1, 1, block, 1)
-    key = F.pad(F.pad(owner, (0, extra), value=-1), (reach, reach), value=-2).unfold(
-        0, block + 2 * reach, block
-    )
-    distance = (
-        torch.arange(block + 2 * reach, device=owner.device)
-        - torch.arange(block, device=owner.device)[:, None]
-    )
-    return (query == key[:, None, None]) & (distance >= 0) & (distance <= 2 * reach)
-
-
 class Block(nn.Module):
     """Attention and a two-layer perceptron, each behind a norm and beside a skip path."""
 
@@ -202,9 +159,7 @@ class Block(nn.Module):
         self.stride, self.drop_path, self.dropout = stride, config.drop_path, config.dropout
         self.attention_norm, self.mlp_norm = nn.LayerNorm(channels), nn.LayerNorm(channels)
         self.attention = Attention(config, window, stride)
-        self.expand, self.contract = nn.Linear(channels, 4 * channels), nn.Linear(4 * channels, channels)
-        nn.init.zeros_(self.expand.bias)
-        nn.init.zeros_(self.contract.bias)
+        self.expand, self.contract = Linear(channels, 4 * channels), Linear(4 * channels, channels)
         scaled = config.drop_path > 0
         self.attention_scale = nn.Parameter(torch.full((channels,), RESIDUAL_SCALE)) if scaled else None
         self.mlp_scale = nn.Parameter(torch.full((channels,), RESIDUAL_SCALE)) if scaled else None
@@ -212,11 +167,17 @@ class Block(nn.Module):
     def forward(self, x: torch.Tensor, before: Level, level: Level) -> torch.Tensor:
         """``(1, N, C)`` cells of the level ``before`` -> those of ``level``, 0 on padding and gaps."""
         skip = x if self.stride == 1 else _pool(x, before)
-        attended = self.attention(self.attention_norm(x).masked_fill(before.gap.view(1, -1, 1), 0), level)
+        attended = self.attention(self.attention_norm(x).masked_fill_(before.gap.view(1, -1, 1), 0), level)
         x = self._add(skip, attended, self.attention_scale, level)
-        hidden = F.gelu(self.expand(self.mlp_norm(x)))
-        hidden = self.contract(F.dropout(hidden, self.dropout, self.training))
-        return self._add(x, hidden, self.mlp_scale, level).masked_fill(level.invalid.view(1, -1, 1), 0)
+        x = self._add(x, self._perceptron(self.mlp_norm(x)), self.mlp_scale, level)
+        return x.masked_fill_(level.invalid.view(1, -1, 1), 0)
+
+    def _perceptron(self, x: torch.Tensor) -> torch.Tensor:
+        """``(1, N, C)`` -> ``(1, N, C)``, some cells at a time on a CPU."""
+        rows = HIDDEN_NUMBERS // (4 * x.shape[2]) if x.is_cpu else x.shape[1]
+        hidden = [F.gelu(self.expand(part)) for part in x.split(max(1, rows), dim=1)]
+        parts = [self.contract(F.dropout(part, self.dropout, self.training)) for part in hidden]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def _add(self, x, branch, scale: torch.Tensor | None, level: Level) -> torch.Tensor:
         """The sum of both paths; in training, the branch is left out of some videos."""
@@ -230,10 +191,13 @@ class Block(nn.Module):
 
 
 def _pool(x: torch.Tensor, level: Level) -> torch.Tensor:
-    """Maximum over each even cell and its neighbours: the skip path to the next level."""
-    odd = x[:, 1::2].masked_fill(level.gap[1::2].view(1, -1, 1), -math.inf)
-    before = F.pad(odd, (0, 0, 1, -1), value=-math.inf)
-    return torch.maximum(torch.maximum(x[:, ::2], odd), before)
+    """Maximum over each even cell and its neighbours: the skip path to the next level.
+
+    The neighbour of a video's first cell is the last of the gap before, which doesn't count.
+    """
+    outside = level.gap & (level.position % 2 == 1)
+    image = x.masked_fill(outside.view(1, -1, 1), -math.inf).unsqueeze(1).permute(0, 3, 1, 2)
+    return F.max_pool2d(image, (1, 3), (1, 2), (0, 1)).squeeze(2).transpose(1, 2)
 
 
 class Outputs(NamedTuple):

@@ -33,11 +33,15 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
 
 
 def convolve(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, groups: int = 1
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    groups: int = 1,
+    stride: int = 1,
 ) -> torch.Tensor:
-    """``(B, T, C)`` -> ``(B, T, C')`` with ``weight`` (C', C / groups, odd taps), 0 beyond both ends."""
-    if groups > 1:
-        return _correlate(x, weight, bias, groups)
+    """``(B, T, C)`` -> ``(B, T / stride, C')``, 0 beyond both ends; ``weight`` (C', C / groups, odd taps)."""
+    if groups > 1 or stride > 1:
+        return _correlate(x, weight, bias, groups, stride)
     if weight.shape[2] == 1:
         return linear(x, weight.squeeze(2), bias)
     return (_Convolution.apply if has_fast_products(x) else _correlate)(x, weight, bias)
@@ -53,6 +57,19 @@ class Linear(nn.Linear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # pylint: disable=arguments-renamed
         """``(..., C)`` -> ``(..., C')``."""
         return linear(x, self.weight, self.bias)
+
+
+def norm_relu(
+    x: torch.Tensor, norm: nn.LayerNorm, invalid: torch.Tensor, gap: torch.Tensor | None = None
+) -> torch.Tensor:
+    """LayerNorm and ReLU of ``(B, T, C)``, taken as 0 where ``invalid`` (B, T, 1) before the norm.
+
+    The result is 0 in the ``gap`` (B, T, 1), which is invalid as well.
+    """
+    if has_fast_products(x):
+        return _NormReLU.apply(x, norm.weight, norm.bias, norm.eps, invalid, gap)
+    x = norm(x.masked_fill(invalid, 0))
+    return F.relu(x if gap is None else x.masked_fill(gap, 0))
 
 
 def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -105,11 +122,11 @@ class _Convolution(torch.autograd.Function):  # pylint: disable=abstract-method
         return of_x, of_weight, of_bias
 
 
-def _correlate(x, weight, bias=None, groups: int = 1) -> torch.Tensor:
+def _correlate(x, weight, bias=None, groups: int = 1, stride: int = 1) -> torch.Tensor:
     """A 2-D convolution of images one row high: only those have a layout with channels last."""
     filters = weight.unsqueeze(2).contiguous(memory_format=torch.channels_last)
     image = x.unsqueeze(1).permute(0, 3, 1, 2)
-    out = F.conv2d(image, filters, bias, padding=(0, weight.shape[2] // 2), groups=groups)
+    out = F.conv2d(image, filters, bias, (1, stride), (0, weight.shape[2] // 2), groups=groups)
     return out.squeeze(2).transpose(1, 2)
 
 
@@ -125,3 +142,42 @@ def _weight_gradient(x: torch.Tensor, gradient: torch.Tensor, taps: int) -> torc
         if first < last:
             part.copy_(_product(gradient[first:last].T, x[first + shift : last + shift].T))
     return found.permute(1, 2, 0)
+
+
+class _NormReLU(torch.autograd.Function):  # pylint: disable=abstract-method
+    """``norm_relu`` without a pass over all cells for each mask: few cells are invalid.
+
+    Where the input counts as 0, the norm gives its bias, whatever the cell holds.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps, invalid, gap):  # pylint: disable=arguments-differ
+        shape = (x.shape[-1],)
+        y, mean, deviation = torch.native_layer_norm(x, shape, weight, bias, eps)
+        unread = _rows(invalid)
+        padding = unread if gap is None else _rows(invalid & ~gap)
+        cells = y.view(-1, *shape)
+        if gap is not None:
+            cells.index_fill_(0, unread, 0)
+        cells[padding] = bias
+        y.relu_()
+        ctx.save_for_backward(x, weight, bias, mean, deviation, y, unread, padding)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):  # pylint: disable=arguments-differ
+        x, weight, bias, mean, deviation, y, unread, padding = ctx.saved_tensors
+        shape = (x.shape[-1],)
+        gradient = torch.ops.aten.threshold_backward(gradient, y, 0)
+        cells = gradient.view(-1, *shape)
+        of_padding = cells[padding].sum(dim=0)
+        cells.index_fill_(0, unread, 0)
+        of_x, of_weight, of_bias = torch.ops.aten.native_layer_norm_backward(
+            gradient, x, shape, mean, deviation, weight, bias, [True] * 3
+        )
+        return of_x, of_weight, of_bias + of_padding, None, None, None
+
+
+def _rows(mask: torch.Tensor) -> torch.Tensor:
+    return mask.flatten().nonzero().squeeze(1)

@@ -31,7 +31,7 @@ from torch import nn
 
 from tal_core.models.clips import ClipSampler
 from tal_core.models.config import MethodConfig, setting
-from tal_core.models.convolution import convolve
+from tal_core.models.convolution import convolve, norm_relu
 from tal_core.models.method import FeatureDataset
 
 
@@ -249,8 +249,7 @@ class Tower(nn.Module):
             gap: ``(B, T, 1)``, true on gaps.
         """
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = norm(conv(x).masked_fill(invalid, 0))
-            x = F.relu_(x if gap is None else x.masked_fill_(gap, 0))
+            x = norm_relu(conv(x), norm, invalid, gap)
         return x if self.output is None else self.output(x).masked_fill(invalid, 0)
 
 
