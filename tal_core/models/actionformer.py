@@ -44,6 +44,7 @@ from tal_core.models.pyramid import (
     Heads,
     PyramidConfig,
     Tower,
+    drop_channels,
     padded_length,
     position_encoding,
     sampler,
@@ -265,7 +266,8 @@ class ActionFormer(nn.Module):
 
     def loss(self, batch: dict) -> dict[str, torch.Tensor]:
         """Focal loss of all valid cells and distance-IoU loss of the positive ones (section 3.3)."""
-        logits, distances, layout = self(batch["features"], batch["mask"])
+        features = drop_channels(batch["features"], self.config.input_dropout, self.training)
+        logits, distances, layout = self(features, batch["mask"])
         classes, targets = self.targets(layout, batch["segments"], batch["labels"])
         valid = ~layout.invalid
         positive = valid & (classes.amax(dim=1) > 0)

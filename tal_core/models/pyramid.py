@@ -91,6 +91,9 @@ class PyramidConfig(MethodConfig):
     class_prior: float = setting(
         0.01, "Score that an untrained network gives every class.", "Network", gt=0, lt=1
     )
+    input_dropout: float = setting(
+        0.0, "Share of each video's feature channels left out in training.", "Network", ge=0, lt=1
+    )
     drop_path: float = setting(
         0.1, "Share of residual branches that are left out in training.", "Network", ge=0, lt=1
     )
@@ -309,6 +312,14 @@ def split_levels(joined: torch.Tensor, lengths: Sequence[int], gap: int) -> list
         part[:, :length]
         for part, length in zip(joined.split([n + gap for n in lengths], 1), lengths, strict=True)
     ]
+
+
+def drop_channels(features: torch.Tensor, probability: float, training: bool) -> torch.Tensor:
+    """Leave channels of ``(B, T, D)`` out for a whole clip, as ASFormer does (Yi et al., BMVC 2021)."""
+    if probability == 0 or not training:
+        return features
+    kept = torch.rand(len(features), 1, features.shape[2], device=features.device) >= probability
+    return features * (kept / (1 - probability)).to(features.dtype)
 
 
 def drop_path(x: torch.Tensor, probability: float, training: bool) -> torch.Tensor:

@@ -44,6 +44,7 @@ from tal_core.models.pyramid import (
     Heads,
     PyramidConfig,
     Tower,
+    drop_channels,
     join_levels,
     padded_length,
     sampler,
@@ -148,7 +149,8 @@ class TemporalMaxer(nn.Module):
 
     def loss(self, batch: dict) -> dict[str, torch.Tensor]:
         """Focal and distance-IoU loss of a ``clips.collate`` batch."""
-        outputs = self(batch["features"], batch["mask"])
+        features = drop_channels(batch["features"], self.config.input_dropout, self.training)
+        outputs = self(features, batch["mask"])
         logits, distances, valid = (torch.cat(parts, dim=1) for parts in outputs)
         where = points([mask.shape[1] for mask in outputs.masks], self.config.ranges, logits.device)
         segments, labels = pad_segments(batch["segments"], batch["labels"])

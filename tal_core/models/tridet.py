@@ -42,6 +42,7 @@ from tal_core.models.pyramid import (
     Heads,
     PyramidConfig,
     Tower,
+    drop_channels,
     join_levels,
     padded_length,
     position_encoding,
@@ -270,7 +271,8 @@ class TriDet(nn.Module):
     def loss(self, batch: dict) -> dict[str, torch.Tensor]:
         """Focal loss, weighted by tIoU where positive, and distance-IoU loss of a ``clips.collate`` batch."""
         config = self.config
-        logits, cells = self(batch["features"], batch["mask"])
+        features = drop_channels(batch["features"], self.config.input_dropout, self.training)
+        logits, cells = self(features, batch["mask"])
         valid = ~cells.invalid[0]
         classes, targets = self.targets(cells, batch["segments"], batch["labels"])
         positive = (classes > 0) & valid

@@ -7,6 +7,7 @@ is the same in a process of its own, whose memory is nobody else's and which can
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 import os
@@ -242,6 +243,7 @@ def peak_memory(device: torch.device):
         yield lambda: torch.cuda.max_memory_allocated(device) - before
         return
     process, done = psutil.Process(), threading.Event()
+    _return_freed_memory()
     before = peak = process.memory_info().rss
 
     def watch() -> None:
@@ -256,6 +258,13 @@ def peak_memory(device: torch.device):
     finally:
         done.set()
         thread.join()
+
+
+def _return_freed_memory() -> None:
+    """Hand memory that the allocator keeps for reuse back: filling it again would not count as growth."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None  # glibc alone
+    if trim is not None:
+        trim(0)
 
 
 def measure_apart(home: Path, dataset: str, model: str, config: MethodConfig, limit: float = 120.0) -> Cost:

@@ -49,7 +49,7 @@ def test_the_first_slow_steps_are_left_out_and_time_is_bounded():
 
     begun = time.perf_counter()
     assert profile._median_time(work, 1000, 0.3) < 0.04
-    assert time.perf_counter() - begun < 0.6
+    assert time.perf_counter() - begun < 3
 
 
 def test_one_measurement_is_taken_however_slow():
@@ -57,11 +57,19 @@ def test_one_measurement_is_taken_however_slow():
 
 
 def test_memory_is_that_of_the_block():
+    def block(mebibytes):
+        return torch.ones(mebibytes * 2**20 // 4)
+
+    # Freed blocks below one still in use stay with the allocator, which would serve the next from them.
+    block(30)  # raises the size up to which glibc takes blocks from its heap
+    blocks, on_top = [block(20) for _ in range(6)], block(20)
+    del blocks
     with peak_memory(torch.device("cpu")) as memory:
-        kept = torch.ones(50 * 2**20 // 4)
-        time.sleep(0.1)
+        kept = block(50)
+        time.sleep(0.3)
         del kept
     assert 40 * 2**20 < memory() < 200 * 2**20
+    assert on_top.all()
 
 
 def test_without_a_dataset_the_sizes_are_those_of_thumos(monkeypatch):
