@@ -45,6 +45,7 @@ def suggest_pyramid(summary: DataSummary) -> dict[str, Suggestion]:
     found = _windows(summary)
     found |= _sizes(summary)
     found |= _schedule(summary, found["batch_size"].value, found["embed_dim"].value)
+    found["input_dropout"] = _input_dropout(found["embed_dim"].value, len(summary.segments))
     return found | _detection(summary)
 
 
@@ -104,6 +105,15 @@ def _sizes(summary: DataSummary) -> dict[str, Suggestion]:
         "head_dim": Suggestion(width, why),
         "batch_size": Suggestion(batch, f"{videos} training videos: {-(-videos // batch)} steps an epoch"),
     }
+
+
+def _input_dropout(width: int, segments: int) -> Suggestion:
+    """Few segments are learnt by heart from a few telling channels, unless those are missing at times."""
+    if width > 256:
+        return Suggestion(
+            0.0, f"{segments} training segments: enough to see all channels at once, as published"
+        )
+    return Suggestion(0.3 if width <= 128 else 0.15, f"{segments} training segments lean on too few channels")
 
 
 def _schedule(summary: DataSummary, batch: int, width: int) -> dict[str, Suggestion]:

@@ -92,6 +92,7 @@ def test_few_segments_get_a_narrow_network_and_few_steps_a_short_average():
     small, large = config_for(summary(videos=20)), config_for(summary(videos=300))
     assert small.embed_dim < large.embed_dim
     assert small.ema_decay < large.ema_decay
+    assert small.input_dropout > large.input_dropout == 0
     assert small.learning_rate > large.learning_rate
     for data in (summary(videos=20), summary(videos=2000)):
         config = config_for(data)
