@@ -41,6 +41,7 @@ from tal_core.models.points import (
     weighted_total,
 )
 from tal_core.models.pyramid import (
+    DROP_PATH,
     Heads,
     PyramidConfig,
     Tower,
@@ -61,6 +62,7 @@ RESIDUAL_SCALE = 1e-4  # of residual branches at first (Touvron et al., CaiT, IC
 class ActionFormerConfig(PyramidConfig):
     """Settings of ActionFormer; defaults for THUMOS14."""
 
+    drop_path: float = DROP_PATH
     stem_blocks: int = setting(2, "Transformer blocks at full resolution.", "Network", ge=0, le=16)
     attention_heads: int = setting(
         4, "Attention heads; embed_dim is split among them.", "Network", ge=1, le=64

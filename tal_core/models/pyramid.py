@@ -34,6 +34,10 @@ from tal_core.models.config import MethodConfig, setting
 from tal_core.models.convolution import convolve, norm_relu
 from tal_core.models.method import FeatureDataset
 
+DROP_PATH = setting(  # of the methods that have residual branches
+    0.1, "Share of residual branches that are left out in training.", "Network", ge=0, lt=1
+)
+
 
 class PyramidConfig(MethodConfig):
     """Settings that the pyramid methods share; defaults for THUMOS14."""
@@ -93,9 +97,6 @@ class PyramidConfig(MethodConfig):
     )
     input_dropout: float = setting(
         0.0, "Share of each video's feature channels left out in training.", "Network", ge=0, lt=1
-    )
-    drop_path: float = setting(
-        0.1, "Share of residual branches that are left out in training.", "Network", ge=0, lt=1
     )
 
     sequence_length: int = setting(

@@ -39,6 +39,7 @@ from tal_core.models.points import (
     weighted_total,
 )
 from tal_core.models.pyramid import (
+    DROP_PATH,
     Heads,
     PyramidConfig,
     Tower,
@@ -57,6 +58,7 @@ from tal_core.types import TimeGrid
 class TriDetConfig(PyramidConfig):
     """Settings of TriDet; defaults for THUMOS14."""
 
+    drop_path: float = DROP_PATH
     epochs: int = setting(
         40, "Passes over the training videos, warm-up included.", "Optimisation", ge=1, le=10_000
     )
