@@ -124,7 +124,8 @@ class Dataset:
             raise InputError(
                 "there are no video-level class scores",
                 where=f"dataset {self.name}",
-                mend="Add the dataset with --class-scores FILE, or train with classifier=head.",
+                mend="Add them (datasets add ... --class-scores FILE --replace), or let the method learn the"
+                " classes (classifier=head, classes=all).",
             )
         scores = read_class_scores(self.entry.class_scores, self.labels if labels is None else labels)
         scores.check(videos)

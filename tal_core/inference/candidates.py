@@ -6,6 +6,8 @@ snippet. Both are plain arrays without pickle, joined over videos:
     video_ids (V,)   lengths (V,)   label_names (K,)
     candidates        segments (N, 2) float32 seconds, scores (N,) float32, labels (N,) int32,
                       ends (V,) where detections are cut, absent in older files
+                      class_labels (V, C), class_scores (V, C), score_fusion: what the videos' proposals
+                      (label -1) become after NMS, absent where candidates have classes; -1 without any
     snippet scores    scores (sum of lengths, K) float16, stride (V,), offset (V,)
 """
 
@@ -19,9 +21,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tal_core.inference.fusion import NO_CLASS, PROPOSAL, class_table, fuse
 from tal_core.inference.nms import Suppression, suppress
 from tal_core.models.config import MethodConfig
-from tal_core.models.method import Candidates
+from tal_core.models.method import Candidates, VideoClasses
 from tal_core.types import InputError, TimeGrid
 from tal_core.workspace import write_bytes
 
@@ -43,7 +46,10 @@ def suppression(config: MethodConfig) -> Suppression:
 def post_process_predictions(
     candidates: Mapping[str, Candidates], labels: Sequence[str], settings: Suppression
 ) -> pd.DataFrame:
-    """Candidates of each video -> detections table: by video, best score first."""
+    """Candidates of each video -> detections table: by video, best score first.
+
+    Proposals get the classes of their video after NMS; without any they are labelled ``proposal``.
+    """
     videos = list(candidates)
     joined = [candidates[video] for video in videos]
     number = np.repeat(np.arange(len(videos)), [len(found) for found in joined])
@@ -51,15 +57,19 @@ def post_process_predictions(
     scores = np.concatenate([found.scores for found in joined] or [np.zeros(0, np.float32)])
     classes = np.concatenate([found.labels for found in joined] or [np.zeros(0, np.int64)]).astype(np.int64)
     kept = suppress(segments, scores, classes, settings, number)
-    ends = np.array([found.end for found in joined])[number[kept.index], None]
-    times = kept.segments.astype(np.float64).clip(0, ends)
+    number = number[kept.index]
+    rows, classes, scores = fuse(number, classes[kept.index], kept.scores, [one.classes for one in joined])
+    number = number[rows]
+    ends = np.array([found.end for found in joined])[number, None]
+    times = kept.segments[rows].astype(np.float64).clip(0, ends)
+    names = np.array([*labels, PROPOSAL], dtype=object)  # class -1 is the last
     return pd.DataFrame(
         {
-            "video_id": pd.Series(np.array(videos, dtype=object)[number[kept.index]], dtype="str"),
+            "video_id": pd.Series(np.array(videos, dtype=object)[number], dtype="str"),
             "start": times[:, 0],
             "end": times[:, 1],
-            "label": pd.Series(np.array(labels, dtype=object)[classes[kept.index]], dtype="str"),
-            "score": kept.scores.astype(np.float64),
+            "label": pd.Series(names[classes], dtype="str"),
+            "score": scores.astype(np.float64),
         }
     )
 
@@ -76,19 +86,44 @@ def save_candidates(path: Path, candidates: Mapping[str, Candidates], labels: Se
         "labels": np.concatenate([one.labels for one in found] or [np.zeros(0)]).astype(np.int32),
         "label_names": np.array(list(labels), dtype=np.str_),
     }
-    _save(path, arrays)
+    _save(path, arrays | _class_arrays([one.classes for one in found]))
+
+
+def _class_arrays(classes: Sequence[VideoClasses | None]) -> dict[str, np.ndarray]:
+    """The classes of all videos as arrays; none if no video has any."""
+    known = [one for one in classes if one is not None]
+    if not known:
+        return {}
+    labels, scores = class_table(classes)
+    return {"class_labels": labels, "class_scores": scores, "score_fusion": np.array(known[0].fusion)}
+
+
+def _read_classes(arrays: Mapping[str, np.ndarray]) -> list[VideoClasses | None]:
+    """What ``_class_arrays`` wrote, by video."""
+    if "class_labels" not in arrays:
+        return [None] * len(arrays["lengths"])
+    found = []
+    for labels, scores in zip(arrays["class_labels"], arrays["class_scores"], strict=True):
+        known = labels != NO_CLASS
+        fusion = str(arrays["score_fusion"])
+        found.append(
+            VideoClasses(labels[known].astype(np.int64), scores[known], fusion) if known.any() else None
+        )
+    return found
 
 
 def load_candidates(path: Path) -> tuple[dict[str, Candidates], list[str]]:
     """Candidates by video, and the class names. Raises InputError if the file is missing or faulty."""
-    arrays = _load(path, ("video_ids", "lengths", "segments", "scores", "labels", "label_names"), ("ends",))
+    needed = ("video_ids", "lengths", "segments", "scores", "labels", "label_names")
+    arrays = _load(path, needed, ("ends", "class_labels", "class_scores", "score_fusion"))
     stops = arrays["lengths"].cumsum()
     ends = arrays.get("ends", np.full(len(stops), np.inf))
     candidates = {}
-    for video, stop, length, end in zip(arrays["video_ids"], stops, arrays["lengths"], ends, strict=True):
+    by_video = zip(arrays["video_ids"], stops, arrays["lengths"], ends, _read_classes(arrays), strict=True)
+    for video, stop, length, end, classes in by_video:
         part = slice(stop - length, stop)
         labels = arrays["labels"][part].astype(np.int64)
-        found = Candidates(arrays["segments"][part], arrays["scores"][part], labels, float(end))
+        found = Candidates(arrays["segments"][part], arrays["scores"][part], labels, float(end), classes)
         candidates[str(video)] = found
     return candidates, [str(name) for name in arrays["label_names"]]
 

@@ -87,11 +87,13 @@ def predict_videos(
     device: torch.device,
     progress: Progress | None = None,
     labels: Sequence[str] | None = None,
+    *,
+    classless: bool = False,
 ) -> Predictions:
     """Candidates and snippet scores of ``videos`` from ``network``.
 
-    ``labels``: the network's classes, by default the dataset's. Proposals without classes are fused with the
-    dataset's video-level scores; raises InputError if it has none.
+    ``labels``: the network's classes, by default the dataset's. Proposals without classes get those of the
+    dataset's video-level scores, unless they may stay ``classless``; raises InputError if it has none.
     """
     network.eval()
     predictions = Predictions(list(dataset.labels if labels is None else labels))
@@ -101,7 +103,7 @@ def predict_videos(
             progress(done, len(videos), "detecting")
         grid = dataset.grid(video)
         found, scores = _predict(network, dataset.features(video), grid, device)
-        if is_classless(found):
+        if is_classless(found) and not classless:
             class_scores = class_scores or dataset.class_scores(videos, predictions.labels)
             found = with_classes(found, class_scores.of(video), network.config, video)
         predictions.candidates[video] = found

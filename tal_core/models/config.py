@@ -109,6 +109,11 @@ class MethodConfig(BaseModel):
     )
 
     @property
+    def needs_class_scores(self) -> bool:
+        """Whether the method makes proposals that get their classes from scores of whole videos."""
+        return False
+
+    @property
     def stages(self) -> tuple[int, ...]:
         """Epochs in which another part of the network begins to train, and with it the schedule anew."""
         return ()
@@ -118,6 +123,20 @@ class MethodConfig(BaseModel):
         if self.checkpoint == "best" and self.validate_every == 0:
             raise ValueError("checkpoint can't be best when validate_every is 0, which measures none")
         return self
+
+
+class ProposerConfig(MethodConfig):
+    """What methods can be told that may leave the classes of their proposals to scores of whole videos."""
+
+    classes_per_proposal: int = setting(
+        2, "Best classes of a proposal that become detections.", "Detection", ge=1, le=1000
+    )
+    score_fusion: Literal["product", "root"] = setting(
+        "product",
+        "Score of a proposal's detections where the dataset's class scores of whole videos name the classes:"
+        " the product of both scores, or its square root.",
+        "Detection",
+    )
 
 
 Config = TypeVar("Config", bound=MethodConfig)

@@ -35,19 +35,31 @@ class FeatureDataset(Protocol):
         """``(T, D)`` features of a range of snippets."""
 
 
+class VideoClasses(NamedTuple):
+    """The likeliest classes of a video: ``labels`` (C,) int64 class indices and ``scores`` (C,) float32.
+
+    A proposal becomes one detection of each, scored by the ``product`` of both scores or its square ``root``.
+    """
+
+    labels: np.ndarray
+    scores: np.ndarray
+    fusion: str = "product"
+
+
 @dataclass(frozen=True)
 class Candidates:
     """Scored segments of one video before NMS, best first.
 
     ``segments`` (N, 2) float32 seconds, ``scores`` (N,) float32, ``labels`` (N,) int64 class indices, all
-    -1 for proposals that wait for the video's class scores. Detections are cut at 0 and at ``end`` seconds,
-    after NMS: candidates that reach beyond overlap each other as they are.
+    -1 for proposals, which get ``classes`` after NMS. Detections are cut at 0 and at ``end`` seconds, after
+    NMS: candidates that reach beyond overlap each other as they are.
     """
 
     segments: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
     end: float = math.inf
+    classes: VideoClasses | None = None
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tal_core.models.config import MethodConfig, setting
+from tal_core.models.config import ProposerConfig, setting
 from tal_core.models.method import Candidates
 
 INSIDE_PARTS, FLANK_PARTS = 8, 4
@@ -29,7 +29,7 @@ INSIDE_PARTS, FLANK_PARTS = 8, 4
 BACKGROUND_IOU, ACTION_IOU = 0.3, 0.7
 
 
-class ProposalConfig(MethodConfig):
+class ProposalConfig(ProposerConfig):
     """Settings of every method that classifies class-agnostic proposals."""
 
     classifier: Literal["head", "video_scores"] = setting(
@@ -37,9 +37,6 @@ class ProposalConfig(MethodConfig):
         "What names the class of a proposal: a head trained along with it, or the dataset's class scores of"
         " whole videos.",
         "Detection",
-    )
-    classes_per_proposal: int = setting(
-        2, "Best classes of a proposal that become detections.", "Detection", ge=1, le=1000
     )
     classifier_channels: int = setting(128, "Channels of the class head.", "Network", ge=8, le=2048)
     classifier_layers: int = setting(
@@ -51,6 +48,11 @@ class ProposalConfig(MethodConfig):
     classifier_segments: int = setting(
         64, "Segments of each video in a step of the class head.", "Windows", ge=4, le=4096
     )
+
+    @property
+    def needs_class_scores(self) -> bool:
+        """Whether the classes come from scores of whole videos."""
+        return self.classifier == "video_scores"
 
 
 class DilatedBlock(nn.Module):

@@ -94,6 +94,7 @@ def _train(home, run, method, config, recorder, progress) -> None:
     if not dataset.videos(dataset.training_subset):
         mend = f"See: python -m tal_core datasets check {run.config()['dataset']}."
         raise InputError("no training video has usable features", where=dataset.training_subset, mend=mend)
+    check_class_scores(config, dataset)
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     recorder.device = device
@@ -173,22 +174,27 @@ def _validate_if_due(training: Training, state: State, info: WeightsInfo) -> Non
     _report(training, state, evaluation)
 
 
-def detect(training: Training, state: State) -> None:
-    """Write candidates, snippet scores, detections and evaluation of the evaluation subset."""
+def detect(training: Training, state: State, *, classless: bool = False) -> None:
+    """Write candidates, snippet scores, detections and evaluation of the evaluation subset.
+
+    With ``classless``, proposals without classes are written as they are, and not evaluated.
+    """
     run, config, recorder = training.run, training.config, training.recorder
     subset = training.dataset.evaluation_subset
     recorder.update(phase="detecting", eta_seconds=None, message=f"Detecting in subset {subset!r}")
     detector, best = state.detector, run.checkpoints / "best.safetensors"
     if config.checkpoint == "best" and best.exists():
         load_weights(best, detector)
-    predictions = _predict(training, detector)
+    predictions = _predict(training, detector, classless)
     save_candidates(run.folder / "candidates.npz", predictions.candidates, predictions.labels)
     if predictions.snippet_scores:
         save_snippet_scores(run.folder / "snippet_scores.npz", predictions.snippet_scores, predictions.labels)
     detections = post_process_predictions(predictions.candidates, predictions.labels, suppression(config))
     write_detections(detections, run.folder / "detections.json")
-    evaluation = _evaluate(training, predictions, detections)
+    evaluation = None if classless else _evaluate(training, predictions, detections)
     message = "Finished. No annotated videos were held out from training, so there is no mAP."
+    if classless:
+        message = f"Finished: {len(detections)} proposals without classes, so there is no mAP."
     if evaluation is not None:
         write_json(run.folder / "evaluation.json", evaluation.to_json())
         if config.checkpoint == "last":
@@ -201,7 +207,7 @@ def detect(training: Training, state: State) -> None:
     recorder.finish("finished", phase="", message=message)
 
 
-def _predict(training: Training, network: torch.nn.Module) -> Predictions:
+def _predict(training: Training, network: torch.nn.Module, classless: bool = False) -> Predictions:
     dataset = training.dataset
     videos = dataset.videos(dataset.evaluation_subset) if can_evaluate(dataset) else []
 
@@ -209,7 +215,7 @@ def _predict(training: Training, network: torch.nn.Module) -> Predictions:
         training.recorder.check()
         training.progress(done, total, message)
 
-    return predict_videos(network, dataset, videos, training.device, report)
+    return predict_videos(network, dataset, videos, training.device, report, classless=classless)
 
 
 def _evaluate(training: Training, predictions: Predictions, detections=None) -> Evaluation | None:
@@ -223,6 +229,12 @@ def _evaluate(training: Training, predictions: Predictions, detections=None) -> 
         detections = post_process_predictions(predictions.candidates, predictions.labels, settings)
     videos = dataset.videos(subset, usable=False)
     return evaluate(dataset.ground_truth(subset), detections, dataset.tiou, videos=videos)
+
+
+def check_class_scores(config: MethodConfig, dataset: Dataset) -> None:
+    """Raise InputError if the config needs class scores of videos and the dataset lacks them."""
+    if config.needs_class_scores:
+        dataset.class_scores(dataset.videos(dataset.evaluation_subset) if can_evaluate(dataset) else [])
 
 
 def can_evaluate(dataset: Dataset) -> bool:

@@ -113,9 +113,9 @@ def test_stop_during_the_final_detections_keeps_the_training(home, monkeypatch):
     run = make_run(home, validate_every=0)
     predict = loop.predict_videos
 
-    def asked_to_stop(*arguments):
+    def asked_to_stop(*arguments, **options):
         (run.folder / "stop").touch()
-        return predict(*arguments)
+        return predict(*arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "predict_videos", asked_to_stop)
