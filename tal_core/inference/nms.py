@@ -32,6 +32,8 @@ _LOWEST = np.nextafter(_REMOVED, np.float32(0))
 
 # Chosen by measurement, for speed and memory only.
 _CLOSE = np.float32(0.6)  # a leader's score is at least this share of its video's best
+_CLOSER = np.float32(0.8)  # the same where else about _MANY_PAIRS leaders a video would overlap
+_MANY_PAIRS = 8192
 _FEW_PAIRS = 1024  # all segments of a video with at most so many overlapping pairs are leaders
 _BLOCK_PAIRS = 1 << 22  # so many overlapping pairs, or one video, are worked on together
 
@@ -244,10 +246,14 @@ class _Pool:
         """Positions whose scores are close to the best of their video, and the limit of each."""
         first = _first_of_each(self.video)
         best = np.maximum.reduceat(self.score, first)
-        few = np.add.reduceat(self._followers(), first) <= _FEW_PAIRS
-        limit = np.where(few, _LOWEST, np.minimum(best, best * _CLOSE))
-        limit = np.repeat(limit, np.diff(first, append=len(self.score)))
-        positions = np.flatnonzero(self.score >= limit)
+        pairs = np.add.reduceat(self._followers(), first)
+        count = np.diff(first, append=len(self.score))
+        for share in (_CLOSE, _CLOSER):
+            limit = np.where(pairs <= _FEW_PAIRS, _LOWEST, np.minimum(best, best * share))
+            limit = np.repeat(limit, count)
+            positions = np.flatnonzero(self.score >= limit)
+            if pairs.sum() * (len(positions) / len(self.score)) ** 2 <= _MANY_PAIRS * len(first):
+                break
         return positions, limit[positions]
 
     def overlapping(self, earlier: np.ndarray, later: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -322,24 +328,45 @@ def _best_of_each(
 
 
 def _vote(kept, kept_video, segments, scores, video, settings) -> np.ndarray:
-    """Weighted mean of all segments of the video that overlap each kept one; ``(M, 2)`` float32."""
+    """Weighted mean of all segments of the video that overlap each kept one; ``(M, 2)`` float32.
+
+    A tIoU of at least t needs a start within ``[end - length / t, end - t * length]`` of the kept segment: in
+    order of the starts only that stretch is looked at.
+    """
+    length = (kept[:, 1] - kept[:, 0]).astype(np.float64)
+    share = settings.voting_threshold
+    first = float(segments[:, 0].min(initial=0))
+    # Videos lie one after the other, further apart than any stretch reaches.
+    apart = float(segments.max(initial=0)) - first + float(length.max(initial=0)) / share + 1
+    begin = video * apart + (segments[:, 0].astype(np.float64) - first)
+    order = np.argsort(begin)
+    begin = begin[order]
+    end = kept_video * apart + (kept[:, 1].astype(np.float64) - first)
+    slack = 1e-6 * (1 + np.abs(segments).max(initial=0)) / share  # tIoUs are rounded to float32
+    low = np.searchsorted(begin, end - length / share - slack)
+    count = np.maximum(np.searchsorted(begin, end - share * length + slack) - low, 0)
     moved = kept.copy()
-    order = np.argsort(video, kind="stable")
-    edges = np.searchsorted(video[order], np.arange(kept_video.max(initial=-1) + 2))
-    for number in np.unique(kept_video):
-        mine = np.flatnonzero(kept_video == number)
-        others = order[edges[number] : edges[number + 1]]
-        moved[mine] = _vote_one(kept[mine], segments[others], scores[others], settings)
+    block = np.cumsum(count) // _BLOCK_PAIRS
+    for one in np.split(np.arange(len(kept)), np.flatnonzero(np.diff(block)) + 1):
+        place = np.arange(count[one].sum()) + np.repeat(
+            low[one] - np.cumsum(count[one]) + count[one], count[one]
+        )
+        moved[one] = _mean_of(kept[one], count[one], segments, scores, order[place], settings)
     return moved
 
 
-def _vote_one(kept, segments, scores, settings) -> np.ndarray:
-    shared = np.minimum(kept[:, None, 1], segments[:, 1]) - np.maximum(kept[:, None, 0], segments[:, 0])
-    shared = np.maximum(shared, 0)
-    union = (kept[:, 1] - kept[:, 0])[:, None] + (segments[:, 1] - segments[:, 0]) - shared
+def _mean_of(kept, count, segments, scores, others, settings) -> np.ndarray:
+    """Votes of ``others`` (rows): ``count`` of them, one after the other, for each kept segment."""
+    owner = np.repeat(np.arange(len(kept)), count)
+    begin, end, other_begin, other_end = *kept[owner].T, *segments[others].T
+    shared = np.maximum(np.minimum(end, other_end) - np.maximum(begin, other_begin), 0)
+    union = (end - begin) + (other_end - other_begin) - shared
     iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    weights = np.where(iou >= np.float32(settings.voting_threshold), scores, 0)
-    if settings.voting_weights == "score_times_iou":
-        weights = weights * iou
-    total = weights.sum(axis=1, keepdims=True)
-    return np.divide(weights @ segments, total, out=kept.copy(), where=total > 0)
+    votes = np.flatnonzero(iou >= np.float32(settings.voting_threshold))
+    owner, others = owner[votes], others[votes]
+    weight = scores[others] * iou[votes] if settings.voting_weights == "score_times_iou" else scores[others]
+    total = np.bincount(owner, weight, len(kept))
+    sums = [np.bincount(owner, weight * times, len(kept)) for times in segments[others].T]
+    return np.divide(
+        np.stack(sums, axis=1), total[:, None], out=kept.astype(np.float64), where=total[:, None] > 0
+    )

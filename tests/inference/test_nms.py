@@ -170,6 +170,37 @@ def test_none_only_filters_sorts_and_cuts():
         assert kept.scores[videos[kept.index] == video].tolist() == of_video.tolist()
 
 
+@pytest.mark.parametrize("threshold", [0.02, 0.3, 0.75, 1.0])
+@pytest.mark.parametrize("weights", ["score", "score_times_iou"])
+def test_votes_of_many_videos_equal_the_definition(threshold, weights, monkeypatch):
+    segments, scores, labels, videos = candidates(11, 300, num_videos=3)
+    settings = Suppression(
+        "hard", 0.6, per_class=False, voting_threshold=threshold, voting_weights=weights, max_segments=40
+    )
+    monkeypatch.setattr(nms, "_BLOCK_PAIRS", 500)
+    kept = suppress(segments, scores, labels, settings, videos)
+    for row, moved in zip(kept.index, kept.segments, strict=True):
+        others = videos == videos[row]
+        low = np.maximum(segments[row, 0], segments[others, 0])
+        shared = np.maximum(np.minimum(segments[row, 1], segments[others, 1]) - low, 0)
+        lengths = np.diff(segments, axis=1)[:, 0]
+        iou = shared / (lengths[row] + lengths[others] - shared)
+        weight = np.where(iou >= threshold, scores[others], 0) * (iou if weights != "score" else 1)
+        np.testing.assert_allclose(moved, weight @ segments[others] / weight.sum(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft", "linear"])
+def test_a_crowd_of_good_scores_changes_only_the_pace(kind, monkeypatch):
+    segments, _, labels, videos = candidates(12, 1500, num_videos=2, span=40)
+    scores = np.random.default_rng(0).permutation(np.linspace(0.5, 0.9, 1500)).astype(np.float32)
+    settings = Suppression(kind=kind, iou_threshold=0.3, max_segments=0)
+    usual = suppress(segments, scores, labels, settings, videos)
+    monkeypatch.setattr(nms, "_MANY_PAIRS", 10)
+    crowded = suppress(segments, scores, labels, settings, videos)
+    assert crowded.index.tolist() == usual.index.tolist()
+    np.testing.assert_allclose(crowded.scores, usual.scores, rtol=1e-5)
+
+
 def test_voting_stays_within_a_video():
     segments = np.array([[0, 10], [0, 10.5], [0, 9]], np.float32)
     scores, labels = np.array([0.9, 0.6, 0.3], np.float32), np.zeros(3, int)
