@@ -61,12 +61,8 @@ def label_detections(
     candidates = pairs.where(same_label & (pairs.tiou >= tiou))
     matched = greedy_match(candidates, len(order), len(ground_truth), [tiou])[0]
 
-    nearest, overlap, label_fits = _nearest(pairs, same_label, len(order))
-    code = np.select(
-        [matched >= 0, overlap >= tiou, overlap >= BACKGROUND_TIOU],
-        [0, np.where(label_fits, 1, 2), np.where(label_fits, 3, 4)],
-        default=5,
-    )
+    nearest, overlap, label_fits = nearest_annotation(pairs, same_label, len(order))
+    code = outcome_codes(matched, overlap, label_fits, tiou)
     of_match = pairs.where(matched[pairs.detection] == pairs.ground_truth)
     overlap[of_match.detection] = of_match.tiou
     nearest = np.where(matched >= 0, matched, np.where(code == 5, -1, nearest))
@@ -84,8 +80,24 @@ def label_detections(
     return labelled, ground_truth[~found]
 
 
-def _nearest(pairs: Pairs, same_label: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per detection the annotation with the highest tIoU (-1: none), that tIoU, and if its label fits."""
+def outcome_codes(
+    matched: np.ndarray, overlap: np.ndarray, label_fits: np.ndarray, tiou: float
+) -> np.ndarray:
+    """Positions in ``OUTCOMES`` ``(N,)``, from each detection's match and what `nearest_annotation` says."""
+    return np.select(
+        [matched >= 0, overlap >= tiou, overlap >= BACKGROUND_TIOU],
+        [0, np.where(label_fits, 1, 2), np.where(label_fits, 3, 4)],
+        default=5,
+    )
+
+
+def nearest_annotation(
+    pairs: Pairs, same_label: np.ndarray, num: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Per detection the annotation with the highest tIoU (-1: none), that tIoU, and if its label fits.
+
+    Of equal tIoUs the annotation that comes first counts. ``same_label``: one truth value per pair.
+    """
     best = np.lexsort((-pairs.tiou, pairs.detection))  # stable: among equal tIoUs the first in the file leads
     _, first = np.unique(pairs.detection[best], return_index=True)
     best = best[first]

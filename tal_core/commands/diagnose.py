@@ -1,0 +1,75 @@
+"""``diagnose``: what is wrong in a detections file, and what mending it would gain."""
+
+# pylint: disable=import-outside-toplevel
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tal_core.commands.parsing import command, print_findings, progress_bar
+from tal_core.workspace import write_json
+
+
+def add(commands) -> None:
+    """Its arguments."""
+    parser = command(
+        commands,
+        "diagnose",
+        run_diagnose,
+        "kinds of error in a detections file, and what mending each would gain",
+        "diagnose --ground-truth gt.json --detections detections.json --tiou 0.5",
+    )
+    parser.add_argument(
+        "--ground-truth", type=Path, required=True, metavar="F", help="annotation file or folder"
+    )
+    parser.add_argument(
+        "--detections", type=Path, required=True, metavar="F", help="ActivityNet result JSON or CSV"
+    )
+    parser.add_argument("--video-info", type=Path, metavar="F", help="table of subset and duration per video")
+    parser.add_argument(
+        "--subset", metavar="S", help="subset of the ground truth (default: its evaluation subset)"
+    )
+    parser.add_argument(
+        "--tiou",
+        default="0.5",
+        metavar="T",
+        help="one threshold, or several to average over: first:last:step or a,b,c (%(default)s)",
+    )
+    parser.add_argument(
+        "--buckets",
+        choices=("auto", "thumos14", "activitynet", "quantiles"),
+        default="auto",
+        help="edges of the buckets of coverage, length and instances; auto: told by the video ids",
+    )
+    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the numbers here")
+
+
+def run_diagnose(options: argparse.Namespace) -> None:
+    """Print the report; optionally write the numbers as JSON."""
+    from tal_core.data.annotations import read_annotations
+    from tal_core.data.detections import read_detections
+    from tal_core.data.oddities import detection_findings
+    from tal_core.data.subsets import evaluation_subset, in_subset
+    from tal_core.evaluation.diagnosis import diagnose
+    from tal_core.evaluation.diagnosis_report import format_report, to_json
+    from tal_core.evaluation.result import parse_tiou
+
+    thresholds = parse_tiou(options.tiou)
+    annotations = read_annotations(options.ground_truth, options.video_info)
+    subset = options.subset or evaluation_subset(annotations)
+    truth, _ = in_subset(annotations, subset, where=options.ground_truth)
+    detections = read_detections(options.detections)
+    diagnosis = diagnose(
+        truth,
+        detections,
+        thresholds,
+        durations=annotations.videos.set_index("video_id")["duration"],
+        buckets=options.buckets,
+        progress=progress_bar(),
+    )
+    where = f"subset {subset}, " if subset else ""
+    print(format_report(diagnosis, title=f"{where}tIoU {options.tiou}"))
+    print_findings(detection_findings(detections, truth, annotations.videos))
+    if options.json:
+        write_json(options.json, to_json(diagnosis))
