@@ -30,7 +30,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -41,9 +40,9 @@ from timing import Setup, clip, count, heading, on, shake, step_of, take_over
 from torch import nn
 
 from tal_core.inference.nms import Suppression, suppress
-from tal_core.models import tridet
+from tal_core.models import actionformer, tridet
 from tal_core.models.clips import collate
-from tal_core.models.pyramid import split_levels
+from tal_core.models.pyramid import read, valid_levels
 from tal_core.models.registry import get_method
 from tal_core.types import TimeGrid
 
@@ -112,8 +111,11 @@ def _gap(model: nn.Module, reference: references.Pyramid, features: torch.Tensor
     """Largest difference of logits, distances (or bins) and boundary logits on real cells."""
     model.eval()
     mask = torch.ones(1, len(features), dtype=torch.bool, device=features.device)
-    run = _trident_heads if isinstance(model, tridet.TriDet) else nn.Module.__call__
-    ours = _by_level(run(model, features[None], mask))
+    logits, cells, where = model(features[None], mask)
+    found = {"logits": logits, "distances": model.heads.distances(cells)}
+    if isinstance(model, tridet.TriDet):
+        found |= {"start": read(model.start, cells), "end": read(model.end, cells)}
+    ours = {name: _by_level(part, model, where, len(features)) for name, part in found.items()}
     gaps = []
     for name, levels in reference.outputs(video).items():
         for level, (one, other) in enumerate(zip(ours[name], levels, strict=True)):
@@ -122,30 +124,11 @@ def _gap(model: nn.Module, reference: references.Pyramid, features: torch.Tensor
     return max(gaps)
 
 
-def _trident_heads(model: tridet.TriDet, features: torch.Tensor, mask: torch.Tensor) -> SimpleNamespace:
-    """All heads of TriDet on all cells; it runs most of them only where they are asked."""
-    logits, cells = model(features, mask)
-    around = (cells.features, cells.invalid, cells.gap)
-    bins = torch.relu(model.heads.regression(*around) * model.heads.scale[cells.level, None])
-    found = {"start": model.start(*around), "end": model.end(*around), "logits": logits[None], "bins": bins}
-    return SimpleNamespace(**found, lengths=cells.lengths, gap=cells.between)
-
-
-def _by_level(outputs: Any) -> dict[str, list[torch.Tensor]]:
-    """``(T, K)`` outputs of one video on every level, under the reference's names of the heads."""
-    heads = {
-        "logits": "logits",
-        "bins": "distances",
-        "distances": "distances",
-        "start": "start",
-        "end": "end",
-    }
-    found = {new: getattr(outputs, old) for old, new in heads.items() if hasattr(outputs, old)}
-    if hasattr(outputs, "layout"):
-        return {name: outputs.layout.of_video(part) for name, part in found.items()}
-    if hasattr(outputs, "gap"):
-        found = {name: split_levels(part, outputs.lengths, outputs.gap) for name, part in found.items()}
-    return {name: [level[0] for level in levels] for name, levels in found.items()}
+def _by_level(part: torch.Tensor, model: nn.Module, where: Any, length: int) -> list[torch.Tensor]:
+    """``(N, K)`` outputs of all cells of one video -> ``(T_l, K)``."""
+    if isinstance(model, actionformer.ActionFormer):
+        return where.of_video(part)
+    return valid_levels(part, where, model.gap, length)
 
 
 # NMS

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -24,24 +24,24 @@ from torch import nn
 
 from tal_core.models.attention import global_attention, local_attention
 from tal_core.models.auto import check_pyramid, suggest_actionformer
-from tal_core.models.clips import resample
 from tal_core.models.config import setting
 from tal_core.models.convolution import Linear, convolve
 from tal_core.models.method import Candidates, Method
 from tal_core.models.points import (
+    Decoded,
     LossNormaliser,
     assign,
     decode,
+    detect,
     distance_iou_loss,
     focal_loss,
     pad_segments,
     smooth,
-    snippet_scores,
-    to_candidates,
     weighted_total,
 )
 from tal_core.models.pyramid import (
     DROP_PATH,
+    Cells,
     Heads,
     PyramidConfig,
     Tower,
@@ -203,14 +203,6 @@ def _pool(x: torch.Tensor, level: Level) -> torch.Tensor:
     return F.max_pool2d(image, (1, 3), (1, 2), (0, 1)).squeeze(2).transpose(1, 2)
 
 
-class Outputs(NamedTuple):
-    """What the heads say of all cells, 0 where invalid: ``logits`` (P, K), ``distances`` (P, 2)."""
-
-    logits: torch.Tensor
-    distances: torch.Tensor
-    layout: Layout
-
-
 class ActionFormer(nn.Module):
     """The network, its loss and its candidates."""
 
@@ -258,27 +250,28 @@ class ActionFormer(nn.Module):
             parts.append(F.pad(table[:length], (0, 0, 0, slot - length)))
         return torch.cat(parts).unsqueeze(0)
 
-    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> Outputs:
-        """What the heads say of videos ``(B, T, D)`` whose real snippets ``mask`` (B, T) marks."""
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, Cells, Layout]:
+        """Class logits ``(P, K)`` and cells of videos ``(B, T, D)``, real where ``mask`` (B, T) is true."""
         layout = self.lay_out(mask)
         normed = [norm(x) for norm, x in zip(self.neck, self.pyramid(features, layout), strict=True)]
         invalid, gap = layout.invalid.view(1, -1, 1), layout.gap.view(1, -1, 1)
-        logits, distances = self.heads(layout.join(normed), layout.number, invalid, gap)
-        return Outputs(logits[0], distances[0], layout)
+        cells = Cells(layout.join(normed), invalid, gap, layout.number, layout.video)
+        return self.heads.logits(cells), cells, layout
 
     def loss(self, batch: dict) -> dict[str, torch.Tensor]:
         """Focal loss of all valid cells and distance-IoU loss of the positive ones (section 3.3)."""
         features = drop_channels(batch["features"], self.config.input_dropout, self.training)
-        logits, distances, layout = self(features, batch["mask"])
+        logits, cells, layout = self(features, batch["mask"])
         classes, targets = self.targets(layout, batch["segments"], batch["labels"])
         valid = ~layout.invalid
         positive = valid & (classes.amax(dim=1) > 0)
         normaliser = self.normaliser.update(positive.sum())
         focal = focal_loss(logits, smooth(classes, self.config.label_smoothing))
-        apart = distance_iou_loss(distances, targets)
+        index = positive.nonzero().squeeze(1)
+        apart = distance_iou_loss(self.heads.distances(cells, index), targets[index])
         return weighted_total(
             (focal * valid.unsqueeze(1)).sum() / normaliser,
-            (apart * positive).sum() / normaliser,
+            apart.sum() / normaliser,
             self.config.regression_weight,
         )
 
@@ -292,17 +285,16 @@ class ActionFormer(nn.Module):
     @torch.no_grad()
     def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor]:
         """Candidates of one video from its ``(T, D)`` features, and its ``(T, K)`` snippet scores."""
-        length = len(features)
-        if self.config.resize is not None:
-            features, grid = resample(features, grid, self.config.resize)
+        return detect(self.decode, features, grid, self.config.resize)
+
+    @torch.no_grad()
+    def decode(self, features: torch.Tensor) -> tuple[list[Decoded], list[torch.Tensor]]:
+        """Candidates of one ``(T, D)`` video by level, and the ``(T_l, K)`` logits of its valid cells."""
         mask = torch.ones(1, len(features), dtype=torch.bool, device=features.device)
-        outputs = self(features.unsqueeze(0), mask)
-        logits, distances = (outputs.layout.of_video(part) for part in outputs[:2])
-        found = to_candidates(decode(logits, distances, self.config), grid, len(features))
-        scores = snippet_scores(logits, len(features))
-        if len(scores) != length:
-            scores = resample(scores, grid, length)[0]
-        return found, scores
+        logits, cells, layout = self(features.unsqueeze(0), mask)
+        return decode(
+            logits, layout.of_video, lambda index, _: self.heads.distances(cells, index), self.config
+        )
 
 
 def from_reference(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

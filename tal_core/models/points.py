@@ -12,7 +12,7 @@ Positions count snippets of the finest level; cell ``i`` of level ``l`` is the p
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
+from tal_core.models.clips import resample
 from tal_core.models.method import Candidates
 from tal_core.models.pyramid import PyramidConfig
 from tal_core.types import TimeGrid
@@ -177,12 +178,6 @@ class Decoded(NamedTuple):
     labels: torch.Tensor
 
 
-def decode_level(logits: torch.Tensor, distances: torch.Tensor, level: int, config: PyramidConfig) -> Decoded:
-    """Candidates of one level's valid cells, best first, from ``(T, K)`` logits and ``(T, 2)`` distances."""
-    scores, cell, label = best_cells(logits, config)
-    return to_segments(scores, cell, label, distances[cell], level=level, config=config)
-
-
 def best_cells(
     logits: torch.Tensor, config: PyramidConfig
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -212,13 +207,48 @@ def to_segments(
 
 
 def decode(
-    logits: Sequence[torch.Tensor], distances: Sequence[torch.Tensor], config: PyramidConfig
-) -> list[Decoded]:
-    """Candidates of each level of one video from its valid cells, fine to coarse."""
-    return [
-        decode_level(scores, offsets, level, config)
-        for level, (scores, offsets) in enumerate(zip(logits, distances, strict=True))
+    logits: torch.Tensor,
+    split: Callable[[torch.Tensor], list[torch.Tensor]],
+    distances: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    config: PyramidConfig,
+) -> tuple[list[Decoded], list[torch.Tensor]]:
+    """Candidates of one video by level, and the ``(T_l, K)`` logits of its valid cells, fine to coarse.
+
+    Args:
+        logits: ``(N, K)`` of all cells.
+        split: ``(N, ...)`` -> the valid cells of each level.
+        distances: from the numbers and classes (M,) of the best cells, ``(M, 2)`` in strides; called once.
+    """
+    levels, numbers = split(logits), split(torch.arange(len(logits), device=logits.device))
+    best = [best_cells(level, config) for level in levels]
+    index = torch.cat([number[cell] for number, (_, cell, _) in zip(numbers, best, strict=True)])
+    label = torch.cat([label for _, _, label in best])
+    apart = distances(index, label).split([len(cell) for _, cell, _ in best])
+    found = [
+        to_segments(*one, offsets, level=level, config=config)
+        for level, (one, offsets) in enumerate(zip(best, apart, strict=True))
     ]
+    return found, levels
+
+
+def detect(
+    decoded: Callable[[torch.Tensor], tuple[list[Decoded], list[torch.Tensor]]],
+    features: torch.Tensor,
+    grid: TimeGrid,
+    resize: int | None,
+) -> tuple[Candidates, torch.Tensor]:
+    """Candidates of one video from its ``(T, D)`` features, and its ``(T, K)`` snippet scores.
+
+    ``decoded`` is `decode` from features, which are first brought to ``resize`` snippets if that is given.
+    """
+    length = len(features)
+    if resize is not None:
+        features, grid = resample(features, grid, resize)
+    found, logits = decoded(features)
+    scores = snippet_scores(logits, len(features))
+    if len(scores) != length:
+        scores = resample(scores, grid, length)[0]
+    return to_candidates(found, grid, len(features)), scores
 
 
 def to_candidates(found: Sequence[Decoded], grid: TimeGrid, length: int) -> Candidates:

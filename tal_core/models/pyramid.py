@@ -257,7 +257,7 @@ class Tower(nn.Module):
         return x if self.output is None else self.output(x).masked_fill(invalid, 0)
 
 
-class Heads(nn.Module):
+class Heads(nn.Module):  # pylint: disable=abstract-method
     """Classification and regression of every cell, the same on all levels but for one scale each."""
 
     def __init__(self, config: PyramidConfig, num_classes: int, distances: int = 2):
@@ -269,16 +269,51 @@ class Heads(nn.Module):
         prior = math.log(config.class_prior / (1 - config.class_prior))
         nn.init.constant_(self.classification.output.bias, prior)
 
-    def forward(
-        self, x: torch.Tensor, level: torch.Tensor, invalid: torch.Tensor, gap: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Joined levels ``(B, T, C)`` -> logits ``(B, T, K)`` and distances ``(B, T, 2)`` >= 0 in strides.
+    def logits(self, cells: Cells) -> torch.Tensor:
+        """Class logits ``(N, K)`` of all cells, 0 where invalid."""
+        return self.classification(cells.features, cells.invalid, cells.gap)[0]
 
-        ``level`` (T,) int64 is the level of each cell; ``invalid`` and ``gap`` as in ``Tower``.
-        """
-        logits = self.classification(x, invalid, gap)
-        distances = self.regression(x, invalid, gap)
-        return logits, F.relu(distances * self.scale[level].unsqueeze(-1))
+    def distances(self, cells: Cells, index: torch.Tensor | None = None) -> torch.Tensor:
+        """Distances >= 0, ``(N, 2)`` in strides: of all cells, or the cells ``index`` (M,) alone."""
+        level = cells.level if index is None else cells.level[index]
+        return F.relu(read(self.regression, cells, index) * self.scale[level].unsqueeze(-1))
+
+
+class Cells(NamedTuple):
+    """What the heads see: the levels of all videos behind one another, gap cells in between.
+
+    ``features`` (1, N, C), 0 in gaps; ``invalid`` (1, N, 1), true on padding and gaps; ``gap`` (1, N, 1);
+    ``level`` (N,); ``video`` (N,).
+    """
+
+    features: torch.Tensor
+    invalid: torch.Tensor
+    gap: torch.Tensor
+    level: torch.Tensor
+    video: torch.Tensor
+
+
+def read(
+    tower: Tower, cells: Cells, index: torch.Tensor | None = None, output: torch.Tensor | None = None
+) -> torch.Tensor:
+    """A tower's outputs on all cells ``(N, outputs)``, or on the cells ``index`` (...) alone.
+
+    These are ``(..., outputs)``, or ``(...)`` of the one ``output`` named for each. The tower runs over the
+    cells asked for and what it sees around them, put together. At the seams it sees wrong neighbours, but
+    their influence ends before the cells that are asked for.
+    """
+    around = (cells.features, cells.invalid, cells.gap)
+    if index is None:
+        return tower(*around)[0]
+    reach = sum(conv.kernel_size[0] // 2 for conv in (*tower.convs, tower.output))
+    asked = torch.zeros(len(cells.level), device=index.device)
+    asked[:1] = 1  # never none
+    asked[index] = 1
+    seen = F.max_pool1d(asked[None, None], 2 * reach + 1, stride=1, padding=reach)[0, 0] > 0
+    chosen = seen.nonzero().squeeze(1)
+    outputs = tower(*(part.index_select(1, chosen) for part in around))[0]
+    row = (seen.cumsum(0) - 1)[index]
+    return outputs[row] if output is None else outputs[row, output]
 
 
 class Joined(NamedTuple):
@@ -307,12 +342,23 @@ def join_levels(levels: Sequence[torch.Tensor], valid: Sequence[torch.Tensor], g
     return Joined(features, invalid.unsqueeze(2), between.view(1, -1, 1), index)
 
 
-def split_levels(joined: torch.Tensor, lengths: Sequence[int], gap: int) -> list[torch.Tensor]:
-    """``(B, T, K)`` outputs of joined levels -> ``(B, T_l, K)`` of each."""
-    return [
-        part[:, :length]
-        for part, length in zip(joined.split([n + gap for n in lengths], 1), lengths, strict=True)
-    ]
+def one_sequence(joined: Joined) -> Cells:
+    """The videos behind one another; the gap behind the last level of each holds them apart."""
+    videos, cells, _ = joined.features.shape
+    number = torch.arange(videos, device=joined.level.device)
+    return Cells(
+        joined.features.view(1, videos * cells, -1),
+        joined.invalid.view(1, -1, 1),
+        joined.gap.expand(videos, -1, -1).reshape(1, -1, 1),
+        joined.level.repeat(videos),
+        number.repeat_interleave(cells),
+    )
+
+
+def valid_levels(cells: torch.Tensor, lengths: Sequence[int], gap: int, length: int) -> list[torch.Tensor]:
+    """``(N, ...)`` of one video's joined levels -> ``(T_l, ...)`` of those cells that are real snippets."""
+    parts = cells.split([n + gap for n in lengths])
+    return [part[: math.ceil(length / 2**level)] for level, part in enumerate(parts)]
 
 
 def drop_channels(features: torch.Tensor, probability: float, training: bool) -> torch.Tensor:

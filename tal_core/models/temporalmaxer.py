@@ -14,6 +14,7 @@ constant, so its share is computed instead of run: the same numbers at the cost 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -22,34 +23,35 @@ from pydantic import model_validator
 from torch import nn
 
 from tal_core.models.auto import check_pyramid, suggest_pyramid
-from tal_core.models.clips import resample
 from tal_core.models.config import setting
 from tal_core.models.method import Candidates, Method
 from tal_core.models.points import (
+    Decoded,
     LossNormaliser,
     Points,
     class_targets,
     decode,
+    detect,
     distance_iou_loss,
     focal_loss,
     match,
     pad_segments,
     points,
     smooth,
-    snippet_scores,
-    to_candidates,
     weighted_total,
 )
 from tal_core.models.pyramid import (
+    Cells,
     Heads,
     PyramidConfig,
     Tower,
     drop_channels,
     join_levels,
+    one_sequence,
     padded_length,
     sampler,
     shared_from_reference,
-    split_levels,
+    valid_levels,
 )
 from tal_core.types import TimeGrid
 
@@ -101,21 +103,20 @@ class TemporalMaxer(nn.Module):
         self.neck = nn.LayerNorm(config.embed_dim) if config.neck_norm == "layernorm" else None
         self.heads = Heads(config, num_classes)
         self.normaliser = LossNormaliser(config.initial_normaliser)
+        self.gap = config.kernel_size // 2
 
-    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> Outputs:
-        """``(B, T, D)`` features, real where ``mask`` (B, T) is true -> logits and distances by level."""
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, Cells, list[int]]:
+        """Class logits ``(B * N, K)``, cells, and how many each level has, gaps apart.
+
+        Of ``(B, T, D)`` features, real where ``mask`` (B, T) is true.
+        """
         padded = padded_length(features.shape[1], self.config.sequence_length, 2 ** (self.config.levels - 1))
         length = self._run_length(features.shape[1], padded)
         rest = length - features.shape[1]
         features, mask = F.pad(features, (0, 0, 0, rest)), F.pad(mask, (0, rest))
         levels, masks = self.pyramid(features, mask)
-        levels = self.normalised(levels, padded)
-
-        gap = self.config.kernel_size // 2
-        joined = join_levels(levels, masks, gap)
-        logits, distances = self.heads(joined.features, joined.level, joined.invalid, joined.gap)
-        lengths = [level.shape[1] for level in levels]
-        return Outputs(split_levels(logits, lengths, gap), split_levels(distances, lengths, gap), masks)
+        cells = one_sequence(join_levels(self.normalised(levels, padded), masks, self.gap))
+        return self.heads.logits(cells), cells, [level.shape[1] for level in levels]
 
     def _run_length(self, length: int, padded: int) -> int:
         """Snippets to run for a video that counts as ``padded``: as far as the convolutions reach."""
@@ -150,15 +151,23 @@ class TemporalMaxer(nn.Module):
     def loss(self, batch: dict) -> dict[str, torch.Tensor]:
         """Focal and distance-IoU loss of a ``clips.collate`` batch."""
         features = drop_channels(batch["features"], self.config.input_dropout, self.training)
-        outputs = self(features, batch["mask"])
-        logits, distances, valid = (torch.cat(parts, dim=1) for parts in outputs)
-        where = points([mask.shape[1] for mask in outputs.masks], self.config.ranges, logits.device)
+        logits, cells, lengths = self(features, batch["mask"])
         segments, labels = pad_segments(batch["segments"], batch["labels"])
-        found = assign(where, segments, labels, logits.detach(), distances.detach(), valid, self.config)
+        logits, valid = (part.view(len(segments), -1, part.shape[-1]) for part in (logits, ~cells.invalid[0]))
+        where = points([length + self.gap for length in lengths], self.config.ranges, logits.device)
+        around = surroundings(where, segments, valid.squeeze(2), self.config.center_radius)
 
-        targets = class_targets(found.candidates, labels.unsqueeze(1), self.num_classes)
-        positive = found.candidates.any(dim=2)
-        weights = torch.where(positive, found.weights, valid.to(found.weights.dtype))
+        # The cells whose distances matter; where all inside a segment count, only those that learn one.
+        asked = around.candidates if self.config.keep_share == 1 else around.inside
+        index = asked.any(dim=2).flatten().nonzero().squeeze(1)
+        distances = logits.new_zeros(asked.shape[0] * asked.shape[1], 2)
+        distances = distances.index_copy(0, index, self.heads.distances(cells, index).to(distances.dtype))
+        distances = distances.view(*asked.shape[:2], 2)
+        found = assign(around, labels, logits.detach(), distances.detach(), self.config)
+
+        targets = class_targets(around.candidates, labels.unsqueeze(1), self.num_classes)
+        positive = around.candidates.any(dim=2)
+        weights = torch.where(positive, found.weights, valid.squeeze(2).to(found.weights.dtype))
         normaliser = self.normaliser.update((found.weights * positive).sum())
         wrong = focal_loss(logits, smooth(targets, self.config.label_smoothing)).sum(dim=2)
         # Distances to a cell's own position where there is nothing to learn keep the loss finite.
@@ -173,31 +182,15 @@ class TemporalMaxer(nn.Module):
     @torch.no_grad()
     def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor]:
         """Candidates of one video from its ``(T, D)`` features, and its ``(T, K)`` snippet scores."""
-        length = len(features)
-        if self.config.resize is not None:
-            features, grid = resample(features, grid, self.config.resize)
-        logits, distances = self.valid_outputs(features)
-        found = to_candidates(decode(logits, distances, self.config), grid, len(features))
-        scores = snippet_scores(logits, len(features))
-        if len(scores) != length:
-            scores = F.interpolate(scores.T.unsqueeze(0), size=length)[0].T
-        return found, scores
+        return detect(self.decode, features, grid, self.config.resize)
 
-    def valid_outputs(self, features: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Logits ``(T_l, K)`` and distances ``(T_l, 2)`` by level: the real cells of a ``(T, D)`` video."""
+    @torch.no_grad()
+    def decode(self, features: torch.Tensor) -> tuple[list[Decoded], list[torch.Tensor]]:
+        """Candidates of one ``(T, D)`` video by level, and the ``(T_l, K)`` logits of its valid cells."""
         mask = torch.ones(1, len(features), dtype=torch.bool, device=features.device)
-        outputs = self(features.unsqueeze(0), mask)
-        lengths = [math.ceil(len(features) / 2**number) for number in range(self.config.levels)]
-        logits = [level[0, :n] for level, n in zip(outputs.logits, lengths, strict=True)]
-        return logits, [level[0, :n] for level, n in zip(outputs.distances, lengths, strict=True)]
-
-
-class Outputs(NamedTuple):
-    """By level: ``logits`` (B, T, K), ``distances`` (B, T, 2) in strides of the level, ``masks`` (B, T)."""
-
-    logits: list[torch.Tensor]
-    distances: list[torch.Tensor]
-    masks: list[torch.Tensor]
+        logits, cells, lengths = self(features.unsqueeze(0), mask)
+        split = partial(valid_levels, lengths=lengths, gap=self.gap, length=len(features))
+        return decode(logits, split, lambda index, _: self.heads.distances(cells, index), self.config)
 
 
 def halve(x: torch.Tensor) -> torch.Tensor:
@@ -225,15 +218,39 @@ def padded_group_norm(x: torch.Tensor, length: int, behind: torch.Tensor) -> tor
     return ((groups - mean) * torch.rsqrt(variance + EPSILON)).view_as(x).to(x.dtype)
 
 
-class Assignment(NamedTuple):
-    """What each of the cells learns, for B videos, P cells and M segments.
+class Surroundings(NamedTuple):
+    """Cells and segments, for B videos, P cells and M segments: ``(B, P, M)`` but for the last.
 
-    ``candidates`` (B, P, M): segments whose class it learns. ``distances`` (B, P, 2): to the start and end of
-    the cheapest segment around it, in strides. ``weights`` (B, P): what it counts if it is positive.
-    ``cost`` (B, P, M): infinite outside a segment. ``cheapest`` (B, P): index, 0 where there is none.
+    ``candidates``: segments whose class a cell learns. ``inside``: segments that a valid cell lies in.
+    ``distances`` (B, P, M, 2): to the start and end of a segment, in strides.
     """
 
     candidates: torch.Tensor
+    inside: torch.Tensor
+    distances: torch.Tensor
+
+
+def surroundings(
+    where: Points, segments: torch.Tensor, valid: torch.Tensor, radius: float | None
+) -> Surroundings:
+    """Where P cells lie in the segments ``(B, M, 2)``, of no length where a video has fewer than M.
+
+    ``valid`` (B, P) is false on padding.
+    """
+    found = match(where, segments.unsqueeze(1), radius)
+    real = (segments[..., 1] > segments[..., 0]).unsqueeze(1)
+    inside = (found.distances.amin(dim=-1) >= 0) & real & valid.unsqueeze(2)
+    return Surroundings(found.candidates & inside, inside, found.distances / where.stride.view(-1, 1, 1))
+
+
+class Assignment(NamedTuple):
+    """What each of the cells learns, for B videos, P cells and M segments.
+
+    ``distances`` (B, P, 2): to the start and end of the cheapest segment around it, in strides. ``weights``
+    (B, P): what it counts if it is positive. ``cost`` (B, P, M): infinite outside a segment. ``cheapest``
+    (B, P): index, 0 where there is none.
+    """
+
     distances: torch.Tensor
     weights: torch.Tensor
     cost: torch.Tensor
@@ -242,40 +259,31 @@ class Assignment(NamedTuple):
 
 @torch.no_grad()
 def assign(
-    where: Points,
-    segments: torch.Tensor,
+    around: Surroundings,
     labels: torch.Tensor,
     logits: torch.Tensor,
     distances: torch.Tensor,
-    valid: torch.Tensor,
     config: TemporalMaxerConfig,
 ) -> Assignment:
     """Label cells by ground truth and by what the network says of them now.
 
     Args:
-        where: of P cells.
-        segments, labels: ``(B, M, 2)`` grid positions and ``(B, M)``; of no length where a video has fewer.
-        logits, distances: ``(B, P, K)`` and ``(B, P, 2)``.
-        valid: ``(B, P)``, false on padding.
+        labels: ``(B, M)`` of the segments.
+        logits, distances: ``(B, P, K)`` and ``(B, P, 2)``; distances where the result is to be used.
     """
-    found = match(where, segments.unsqueeze(1), config.center_radius)
-    real = (segments[..., 1] > segments[..., 0]).unsqueeze(1)
-    inside = (found.distances.amin(dim=-1) >= 0) & real & valid.unsqueeze(2)
-
-    strides = found.distances / where.stride.view(-1, 1, 1)
-    index = labels.unsqueeze(1).expand(inside.shape)
+    index = labels.unsqueeze(1).expand(around.inside.shape)
     cost = config.class_cost * class_cost(logits, index)
-    cost = cost + config.distance_cost * distance_iou_loss(distances.unsqueeze(2), strides)
-    cost = cost.masked_fill(~inside, math.inf)
+    cost = cost + config.distance_cost * distance_iou_loss(distances.unsqueeze(2), around.distances)
+    cost = cost.masked_fill(~around.inside, math.inf)
     cheapest = cost.argmin(dim=2)
-    taken = strides.gather(2, cheapest[..., None, None].expand(*cheapest.shape, 1, 2)).squeeze(2)
+    taken = around.distances.gather(2, cheapest[..., None, None].expand(*cheapest.shape, 1, 2)).squeeze(2)
     weights = torch.ones_like(cost[..., 0])
     if config.keep_share < 1:
-        kept = (inside.sum(dim=1, keepdim=True) * config.keep_share).long()
+        kept = (around.inside.sum(dim=1, keepdim=True) * config.keep_share).long()
         rank = cost.argsort(dim=1, stable=True).argsort(dim=1)
-        full = (inside & (rank < kept)).any(dim=2) | ~inside.any(dim=2)
+        full = (around.inside & (rank < kept)).any(dim=2) | ~around.inside.any(dim=2)
         weights = torch.where(full, weights, config.confuse_weight)
-    return Assignment(found.candidates & inside, taken, weights, cost, cheapest)
+    return Assignment(taken, weights, cost, cheapest)
 
 
 def class_cost(logits: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

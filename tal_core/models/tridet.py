@@ -12,7 +12,7 @@ Tensors are time first, ``(B, T, C)``.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,36 +20,36 @@ from pydantic import field_validator, model_validator
 from torch import nn
 
 from tal_core.models.auto import check_pyramid, suggest_tridet
-from tal_core.models.clips import resample
 from tal_core.models.config import setting
 from tal_core.models.method import Candidates, Method
 from tal_core.models.points import (
     Decoded,
     LossNormaliser,
     assign,
-    best_cells,
+    decode,
+    detect,
     distance_iou_loss,
     focal_loss,
     pad_segments,
     points,
     smooth,
-    snippet_scores,
-    to_candidates,
-    to_segments,
     weighted_total,
 )
 from tal_core.models.pyramid import (
     DROP_PATH,
+    Cells,
     Heads,
     PyramidConfig,
     Tower,
     drop_channels,
     join_levels,
+    one_sequence,
     padded_length,
     position_encoding,
+    read,
     sampler,
     shared_from_reference,
-    split_levels,
+    valid_levels,
 )
 from tal_core.models.sgp import NORM_GROUPS, SGPBlock, Stretch
 from tal_core.types import TimeGrid
@@ -130,38 +130,6 @@ class TriDetConfig(PyramidConfig):
         return self.window * 2 ** (self.levels - 1)
 
 
-class Cells(NamedTuple):
-    """The cells of all levels and videos: level after level, video after video, gaps in between.
-
-    ``features`` (1, N, C); ``invalid`` and ``gap`` (1, N, 1), true on padding and gaps, and on gaps;
-    ``level`` (N,) and ``owner`` (N,), the same for cells of one level of one video. ``lengths``: cells of
-    each level of a video, which ``between`` gap cells follow.
-    """
-
-    features: torch.Tensor
-    invalid: torch.Tensor
-    gap: torch.Tensor
-    level: torch.Tensor
-    owner: torch.Tensor
-    lengths: list[int]
-    between: int
-
-
-def lay_out(levels: list[torch.Tensor], masks: list[torch.Tensor], between: int) -> Cells:
-    """``(B, T_l, C)`` levels and their ``(B, T_l)`` masks as cells."""
-    joined = join_levels(levels, masks, between)
-    videos = torch.arange(len(joined.features), device=joined.level.device)
-    return Cells(
-        joined.features.flatten(0, 1).unsqueeze(0),
-        joined.invalid.view(1, -1, 1),
-        joined.gap.expand(joined.invalid.shape).reshape(1, -1, 1),
-        joined.level.repeat(len(videos)),
-        (joined.level + len(levels) * videos.unsqueeze(1)).flatten(),
-        [level.shape[1] for level in levels],
-        between,
-    )
-
-
 class TriDet(nn.Module):
     """Embedding, SGP blocks, neck norms, trident head."""
 
@@ -187,12 +155,15 @@ class TriDet(nn.Module):
         self.normaliser = LossNormaliser(config.initial_normaliser)
         self.gap = max(config.kernel_size, config.boundary_kernel_size) // 2
 
-    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, Cells]:
-        """Class logits ``(N, K)`` and cells of ``(B, T, D)`` features, real where ``mask`` (B, T) is true."""
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, Cells, list[int]]:
+        """Class logits ``(B * N, K)``, cells, and how many each level has, gaps apart.
+
+        Of ``(B, T, D)`` features, real where ``mask`` (B, T) is true.
+        """
         levels, masks = self.pyramid(features, mask)
         levels = [norm(x) for norm, x in zip(self.neck, levels, strict=True)]
-        cells = lay_out(levels, masks, self.gap)
-        return self.heads.classification(cells.features, cells.invalid, cells.gap)[0], cells
+        cells = one_sequence(join_levels(levels, masks, self.gap))
+        return self.heads.logits(cells), cells, [level.shape[1] for level in levels]
 
     def distances(self, cells: Cells, index: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """Expected distances to start and end, ``(M, 2)`` in strides, by the trident head (section 3.3).
@@ -203,36 +174,19 @@ class TriDet(nn.Module):
         near = torch.arange(self.config.bins + 1, device=index.device)
         steps = torch.stack([near.flip(0).neg(), near])
         around = index[:, None, None] + steps
-        place = around.clamp(0, len(cells.owner) - 1)
-        outside = (around != place) | (cells.owner[place] != cells.owner[index, None, None])
-        bins = self._read(self.heads.regression, cells, index)
-        bins = F.relu(bins * self.heads.scale[cells.level[index], None]).float().unflatten(1, (2, -1))
+        owner = cells.video * self.config.levels + cells.level
+        place = around.clamp(0, len(owner) - 1)
+        outside = (around != place) | (owner[place] != owner[index, None, None])
+        bins = self.heads.distances(cells, index).float().unflatten(1, (2, -1))
         # The boundary heads learn from the pyramid without teaching it.
         taught = cells._replace(features=cells.features.detach())
         boundaries = []
         for side, head in enumerate((self.start, self.end)):
             at = torch.where(outside[:, side], index.unsqueeze(1), place[:, side])
-            logits = self._read(head, taught, at, label.unsqueeze(1))
+            logits = read(head, taught, at, label.unsqueeze(1))
             boundaries.append(logits.float().masked_fill(outside[:, side], 0))
         chances = (torch.stack(boundaries, dim=1) + bins).softmax(dim=2)
         return (chances * steps.abs()).sum(dim=2)
-
-    def _read(self, head: Tower, cells: Cells, index: torch.Tensor, label: torch.Tensor | None = None):
-        """A head's outputs at cells ``index``, all or those of class ``label``.
-
-        The head runs over these cells and what it sees around them, put together. At the seams it sees wrong
-        neighbours, but their influence ends before the cells that are asked for.
-        """
-        reach = sum(conv.kernel_size[0] // 2 for conv in (*head.convs, head.output))
-        asked = torch.zeros(len(cells.owner), device=index.device)
-        asked[:1] = 1  # never none
-        asked[index] = 1
-        seen = F.max_pool1d(asked[None, None], 2 * reach + 1, stride=1, padding=reach)[0, 0] > 0
-        chosen = seen.nonzero().squeeze(1)
-        parts = (part.index_select(1, chosen) for part in (cells.features, cells.invalid, cells.gap))
-        outputs = head(*parts)[0]
-        row = (seen.cumsum(0) - 1)[index]
-        return outputs[row] if label is None else outputs[row, label]
 
     def pyramid(
         self, features: torch.Tensor, mask: torch.Tensor
@@ -274,9 +228,9 @@ class TriDet(nn.Module):
         """Focal loss, weighted by tIoU where positive, and distance-IoU loss of a ``clips.collate`` batch."""
         config = self.config
         features = drop_channels(batch["features"], self.config.input_dropout, self.training)
-        logits, cells = self(features, batch["mask"])
+        logits, cells, lengths = self(features, batch["mask"])
         valid = ~cells.invalid[0]
-        classes, targets = self.targets(cells, batch["segments"], batch["labels"])
+        classes, targets = self.targets(lengths, batch["segments"], batch["labels"])
         positive = (classes > 0) & valid
         index, label = positive.nonzero(as_tuple=True)
         expected, target = self.distances(cells, index, label), targets[index]
@@ -290,9 +244,9 @@ class TriDet(nn.Module):
             config.regression_weight,
         )
 
-    def targets(self, cells: Cells, segments: list[torch.Tensor], labels: list[torch.Tensor]):
+    def targets(self, lengths: list[int], segments: list[torch.Tensor], labels: list[torch.Tensor]):
         """Class targets ``(N, K)`` and distances ``(N, 2)`` of all cells from the videos' ground truth."""
-        where = points([n + cells.between for n in cells.lengths], self.config.ranges, cells.level.device)
+        where = points([n + self.gap for n in lengths], self.config.ranges, segments[0].device)
         segments, labels = pad_segments(segments, labels)
         classes, distances = assign(
             where, segments.unsqueeze(1), labels.unsqueeze(1), self.config.center_radius, self.num_classes
@@ -302,31 +256,15 @@ class TriDet(nn.Module):
     @torch.no_grad()
     def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor]:
         """Candidates of one video from its ``(T, D)`` features, and its ``(T, K)`` snippet scores."""
-        length = len(features)
-        if self.config.resize is not None:
-            features, grid = resample(features, grid, self.config.resize)
-        mask = torch.ones(1, len(features), dtype=torch.bool, device=features.device)
-        logits, cells = self(features.unsqueeze(0), mask)
-        levels = split_levels(logits.unsqueeze(0), cells.lengths, cells.between)
-        found = to_candidates(self.decode(levels, cells, len(features)), grid, len(features))
-        scores = snippet_scores([level[0] for level in levels], len(features))
-        if len(scores) != length:
-            scores = resample(scores, grid, length)[0]
-        return found, scores
+        return detect(self.decode, features, grid, self.config.resize)
 
-    def decode(self, levels: list[torch.Tensor], cells: Cells, length: int) -> list[Decoded]:
-        """Candidates of each level of one video of ``length`` snippets from its ``(1, T_l, K)`` logits."""
-        best, begin = [], 0
-        for level, logits in enumerate(levels):
-            scores, cell, label = best_cells(logits[0, : math.ceil(length / 2**level)], self.config)
-            best.append((scores, cell, label, begin + cell))
-            begin += logits.shape[1] + cells.between
-        _, _, label, index = (torch.cat(parts) for parts in zip(*best, strict=True))
-        distances = self.distances(cells, index, label).split([len(one[0]) for one in best])
-        return [
-            to_segments(*one[:3], apart, level=level, config=self.config)
-            for level, (one, apart) in enumerate(zip(best, distances, strict=True))
-        ]
+    @torch.no_grad()
+    def decode(self, features: torch.Tensor) -> tuple[list[Decoded], list[torch.Tensor]]:
+        """Candidates of one ``(T, D)`` video by level, and the ``(T_l, K)`` logits of its valid cells."""
+        mask = torch.ones(1, len(features), dtype=torch.bool, device=features.device)
+        logits, cells, lengths = self(features.unsqueeze(0), mask)
+        split = partial(valid_levels, lengths=lengths, gap=self.gap, length=len(features))
+        return decode(logits, split, partial(self.distances, cells), self.config)
 
 
 def temporal_iou(distances: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ from tal_core.models.actionformer import (
 from tal_core.models.attention import local_attention
 from tal_core.models.clips import collate
 from tal_core.models.config import validated
-from tal_core.models.points import assign, decode, pad_segments, points
+from tal_core.models.points import assign, pad_segments, points
 from tal_core.models.slots import lay_out
 from tal_core.training.optimization import make_optimizer
 from tal_core.types import InputError, TimeGrid
@@ -137,15 +137,20 @@ def test_pyramid(case, weights, name):
 @pytest.mark.parametrize("name", ["eval", "long"])
 @torch.no_grad()
 def test_heads(case, weights, network, name):
-    outputs = make(weights, **NETWORKS[network])(**features_of(batch_of(case, name)))
-    for ours, theirs in (("logits", "cls_logits"), ("distances", "reg_offsets")):
-        cells = getattr(outputs, ours)
-        assert not cells[outputs.layout.invalid].any()
-        for row in range(len(outputs.layout.levels[0].slots)):
-            for number, part in enumerate(outputs.layout.of_video(cells, row)):
+    logits, distances, layout = run_heads(make(weights, **NETWORKS[network]), batch_of(case, name))
+    for ours, theirs in ((logits, "cls_logits"), (distances, "reg_offsets")):
+        assert not ours[layout.invalid].any()
+        for row in range(len(layout.levels[0].slots)):
+            for number, part in enumerate(layout.of_video(ours, row)):
                 expected = case[f"{network}{name}_{theirs}_L{number}"][row]
                 close(part, expected[: len(part)], 5e-5)
                 assert not expected[len(part) :].any()
+
+
+def run_heads(model, batch):
+    """Logits and distances of all cells, and where they are."""
+    logits, cells, layout = model(**features_of(batch))
+    return logits, model.heads.distances(cells), layout
 
 
 def features_of(batch):
@@ -167,8 +172,7 @@ def test_points(case, name):
 @torch.no_grad()
 def test_candidates(case, weights, number):
     model = make(weights)
-    outputs = model(**features_of(collate([video(case, number)])))
-    found = decode(*(outputs.layout.of_video(part) for part in outputs[:2]), model.config)
+    found, _ = model.decode(video(case, number)[0])
     prefix = f"infer_video{number}_pre_nms"
     assert [len(level.scores) for level in found] == case[f"{prefix}_count_per_level"].tolist()
     close(torch.cat([level.segments for level in found]), case[f"{prefix}_segments"], 2e-3)
@@ -331,14 +335,14 @@ def test_a_few_cells_of_padding_do_as_well_as_all(lengths, settings, monkeypatch
                 "lay_out",
                 lambda n, full, levels, _, device: lay_out(n, full, levels, 300, device),
             )
-        outputs = model(**features_of(batch))
+        *outputs, layout = run_heads(model, batch)
         model.zero_grad()
         model.normaliser.value.fill_(100.0)
         terms = model.loss(batch)
         terms["loss"].backward()
-        cells = [part[:, ~outputs.layout.invalid] for part in (outputs.logits.T, outputs.distances.T)]
+        cells = [part[:, ~layout.invalid] for part in (outputs[0].T, outputs[1].T)]
         runs.append([*cells, terms["loss"], *(weight.grad for weight in model.parameters())])
-    assert len(outputs.logits) > sum(max(256, n) for n in lengths)
+    assert len(outputs[0]) > sum(max(256, n) for n in lengths)
     for ours, expected in zip(*runs, strict=True):
         torch.testing.assert_close(
             ours, expected, rtol=1e-3, atol=1e-4 * float(expected.detach().abs().max()) + 1e-5
@@ -349,12 +353,12 @@ def test_a_few_cells_of_padding_do_as_well_as_all(lengths, settings, monkeypatch
 def test_videos_do_not_see_each_other(settings):
     model = random_model(**settings).eval()
     clips = [(torch.randn(n, 7), *nothing()) for n in (256, 3, 90)]
-    together = model(**features_of(collate(clips)))
+    *together, layout = run_heads(model, collate(clips))
     for row, one in enumerate(clips):
-        alone = model(**features_of(collate([one])))
-        for ours, expected in zip(together[:2], alone[:2], strict=True):
-            ours = torch.cat(together.layout.of_video(ours, row))
-            torch.testing.assert_close(ours, torch.cat(alone.layout.of_video(expected)), rtol=1e-4, atol=1e-4)
+        *alone, its_layout = run_heads(model, collate([one]))
+        for ours, expected in zip(together, alone, strict=True):
+            ours = torch.cat(layout.of_video(ours, row))
+            torch.testing.assert_close(ours, torch.cat(its_layout.of_video(expected)), rtol=1e-4, atol=1e-4)
 
 
 def test_short_videos_run_short():
@@ -388,9 +392,9 @@ def test_local_attention_is_attention_to_near_cells(lengths, reach):
 def test_left_out_branches_are_for_training_only():
     model = random_model(drop_path=0.5)
     batch = features_of(collate([(torch.randn(40, 7), *nothing())] * 2))
-    assert not torch.equal(model(**batch).logits, model(**batch).logits)
+    assert not torch.equal(model(**batch)[0], model(**batch)[0])
     model.eval()
-    assert torch.equal(model(**batch).logits, model(**batch).logits)
+    assert torch.equal(model(**batch)[0], model(**batch)[0])
 
 
 def test_videos_without_annotations_teach_background(weights):

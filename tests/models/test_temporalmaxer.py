@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from tal_core.inference.candidates import post_process_predictions, suppression
 from tal_core.inference.nms import suppress
 from tal_core.models.clips import collate
 from tal_core.models.config import validated
-from tal_core.models.points import decode, pad_segments, points
+from tal_core.models.points import pad_segments, points
 from tal_core.models.temporalmaxer import (
     METHOD,
     TemporalMaxer,
@@ -22,6 +23,7 @@ from tal_core.models.temporalmaxer import (
     from_reference,
     halve,
     padded_group_norm,
+    surroundings,
 )
 from tal_core.training.optimization import make_optimizer
 from tal_core.types import InputError, TimeGrid
@@ -119,7 +121,7 @@ def test_network(case, weights, name):
     with torch.no_grad():
         levels, masks = model.pyramid(features, mask)
         necks = model.normalised(levels, padded)
-        outputs = model(batch["features"], batch["mask"])
+        outputs = run_heads(model, batch)
     where = points([level.shape[1] for level in levels], model.config.ranges)
     table = np.concatenate([case[f"{name}_points_L{level}"] for level in range(5)])
     assert np.array_equal(np.stack(where, axis=1).clip(max=10_000), table[:, [0, 3, 1, 2]])
@@ -128,6 +130,23 @@ def test_network(case, weights, name):
         close(necks[level].transpose(1, 2), case[f"{name}_neck_L{level}"], 5e-5)
         assert np.array_equal(masks[level], case[f"{name}_mask_L{level}"])
         same_outputs(outputs, case, name, level)
+
+
+class Outputs(NamedTuple):
+    """``logits`` (B, T_l, K), ``distances`` (B, T_l, 2) and ``masks`` (B, T_l) of each level."""
+
+    logits: list[torch.Tensor]
+    distances: list[torch.Tensor]
+    masks: list[torch.Tensor]
+
+
+def run_heads(model, batch):
+    logits, cells, lengths = model(batch["features"], batch["mask"])
+    parts = (logits, model.heads.distances(cells), ~cells.invalid[0])
+    parts = (part.view(len(batch["mask"]), -1, part.shape[1]) for part in parts)
+    levels = (part.split([length + model.gap for length in lengths], dim=1) for part in parts)
+    logits, distances, valid = ([part[:, :n] for part, n in zip(one, lengths, strict=True)] for one in levels)
+    return Outputs(logits, distances, [level.squeeze(2) for level in valid])
 
 
 def same_outputs(outputs, case, name, level):
@@ -145,7 +164,7 @@ def test_network_with_layer_norm(case, weights, name):
     norm = {n: torch.from_numpy(case[f"altnet_neck_layernorm_{n}"]) for n in ("weight", "bias")}
     model, batch = make(weights, {"neck_norm": "layernorm"}, norm), batch_of(case, name)
     with torch.no_grad():
-        outputs = model(batch["features"], batch["mask"])
+        outputs = run_heads(model, batch)
     for level in range(5):
         same_outputs(outputs, case, f"altnet_neck_layernorm_{name}", level)
 
@@ -162,7 +181,7 @@ def test_short_padding_equals_full_padding(lengths, kernel):
     full._run_length = lambda length, padded: padded
     clips = [(torch.randn(n, 7), np.array([[0, 0.7 * n]]), np.array([1])) for n in lengths]
     batch = collate(clips)
-    ours, expected = short(batch["features"], batch["mask"]), full(batch["features"], batch["mask"])
+    ours, expected = run_heads(short, batch), run_heads(full, batch)
     for level in range(5):
         length = ours.logits[level].shape[1]
         assert length <= expected.logits[level].shape[1]
@@ -195,7 +214,7 @@ def test_pooling_and_group_norm_are_those_of_torch():
 def test_candidates(case, weights, number):
     model = make(weights)
     with torch.no_grad():
-        found = decode(*model.valid_outputs(video(case, number)[0]), model.config)
+        found, _ = model.decode(video(case, number)[0])
     prefix = f"infer_video{number}_pre_nms"
     assert [len(level.scores) for level in found] == case[f"{prefix}_count_per_level"].tolist()
     close(torch.cat([level.segments for level in found]), case[f"{prefix}_segments"], 2e-3)
@@ -256,29 +275,30 @@ def place_of(outputs, padded=256):
 def test_assignment(case, weights, name):
     model, batch = make(weights, TRAINING[name]), batch_of(case, name)
     with torch.no_grad():
-        outputs = model(batch["features"], batch["mask"])
+        outputs = run_heads(model, batch)
     logits, distances, valid = (torch.cat(parts, dim=1) for parts in outputs)
     where = points([mask.shape[1] for mask in outputs.masks], model.config.ranges)
     segments, labels = pad_segments(batch["segments"], batch["labels"])
-    found = assign(where, segments, labels, logits, distances, valid, model.config)
+    around = surroundings(where, segments, valid, model.config.center_radius)
+    found = assign(around, labels, logits, distances, model.config)
     at = place_of(outputs)
     assert np.array_equal(valid, case[f"{name}_valid_mask"][:, at])
-    positive = found.candidates.any(dim=2).numpy()
+    positive = around.candidates.any(dim=2).numpy()
     assert np.array_equal(positive, case[f"{name}_pos_mask"][:, at])
     weights_of = case[f"{name}_pos_weights"]
     close(found.weights[valid], weights_of[:, at][valid.numpy()], 0)
     assert positive.sum() == case[f"{name}_num_pos"]
     targets = case[f"{name}_gt_cls"][:, at]
     ours = np.zeros_like(targets)
-    for row, point, segment in np.argwhere(found.candidates.numpy()):
+    for row, point, segment in np.argwhere(around.candidates.numpy()):
         ours[row, point, batch["labels"][row][segment]] = 1
     assert np.array_equal(ours, targets)
     close(found.distances.numpy()[positive], case[f"{name}_gt_offsets"][:, at][positive], 1e-4)
     for row in (0, 1):
         count = len(batch["segments"][row])
         matrix = case[f"{name}_assign_matrix_video{row}"]
-        assert np.array_equal(found.candidates[row, :, :count], matrix[at] > 0)
-        assert not found.candidates[row, :, count:].any()
+        assert np.array_equal(around.candidates[row, :, :count], matrix[at] > 0)
+        assert not around.candidates[row, :, count:].any()
         assert np.array_equal(found.cheapest[row], case[f"{name}_assign_argmin_video{row}"][at])
         expected = case[f"{name}_assign_cost_video{row}"]
         close(
@@ -406,7 +426,7 @@ def test_suppression_runs_on_what_the_network_says(case, weights):
     """In grid units and before anything is cut, as the reference does."""
     model = make(weights)
     with torch.no_grad():
-        found = decode(*model.valid_outputs(video(case, 0)[0]), model.config)
+        found, _ = model.decode(video(case, 0)[0])
     joined = [torch.cat(parts).numpy() for parts in zip(*found, strict=True)]
     kept = suppress(*joined, suppression(model.config))
     seconds = grid_of(case, 0).seconds(kept.segments).clip(0, case["video0_duration"])

@@ -13,7 +13,7 @@ from tal_core.inference.candidates import post_process_predictions, suppression
 from tal_core.models.clips import collate
 from tal_core.models.config import validated
 from tal_core.models.points import assign, pad_segments, points
-from tal_core.models.pyramid import split_levels
+from tal_core.models.pyramid import read
 from tal_core.models.sgp import Stretch, wide_kernel
 from tal_core.models.tridet import (
     METHOD,
@@ -139,15 +139,13 @@ def test_pyramid(case, weights, name):
 @torch.no_grad()
 def run_heads(model, features, mask):
     """All heads on all cells: ``(B, T_l, outputs)`` by the reference's name and level; and the cells."""
-    logits, cells = model(features, mask)
-    around = (cells.features, cells.invalid, cells.gap)
-    bins = F.relu(model.heads.regression(*around)[0] * model.heads.scale[cells.level, None])
-    found = {"cls_logits": logits, "reg_bins": bins}
-    found |= {"start_logits": model.start(*around)[0], "end_logits": model.end(*around)[0]}
-    videos = len(features)
+    logits, cells, lengths = model(features, mask)
+    found = {"cls_logits": logits, "reg_bins": model.heads.distances(cells)}
+    found |= {"start_logits": read(model.start, cells), "end_logits": read(model.end, cells)}
+    sizes = [length + model.gap for length in lengths]
     return {
-        name: split_levels(outputs.unflatten(0, (videos, -1)), cells.lengths, cells.between)
-        for name, outputs in found.items()
+        name: [level[:, : -model.gap] for level in part.unflatten(0, (len(features), -1)).split(sizes, 1)]
+        for name, part in found.items()
     }, cells
 
 
@@ -168,7 +166,7 @@ def test_heads(case, weights, name):
 def test_distances(case, weights, name):
     model = make(weights, position_encoding="abs_pe" in name)
     with torch.no_grad():
-        _, cells = model(**features_of(batch_of(case, name.split("_")[-1])))
+        _, cells, _ = model(**features_of(batch_of(case, name.split("_")[-1])))
         index, label = (~cells.invalid[0]).expand(-1, 5).nonzero(as_tuple=True)
         ours = model.distances(cells, index, label)
         few = torch.randperm(len(index), generator=torch.Generator().manual_seed(0))[:20]
@@ -262,8 +260,7 @@ def test_wide_kernels():
 @torch.no_grad()
 def test_candidates(case, weights, number):
     model, features = make(weights), video(case, number)[0]
-    logits, cells = model(features[None], torch.ones(1, len(features), dtype=torch.bool))
-    found = model.decode(split_levels(logits[None], cells.lengths, cells.between), cells, len(features))
+    found, _ = model.decode(features)
     prefix = f"infer_video{number}_pre_nms"
     assert [len(level.scores) for level in found] == case[f"{prefix}_count_per_level"].tolist()
     close(torch.cat([level.segments for level in found]), case[f"{prefix}_segments"], 2e-3)
@@ -384,7 +381,7 @@ def test_trajectory(case, weights):
 
 def test_boundary_heads_do_not_teach_the_pyramid():
     model = random_model()
-    _, cells = model(torch.randn(1, 40, 7), torch.ones(1, 40, dtype=torch.bool))
+    _, cells, _ = model(torch.randn(1, 40, 7), torch.ones(1, 40, dtype=torch.bool))
     torch.nn.init.zeros_(model.heads.regression.output.weight).requires_grad_(False)
     model.distances(cells, torch.tensor([20]), torch.tensor([0])).sum().backward()
     assert not model.embedding.convs[0].weight.grad.any() and model.start.convs[0].weight.grad.any()
