@@ -53,10 +53,72 @@ class Linear(nn.Linear):
     def __init__(self, channels: int, outputs: int):
         super().__init__(channels, outputs)
         nn.init.zeros_(self.bias)
+        self.packed = Packed()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # pylint: disable=arguments-renamed
         """``(..., C)`` -> ``(..., C')``."""
-        return linear(x, self.weight, self.bias)
+        if torch.is_grad_enabled() or not has_fast_products(x):
+            return linear(x, self.weight, self.bias)
+        return self.packed.linear(x, self.weight, self.bias)
+
+
+class Convolution(nn.Conv1d):
+    """A convolution over time, ``(B, T, C)`` -> ``(B, T, C')``, 0 outside; ``weight`` (C', C, odd taps)."""
+
+    def __init__(self, channels: int, outputs: int, kernel_size: int, bias: bool = True):
+        super().__init__(channels, outputs, kernel_size, padding=kernel_size // 2, bias=bias)
+        if bias:
+            nn.init.zeros_(self.bias)
+        self.packed = Packed()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # pylint: disable=arguments-renamed
+        """Unmasked output."""
+        if torch.is_grad_enabled() or not has_fast_products(x):
+            return convolve(x, self.weight, self.bias)
+        return self.packed.convolve(x, self.weight, self.bias)
+
+
+class Packed:
+    """A weight in the layout that oneDNN multiplies by, which it would otherwise make at every call.
+
+    For inference, where one weight serves many videos; made anew when the weight has changed.
+    """
+
+    def __init__(self):
+        self._state, self._weight = None, None
+
+    def __deepcopy__(self, memo):
+        return Packed()
+
+    def __reduce__(self):
+        return Packed, ()
+
+    def linear(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """What `linear` gives."""
+        if not self._holds(weight):
+            rows = x.numel() // x.shape[-1]
+            self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)  # pylint: disable=protected-access
+        return _product(x, self._weight, bias)
+
+    def convolve(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """What `convolve` gives."""
+        taps = weight.shape[2]
+        if taps == 1:
+            return self.linear(x, weight.squeeze(2), bias)
+        image, step, pad = x.unsqueeze(1).permute(0, 3, 1, 2), (1, 1), (0, taps // 2)
+        if not self._holds(weight):
+            filters = weight.detach().unsqueeze(2).to_mkldnn()
+            reorder = torch._C._nn.mkldnn_reorder_conv2d_weight  # pylint: disable=protected-access
+            self._weight = reorder(filters, pad, step, step, 1, image.shape)
+        correlate = torch.ops.mkldnn._convolution_pointwise  # pylint: disable=protected-access
+        out = correlate(image, self._weight, bias, pad, step, step, 1, "none", [], "")
+        return out.squeeze(2).transpose(1, 2)
+
+    def _holds(self, weight: torch.Tensor) -> bool:
+        """Whether the packed weight is that of ``weight`` as it is now; notes its state."""
+        state = (weight.data_ptr(), weight._version)  # pylint: disable=protected-access
+        held, self._state = state == self._state, state
+        return held
 
 
 def norm_relu(

@@ -31,7 +31,7 @@ from torch import nn
 
 from tal_core.models.clips import ClipSampler
 from tal_core.models.config import MethodConfig, setting
-from tal_core.models.convolution import convolve, norm_relu
+from tal_core.models.convolution import Convolution, norm_relu
 from tal_core.models.method import FeatureDataset
 
 DROP_PATH = setting(  # of the methods that have residual branches
@@ -215,19 +215,6 @@ def padded_length(length: int, sequence_length: int, multiple: int) -> int:
 
 
 # Network
-
-
-class Convolution(nn.Conv1d):
-    """A convolution over time, ``(B, T, C)`` -> ``(B, T, C')``, 0 outside; ``weight`` (C', C, kernel)."""
-
-    def __init__(self, channels: int, outputs: int, kernel_size: int, bias: bool = True):
-        super().__init__(channels, outputs, kernel_size, padding=kernel_size // 2, bias=bias)
-        if bias:
-            nn.init.zeros_(self.bias)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # pylint: disable=arguments-renamed
-        """Unmasked output."""
-        return convolve(x, self.weight, self.bias)
 
 
 class Tower(nn.Module):

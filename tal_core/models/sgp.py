@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tal_core.models.convolution import convolve
-from tal_core.models.pyramid import Convolution, drop_path
+from tal_core.models.convolution import Convolution, convolve
+from tal_core.models.pyramid import drop_path
 
 NORM_GROUPS = 16
 EPSILON = 1e-5

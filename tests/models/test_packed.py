@@ -1,0 +1,55 @@
+"""Layers that keep their weight in oneDNN's layout for inference."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tal_core.models.convolution import Convolution, Linear
+
+
+def convolved(layer, x):
+    return F.conv1d(x.transpose(1, 2), layer.weight, layer.bias, padding=layer.padding).transpose(1, 2)
+
+
+LAYERS = {
+    "linear": (lambda: Linear(6, 5), lambda layer, x: F.linear(x, layer.weight, layer.bias)),
+    "one tap": (lambda: Convolution(6, 5, 1), convolved),
+    "three taps": (lambda: Convolution(6, 5, 3), convolved),
+    "without bias": (lambda: Convolution(6, 5, 5, bias=False), convolved),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_changed_weight_is_packed_anew(kind):
+    make, expected = LAYERS[kind]
+    torch.manual_seed(0)
+    layer = make()
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1)
+    for length in (40, 3, 200):
+        x = torch.randn(2, length, 6)
+        with torch.inference_mode():
+            torch.testing.assert_close(layer(x), expected(layer, x))
+        layer(x).square().sum().backward()
+        optimizer.step()
+        with torch.no_grad():
+            torch.testing.assert_close(layer(x), expected(layer, x))
+        layer.load_state_dict(make().state_dict())
+        with torch.no_grad():
+            torch.testing.assert_close(layer(x), expected(layer, x))
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_copies_have_their_own(kind, copied):
+    make, expected = LAYERS[kind]
+    layer, x = make(), torch.randn(1, 9, 6)
+    with torch.no_grad():
+        before = layer(x)
+        other = copied(layer)
+        other.weight.mul_(2)
+        torch.testing.assert_close(other(x), expected(other, x))
+        torch.testing.assert_close(layer(x), before)
+    assert set(layer.state_dict()) <= {"weight", "bias"}
