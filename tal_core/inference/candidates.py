@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,75 @@ def suppression(config: MethodConfig) -> Suppression:
     )
 
 
+@dataclass(frozen=True)
+class JoinedCandidates:
+    """Candidates of V videos as one set of arrays: ``number`` (N,), ascending, says whose a segment is.
+
+    ``segments`` (N, 2) float32, ``scores`` (N,) float32, ``labels`` (N,) int64, ``ends`` (V,) as of each
+    video's `Candidates`.
+    """
+
+    videos: list[str]
+    number: np.ndarray
+    segments: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    ends: np.ndarray
+    classes: list[VideoClasses | None]
+
+
+@dataclass(frozen=True)
+class Thinned:
+    """What post-processing leaves, by video, best score first; all arrays ``(M,)`` or ``(M, 2)``.
+
+    ``row``: of the candidate; ``number``: of its video; ``times`` float64 seconds, cut at the video's end.
+    """
+
+    row: np.ndarray
+    number: np.ndarray
+    times: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+
+
+def join(candidates: Mapping[str, Candidates]) -> JoinedCandidates:
+    """The candidates of all videos one after the other."""
+    found = list(candidates.values())
+    return JoinedCandidates(
+        videos=list(candidates),
+        number=np.repeat(np.arange(len(found)), [len(one) for one in found]),
+        segments=np.concatenate([one.segments for one in found] or [np.zeros((0, 2), np.float32)]),
+        scores=np.concatenate([one.scores for one in found] or [np.zeros(0, np.float32)]),
+        labels=np.concatenate([one.labels for one in found] or [np.zeros(0)]).astype(np.int64),
+        ends=np.array([one.end for one in found], np.float64),
+        classes=[one.classes for one in found],
+    )
+
+
+def thin(joined: JoinedCandidates, settings: Suppression) -> Thinned:
+    """NMS over each video; then proposals get the classes of their video, if it has any."""
+    kept = suppress(joined.segments, joined.scores, joined.labels, settings, joined.number)
+    number = joined.number[kept.index]
+    rows, labels, scores = fuse(number, joined.labels[kept.index], kept.scores, joined.classes)
+    number = number[rows]
+    times = kept.segments[rows].astype(np.float64).clip(0, joined.ends[number, None])
+    return Thinned(kept.index[rows], number, times, labels, scores)
+
+
+def detections_table(found: Thinned, videos: Sequence[str], labels: Sequence[str]) -> pd.DataFrame:
+    """``DETECTION_COLUMNS``; the label of proposals without a class is ``proposal``."""
+    names = np.array([*labels, PROPOSAL], dtype=object)  # class -1 is the last
+    return pd.DataFrame(
+        {
+            "video_id": pd.Series(np.array(videos, dtype=object)[found.number], dtype="str"),
+            "start": found.times[:, 0],
+            "end": found.times[:, 1],
+            "label": pd.Series(names[found.labels], dtype="str"),
+            "score": found.scores.astype(np.float64),
+        }
+    )
+
+
 def post_process_predictions(
     candidates: Mapping[str, Candidates], labels: Sequence[str], settings: Suppression
 ) -> pd.DataFrame:
@@ -50,28 +120,8 @@ def post_process_predictions(
 
     Proposals get the classes of their video after NMS; without any they are labelled ``proposal``.
     """
-    videos = list(candidates)
-    joined = [candidates[video] for video in videos]
-    number = np.repeat(np.arange(len(videos)), [len(found) for found in joined])
-    segments = np.concatenate([found.segments for found in joined] or [np.zeros((0, 2), np.float32)])
-    scores = np.concatenate([found.scores for found in joined] or [np.zeros(0, np.float32)])
-    classes = np.concatenate([found.labels for found in joined] or [np.zeros(0, np.int64)]).astype(np.int64)
-    kept = suppress(segments, scores, classes, settings, number)
-    number = number[kept.index]
-    rows, classes, scores = fuse(number, classes[kept.index], kept.scores, [one.classes for one in joined])
-    number = number[rows]
-    ends = np.array([found.end for found in joined])[number, None]
-    times = kept.segments[rows].astype(np.float64).clip(0, ends)
-    names = np.array([*labels, PROPOSAL], dtype=object)  # class -1 is the last
-    return pd.DataFrame(
-        {
-            "video_id": pd.Series(np.array(videos, dtype=object)[number], dtype="str"),
-            "start": times[:, 0],
-            "end": times[:, 1],
-            "label": pd.Series(names[classes], dtype="str"),
-            "score": scores.astype(np.float64),
-        }
-    )
+    joined = join(candidates)
+    return detections_table(thin(joined, settings), joined.videos, labels)
 
 
 def save_candidates(path: Path, candidates: Mapping[str, Candidates], labels: Sequence[str]) -> None:
@@ -116,6 +166,7 @@ def load_candidates(path: Path) -> tuple[dict[str, Candidates], list[str]]:
     """Candidates by video, and the class names. Raises InputError if the file is missing or faulty."""
     needed = ("video_ids", "lengths", "segments", "scores", "labels", "label_names")
     arrays = _load(path, needed, ("ends", "class_labels", "class_scores", "score_fusion"))
+    _check_shapes(path, arrays)
     stops = arrays["lengths"].cumsum()
     ends = arrays.get("ends", np.full(len(stops), np.inf))
     candidates = {}
@@ -126,6 +177,26 @@ def load_candidates(path: Path) -> tuple[dict[str, Candidates], list[str]]:
         found = Candidates(arrays["segments"][part], arrays["scores"][part], labels, float(end), classes)
         candidates[str(video)] = found
     return candidates, [str(name) for name in arrays["label_names"]]
+
+
+def _check_shapes(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise InputError unless the arrays belong together."""
+    videos, total = len(arrays["video_ids"]), len(arrays["scores"])
+    labels, classes = arrays["labels"], arrays.get("class_labels", np.zeros((videos, 0), np.int32))
+    lengths = arrays["lengths"]
+    together = (
+        all(arrays[name].ndim == 1 for name in ("video_ids", "lengths", "scores", "labels", "label_names"))
+        and all(arrays[name].dtype.kind in "iuf" for name in ("lengths", "segments", "scores", "labels"))
+        and arrays.get("class_scores", classes).shape == classes.shape
+        and len(lengths) == len(arrays.get("ends", lengths)) == len(classes) == videos
+        and arrays["segments"].shape == (total, 2)
+        and (lengths >= 0).all()
+        and lengths.sum() == len(labels) == total
+    )
+    known = [one for one in (labels, classes) if one.size] if together else []
+    most = len(arrays["label_names"])
+    if not together or any(one.min() < NO_CLASS or one.max() >= most for one in known):
+        raise _faulty(path, ValueError("its arrays don't fit each other"))
 
 
 def save_snippet_scores(
