@@ -6,11 +6,21 @@ import os
 import sys
 from collections.abc import Sequence
 
-from tal_core.commands import datasets, demo, diagnose, evaluate, import_checkpoint, predict, profile, train
+from tal_core.commands import (
+    datasets,
+    demo,
+    diagnose,
+    evaluate,
+    import_checkpoint,
+    postprocess,
+    predict,
+    profile,
+    train,
+)
 from tal_core.commands.parsing import OneLineParser
 from tal_core.types import InputError
 
-COMMANDS = (demo, datasets, train, predict, evaluate, diagnose, profile, import_checkpoint)
+COMMANDS = (demo, datasets, train, predict, evaluate, diagnose, postprocess, profile, import_checkpoint)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
