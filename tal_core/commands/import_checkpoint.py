@@ -40,6 +40,12 @@ def add(commands) -> None:
         metavar="F",
         help="its classes in its order, one a line (default: label_id of the annotations, or alphabetical)",
     )
+    parser.add_argument(
+        "--proposals",
+        action="store_true",
+        help="keep the proposals of a checkpoint without classes as they are, for a dataset without class"
+        " scores of its videos",
+    )
 
 
 def run_import_checkpoint(options: argparse.Namespace) -> None:
@@ -55,6 +61,7 @@ def run_import_checkpoint(options: argparse.Namespace) -> None:
         config=options.config,
         labels=options.labels,
         run_id=options.run_id,
+        proposals=options.proposals,
         progress=progress_bar(),
     )
     print(f"run {run.run_id}: {run.folder}")

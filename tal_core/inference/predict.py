@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +103,8 @@ def predict_videos(
             progress(done, len(videos), "detecting")
         grid = dataset.grid(video)
         found, scores = _predict(network, dataset.features(video), grid, device)
+        # Features end a little before their video.
+        found = replace(found, end=max(found.end, dataset.duration(video)))
         if is_classless(found) and not classless:
             class_scores = class_scores or dataset.class_scores(videos, predictions.labels)
             found = with_classes(found, class_scores.of(video), network.config, video)

@@ -41,8 +41,10 @@ from tal_core.models.points import (
 )
 from tal_core.models.pyramid import (
     DROP_PATH,
+    PROGRAM,
     Cells,
     Heads,
+    Program,
     PyramidConfig,
     Tower,
     drop_channels,
@@ -62,6 +64,7 @@ RESIDUAL_SCALE = 1e-4  # of residual branches at first (Touvron et al., CaiT, IC
 class ActionFormerConfig(PyramidConfig):
     """Settings of ActionFormer; defaults for THUMOS14."""
 
+    program: Program = PROGRAM
     drop_path: float = DROP_PATH
     stem_blocks: int = setting(2, "Transformer blocks at full resolution.", "Network", ge=0, le=16)
     attention_heads: int = setting(
@@ -208,13 +211,17 @@ class ActionFormer(nn.Module):
 
     def __init__(self, config: ActionFormerConfig, num_features: int, num_classes: int):
         super().__init__()
-        self.config, self.num_classes = config, num_classes
-        self.embedding = Tower(num_features, config.embed_dim, config.embed_layers, config.kernel_size)
+        self.config, self.num_classes = config, config.num_outputs(num_classes)
+        self.embedding = Tower(
+            config, num_features, config.embed_dim, config.embed_layers, config.kernel_size
+        )
         windows = config.windows
         self.stem = nn.ModuleList(Block(config, windows[0]) for _ in range(config.stem_blocks))
         self.branch = nn.ModuleList(Block(config, window, stride=2) for window in windows[1:])
-        self.neck = nn.ModuleList(nn.LayerNorm(config.embed_dim) for _ in range(config.levels))
-        self.heads = Heads(config, num_classes)
+        self.neck = nn.ModuleList(
+            nn.LayerNorm(config.embed_dim, config.epsilon) for _ in range(config.levels)
+        )
+        self.heads = Heads(config, self.num_classes)
         self.normaliser = LossNormaliser(config.initial_normaliser)
 
     def lay_out(self, mask: torch.Tensor) -> Layout:
@@ -283,9 +290,9 @@ class ActionFormer(nn.Module):
         return assign(where, segments[layout.video], labels[layout.video], radius, self.num_classes)
 
     @torch.no_grad()
-    def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor]:
+    def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor | None]:
         """Candidates of one video from its ``(T, D)`` features, and its ``(T, K)`` snippet scores."""
-        return detect(self.decode, features, grid, self.config.resize)
+        return detect(self.decode, features, grid, self.config)
 
     @torch.no_grad()
     def decode(self, features: torch.Tensor) -> tuple[list[Decoded], list[torch.Tensor]]:

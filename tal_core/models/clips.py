@@ -5,7 +5,7 @@ Time first: features are ``(T, D)`` and batches ``(B, T, D)``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,7 +78,7 @@ class ClipSampler:
     Longer videos are cropped at random; with ``crop`` = (low, high) a shorter one too, to a random share of
     its length. A segment belongs to a crop if at least ``min_overlap`` of it is inside, cut at the crop's
     ends; crops without any are drawn again (the truncation of ActionFormer, Zhang et al., ECCV 2022).
-    ``resize`` brings every video to so many snippets first.
+    ``resize`` brings every video to so many snippets first, by ``resample``.
     """
 
     def __init__(
@@ -90,8 +90,10 @@ class ClipSampler:
         crop: tuple[float, float] | None = None,
         min_overlap: float = 0.5,
         resize: int | None = None,
+        resample: Callable[[torch.Tensor, TimeGrid, int], tuple[torch.Tensor, TimeGrid]] = resample,
     ):
-        self.batch_size, self.max_length, self.resize = batch_size, max_length, resize
+        self.batch_size, self.max_length = batch_size, max_length
+        self.resize, self.resample = resize, resample
         self.crop, self.min_overlap = crop, min_overlap
         self.videos = dataset.videos(dataset.training_subset)
         self.reader = FeatureReader(dataset, self.videos)
@@ -110,9 +112,8 @@ class ClipSampler:
         length = self.reader.lengths[video]
         if self.resize is not None:
             whole = torch.from_numpy(np.array(self.reader.read(video)))
-            ratio = self.resize / length
-            resized = resample(whole, TimeGrid(1.0), self.resize)[0]
-            return resized, (segments + 0.5) * ratio - 0.5, labels
+            resized, grid = self.resample(whole, TimeGrid(1.0), self.resize)
+            return resized, grid.index(segments), labels
         size = self._crop_length(length, random)
         start, kept = 0, np.ones(len(labels), bool)
         if size < length:

@@ -129,47 +129,29 @@ def _assigner(said: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+# Of networks of one class: the authors take the two best classes of the video and the square root of the
+# product (postprocess_results), OpenTAD the classes of its config and all cells as candidates.
+OFFICIAL_AGNOSTIC = {"classes": "agnostic", "classes_per_proposal": 2, "score_fusion": "root"}
+OPENTAD_AGNOSTIC = {"classes": "agnostic", "min_candidate_score": 0.0, "max_candidates": 100_000}
+
+
 def opentad_settings(content: Mapping[str, Any], method: str) -> dict[str, Any]:
     """Settings of an OpenTAD config of ActionFormer or TriDet.
 
+    An empty config means the published ones for THUMOS14.
+
     Raises:
-        InputError: if a section is no section, or the config asks for a part of the network that isn't here.
+        InputError: if a section is no section, or the config asks for what isn't here.
     """
-    common = {"voting_weights": "score" if method == "tridet" else "score_times_iou"}
+    common = {"program": "opentad", "voting_weights": "score", "min_length": -1.0}
     if not content:
-        return common
-    model, post = section(content, "model"), section(content, "post_processing")
+        return common | {"max_detections": 2000}
+    model = section(content, "model")
     projection, head = section(model, "projection"), section(model, "rpn_head")
-    nms, optimizer = section(post, "nms"), section(content, "optimizer")
-    schedule, solver = section(content, "scheduler"), section(content, "solver")
-    settings = common | {
-        "position_encoding": projection.get("use_abs_pe", False),
-        "sequence_length": projection.get("max_seq_len", 2304),
-        "drop_path": projection.get("path_pdrop", 0.0),
-        "label_smoothing": head.get("label_smoothing", 0),
-        "initial_normaliser": head.get("loss_normalizer", 100),
-        "regression_weight": max(head.get("loss_weight", 1.0), -1),
-        "center_radius": head.get("center_sample_radius", 1.5)
-        if head.get("center_sample", "radius") == "radius"
-        else None,
-        "learning_rate": optimizer.get("lr", 1e-4),
-        "weight_decay": optimizer.get("weight_decay", 0.05),
-        "warmup_epochs": schedule.get("warmup_epoch", 5),
-        "epochs": schedule.get("max_epoch", 35),
-        "batch_size": section(solver, "train").get("batch_size", 2),
-        "gradient_clip": solver.get("clip_grad_norm") if (solver.get("clip_grad_norm") or 0) > 0 else None,
-        "min_candidate_score": post.get("pre_nms_thresh", 0.001),
-        "max_candidates": post.get("pre_nms_topk", 2000),
-        "min_length": 0.0,
-        "nms": "soft" if nms.get("use_soft_nms", True) else "hard",
-        "nms_sigma": nms.get("sigma", 0.5),
-        "nms_per_class": nms.get("multiclass", True),
-        "voting_threshold": nms.get("voting_thresh", 0.0),
-        "min_score": nms.get("min_score", 0.001),
-        "max_detections": nms.get("max_seg_num", 2000),
-    }
-    if (threshold := nms.get("iou_threshold", 0.1)) > 0:
-        settings["nms_threshold"] = threshold
+    settings = common | _opentad_training(content, projection, head) | _opentad_detection(content, method)
+    settings |= _opentad_windows(content)
+    settings["position_encoding"] = projection.get("use_abs_pe", False)
+    settings["sequence_length"] = projection.get("max_seq_len", 2304)
     ranges = section(head, "prior_generator").get("regression_range")
     settings |= _levels(projection.get("arch", (2, 2, 5)), ranges)
     if method == "actionformer":
@@ -186,6 +168,64 @@ def opentad_settings(content: Mapping[str, Any], method: str) -> dict[str, Any]:
             "bins": head.get("num_bins", 16),
         }
     return settings
+
+
+def _opentad_training(content: Mapping, projection: Mapping, head: Mapping) -> dict[str, Any]:
+    optimizer, schedule = section(content, "optimizer"), section(content, "scheduler")
+    solver = section(content, "solver")
+    central, clip = head.get("center_sample", "radius") == "radius", solver.get("clip_grad_norm") or 0
+    return {
+        "drop_path": projection.get("path_pdrop", 0.0),
+        "input_dropout": projection.get("input_pdrop", 0.0),
+        "label_smoothing": head.get("label_smoothing", 0),
+        "initial_normaliser": head.get("loss_normalizer", 100),
+        "regression_weight": max(head.get("loss_weight", 1.0), -1),
+        "center_radius": head.get("center_sample_radius", 1.5) if central else None,
+        "learning_rate": optimizer.get("lr", 1e-4),
+        "weight_decay": optimizer.get("weight_decay", 0.05),
+        "warmup_epochs": schedule.get("warmup_epoch", 5),
+        "epochs": schedule.get("max_epoch", 35),
+        "batch_size": section(solver, "train").get("batch_size", 2),
+        "gradient_clip": clip if clip > 0 else None,
+    }
+
+
+def _opentad_detection(content: Mapping, method: str) -> dict[str, Any]:
+    """Post-processing; the defaults are those of ``batched_nms`` and of the classifiers of whole videos.
+
+    TriDet's detector leaves the config's threshold and number of candidates unread.
+    """
+    post = section(content, "post_processing")
+    nms, chosen = section(post, "nms"), {} if method == "tridet" else post
+    settings = {
+        "min_candidate_score": chosen.get("pre_nms_thresh", 0.001),
+        "max_candidates": chosen.get("pre_nms_topk", 2000),
+        "nms": "soft" if nms.get("use_soft_nms", True) else "hard",
+        "nms_sigma": nms.get("sigma", 0.5),
+        "nms_per_class": nms.get("multiclass", True),
+        "voting_threshold": nms.get("voting_thresh", 0.0),
+        "min_score": nms.get("min_score", 0.0),
+        "max_detections": nms.get("max_seg_num", 100),
+    }
+    if (threshold := nms.get("iou_threshold", 0)) > 0:
+        settings["nms_threshold"] = threshold
+    if external := section(post, "external_cls"):
+        settings["classes_per_proposal"] = external.get("topk", 1)
+        settings["score_fusion"] = "root" if external.get("type") == "StandardClassifier" else "product"
+    return settings
+
+
+def _opentad_windows(content: Mapping) -> dict[str, Any]:
+    """How the config brings videos to the network; only whole videos are read here."""
+    test = section(section(content, "dataset"), "test")
+    for name, usual, what in (
+        ("window_size", None, "detects in sliding windows"),
+        ("sample_stride", 1, "leaves out snippets"),
+    ):
+        if test.get(name, usual) != usual:
+            mend = f"Remove {name} from dataset.test to read whole videos, with slightly different results."
+            raise InputError(f"{what} ({name}={test[name]}), which isn't imported", mend=mend)
+    return {"resize": test["resize_length"]} if "resize_length" in test else {}
 
 
 def bmn_settings(content: Mapping[str, Any], method: str) -> dict[str, Any]:

@@ -21,7 +21,13 @@ import torch
 from tal_core.models import actionformer, bmn, temporalmaxer, tridet
 from tal_core.models.checkpoint_files import read_config, read_state
 from tal_core.models.config import MethodConfig, validated
-from tal_core.models.foreign_settings import bmn_settings, official_settings, opentad_settings
+from tal_core.models.foreign_settings import (
+    OFFICIAL_AGNOSTIC,
+    OPENTAD_AGNOSTIC,
+    bmn_settings,
+    official_settings,
+    opentad_settings,
+)
 from tal_core.models.registry import get_method
 from tal_core.types import InputError
 
@@ -33,11 +39,15 @@ UNSCALED = (".attention_scale", ".mlp_scale")
 
 @dataclass(frozen=True)
 class Source:
-    """A program whose checkpoints can be read: the method they are of, and how to read its config."""
+    """A program whose checkpoints can be read: the method they are of, and how to read its config.
+
+    ``agnostic``: what holds for networks of one class beside the config.
+    """
 
     method: str
     translate: Callable[[State], State]
     settings: Callable[[Mapping[str, Any], str], dict[str, Any]]
+    agnostic: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,15 +116,23 @@ _OPENTAD_OUTPUTS = {
 }
 
 SOURCES: dict[str, Source] = {
-    "actionformer": Source("actionformer", actionformer.from_reference, official_settings),
-    "tridet": Source("tridet", tridet.from_reference, official_settings),
-    "temporalmaxer": Source("temporalmaxer", temporalmaxer.from_reference, official_settings),
+    "actionformer": Source("actionformer", actionformer.from_reference, official_settings, OFFICIAL_AGNOSTIC),
+    "tridet": Source("tridet", tridet.from_reference, official_settings, OFFICIAL_AGNOSTIC),
+    "temporalmaxer": Source(
+        "temporalmaxer", temporalmaxer.from_reference, official_settings, OFFICIAL_AGNOSTIC
+    ),
     "bmn": Source("bmn", bmn.from_reference, bmn_settings),
     "opentad-actionformer": Source(
-        "actionformer", lambda state: actionformer.from_reference(opentad_names(state)), opentad_settings
+        "actionformer",
+        lambda state: actionformer.from_reference(opentad_names(state)),
+        opentad_settings,
+        OPENTAD_AGNOSTIC,
     ),
     "opentad-tridet": Source(
-        "tridet", lambda state: tridet.from_reference(opentad_names(state)), opentad_settings
+        "tridet",
+        lambda state: tridet.from_reference(opentad_names(state)),
+        opentad_settings,
+        OPENTAD_AGNOSTIC,
     ),
 }
 
@@ -151,22 +169,24 @@ def read_imported(source: str, weights: Path, config: Path | None = None) -> Imp
         what = f"holds weights that {source} doesn't have ({error})"
         raise InputError(what, where=weights, mend="Only the published networks can be imported.") from None
     sizes = _bmn_sizes(state) if source == "bmn" else _pyramid_sizes(translated)
-    chosen = _config(how, sizes, config)
-    first = "base.0.weight" if source == "bmn" else "embedding.convs.0.weight"
-    features = translated[first].shape[1] * (chosen.groups if source == "bmn" else 1)
     output = translated.get("heads.classification.output.weight")
     classes = None if output is None else len(output)
+    chosen = _config(how, sizes, config, how.agnostic if classes == 1 else {})
+    first = "base.0.weight" if source == "bmn" else "embedding.convs.0.weight"
+    features = translated[first].shape[1] * (chosen.groups if source == "bmn" else 1)
     return Imported(how.method, chosen, translated, features, classes, epoch)
 
 
-def _config(how: Source, sizes: Mapping[str, Any], path: Path | None) -> MethodConfig:
-    """The settings of a config file, if there is one, and the sizes that the weights tell."""
+def _config(
+    how: Source, sizes: Mapping[str, Any], path: Path | None, known: Mapping[str, Any]
+) -> MethodConfig:
+    """The settings of a config file, if there is one, of what the weights tell, and what is ``known``."""
     settings = how.settings(read_config(path) if path else {}, how.method)
     for name, value in sizes.items():
         if path and settings.get(name, value) != value:
             what = f"says {name} is {settings[name]}, but in the checkpoint it is {value}"
             raise InputError(what, where=path, mend="Give the config that belongs to the checkpoint.")
-    return validated(get_method(how.method).config, _fitted({**settings, **sizes}), where=path)
+    return validated(get_method(how.method).config, _fitted({**settings, **sizes, **known}), where=path)
 
 
 def _pyramid_sizes(state: State) -> dict[str, Any]:
@@ -177,7 +197,7 @@ def _pyramid_sizes(state: State) -> dict[str, Any]:
 
     head = state["heads.classification.output.weight"]
     embedding = state["embedding.convs.0.weight"]
-    sizes = {
+    sizes: dict[str, Any] = {
         "embed_dim": len(embedding),
         "embed_layers": count("embedding.convs."),
         "head_dim": head.shape[1],

@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from tal_core.models.clips import resample
 from tal_core.models.method import Candidates
-from tal_core.models.pyramid import PyramidConfig
+from tal_core.models.pyramid import PyramidConfig, resized
 from tal_core.types import TimeGrid
 
 LENGTH_TOLERANCE = 1e-3  # segments whose lengths differ by less, in snippets, count as equally short
@@ -232,35 +232,39 @@ def decode(
 
 
 def detect(
-    decoded: Callable[[torch.Tensor], tuple[list[Decoded], list[torch.Tensor]]],
+    decode_video: Callable[[torch.Tensor], tuple[list[Decoded], list[torch.Tensor]]],
     features: torch.Tensor,
     grid: TimeGrid,
-    resize: int | None,
-) -> tuple[Candidates, torch.Tensor]:
+    config: PyramidConfig,
+) -> tuple[Candidates, torch.Tensor | None]:
     """Candidates of one video from its ``(T, D)`` features, and its ``(T, K)`` snippet scores.
 
-    ``decoded`` is `decode` from features, which are first brought to ``resize`` snippets if that is given.
+    ``decode_video`` is `decode` from features as the network sees them. Proposals without classes have no
+    snippet scores.
     """
-    length = len(features)
-    if resize is not None:
-        features, grid = resample(features, grid, resize)
-    found, logits = decoded(features)
+    length, end = len(features), grid.seconds(len(features) - 1) + max(grid.offset, grid.stride / 2)
+    features, grid = resized(features, grid, config)
+    decoded, logits = decode_video(features)
+    found = to_candidates(decoded, grid, end, config)
+    if config.classes == "agnostic":
+        return found, None
     scores = snippet_scores(logits, len(features))
-    if len(scores) != length:
-        scores = resample(scores, grid, length)[0]
-    return to_candidates(found, grid, len(features)), scores
+    return found, scores if len(scores) == length else resample(scores, grid, length)[0]
 
 
-def to_candidates(found: Sequence[Decoded], grid: TimeGrid, length: int) -> Candidates:
-    """Candidates of all levels, best first, in seconds; detections end with the last snippet.
+def to_candidates(found: Sequence[Decoded], grid: TimeGrid, end: float, config: PyramidConfig) -> Candidates:
+    """Candidates of all levels, best first, in seconds; detections are cut at ``end``.
 
     They may reach beyond: the references suppress them as they are and cut what is left.
     """
     segments, scores, labels = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
     order = scores.argsort(descending=True, stable=True)
-    last = grid.seconds(length - 1) + max(grid.offset, grid.stride / 2)
+    if config.opentad:
+        order = order[: config.max_candidates]
+    if config.classes == "agnostic":
+        labels = labels - 1  # of the one class 0: proposals
     seconds = grid.seconds(segments[order].double()).float().numpy()
-    return Candidates(seconds, scores[order].numpy(), labels[order].numpy(), last)
+    return Candidates(seconds, scores[order].numpy(), labels[order].numpy(), end)
 
 
 def snippet_scores(logits: Sequence[torch.Tensor], length: int) -> torch.Tensor:

@@ -1,8 +1,8 @@
 """Published hyper-parameters, by method and dataset, under the names of our settings.
 
-What a repository has and a method here doesn't (input dropout, a floor of the learning rate, steps instead of
-a cosine) is left out. Class-agnostic configs that take classes from scores of whole videos are told by their
-title: the pyramid methods here learn all classes themselves.
+What a repository has and a method here doesn't (a floor of the learning rate, steps instead of a cosine) is
+left out. Class-agnostic configs need a dataset with class scores of whole videos; classes=all learns the
+classes instead.
 """
 
 from __future__ import annotations
@@ -68,6 +68,15 @@ _EPIC = _PYRAMID | {
     "max_candidates": 5000,
     "max_detections": 2000,
 }
+# OpenTAD's program, and what its voting does otherwise than ActionFormer's authors'.
+_OPENTAD = {"program": "opentad", "voting_weights": "score"}
+
+
+def _proposals(classes: int, fusion: str) -> dict[str, Any]:
+    """One class, action; each proposal takes so many of the video's best classes."""
+    return {"classes": "agnostic", "classes_per_proposal": classes, "score_fusion": fusion}
+
+
 _ACTIVITYNET = _PYRAMID | {
     "epochs": 15,
     "batch_size": 16,
@@ -109,9 +118,9 @@ _ACTIONFORMER = {
         _PYRAMID | {"epochs": 35, "attention_windows": [19]},
     ),
     "activitynet": Preset(
-        "ActivityNet-1.3, TSP features (published class-agnostic)",
+        "ActivityNet-1.3, TSP features; proposals, classes from video-level scores",
         ACTIONFORMER + "anet_tsp.yaml",
-        _ACTIVITYNET | {"min_length": 0.001},
+        _ACTIVITYNET | _proposals(2, "root") | {"min_length": 0.001},
     ),
     "epic-noun": Preset(
         "EPIC-Kitchens-100 nouns, SlowFast features",
@@ -138,13 +147,18 @@ _ACTIONFORMER = {
         "MultiTHUMOS, I3D features",
         OPENTAD + "actionformer/multithumos_i3d.py",
         _PYRAMID
+        | _OPENTAD
         | {"epochs": 65, "embed_layers": 3, "stem_blocks": 0, "max_candidates": 8000, "max_detections": 8000},
     ),
     "hacs": Preset(
-        "HACS, SlowFast features (published class-agnostic)",
+        "HACS, SlowFast features; proposals, classes from video-level scores",
         OPENTAD + "actionformer/hacs_slowfast.py",
         _PYRAMID
+        | _OPENTAD
+        | _proposals(3, "product")
         | {
+            "input_dropout": 0.1,
+            "min_candidate_score": 0.0,
             "epochs": 15,
             "batch_size": 16,
             "learning_rate": 1e-3,
@@ -164,7 +178,9 @@ _ACTIONFORMER = {
         "Charades, I3D features",
         OPENTAD + "actionformer/charades_i3d_rgb.py",
         _PYRAMID
+        | _OPENTAD
         | {
+            "input_dropout": 0.3,
             "epochs": 20,
             "batch_size": 16,
             "levels": 7,
@@ -177,9 +193,9 @@ _ACTIONFORMER = {
         },
     ),
     "fineaction": Preset(
-        "FineAction, VideoMAE-H features (published class-agnostic)",
+        "FineAction, VideoMAE-H features; proposals, classes from video-level scores",
         OPENTAD + "actionformer/fineaction_videomae_h.py",
-        _ACTIVITYNET | {"epochs": 20},
+        _ACTIVITYNET | _OPENTAD | _proposals(2, "root") | {"epochs": 20, "min_candidate_score": 0.0},
     ),
 }
 
@@ -221,9 +237,10 @@ _TRIDET = {
         },
     ),
     "activitynet": Preset(
-        "ActivityNet-1.3, TSP features (published class-agnostic)",
+        "ActivityNet-1.3, TSP features; proposals, classes from video-level scores",
         TRIDET + "anet_tsp.yaml",
         _PYRAMID
+        | _proposals(2, "root")
         | {
             "epochs": 15,
             "warmup_epochs": 10.0,
@@ -247,6 +264,7 @@ _TRIDET = {
             "nms_sigma": 0.7,
             "nms_per_class": False,
             "voting_threshold": 0.95,
+            "voting_weights": "score",
             "min_length": 0.1,
         },
     ),

@@ -29,17 +29,26 @@ import torch.nn.functional as F
 from pydantic import Field, field_validator, model_validator
 from torch import nn
 
-from tal_core.models.clips import ClipSampler
-from tal_core.models.config import MethodConfig, setting
+from tal_core.models.clips import ClipSampler, resample
+from tal_core.models.config import ProposerConfig, setting
 from tal_core.models.convolution import Convolution, norm_relu
 from tal_core.models.method import FeatureDataset
+from tal_core.types import TimeGrid
 
 DROP_PATH = setting(  # of the methods that have residual branches
     0.1, "Share of residual branches that are left out in training.", "Network", ge=0, lt=1
 )
+Program = Literal["authors", "opentad"]
+PROGRAM = setting(  # of the methods that OpenTAD computes in its own way
+    "authors",
+    "Whose program is followed where they differ. OpenTAD's norms have another epsilon and its padding is 0"
+    " behind every activation; it keeps the max_candidates best of a video, not of each level, and counts"
+    " the time of resized videos from the beginning of the first snippet.",
+    "Network",
+)
 
 
-class PyramidConfig(MethodConfig):
+class PyramidConfig(ProposerConfig):
     """Settings that the pyramid methods share; defaults for THUMOS14."""
 
     epochs: int = setting(
@@ -146,6 +155,12 @@ class PyramidConfig(MethodConfig):
         le=1000,
     )
 
+    classes: Literal["all", "agnostic"] = setting(
+        "all",
+        "Learn the dataset's classes; or action as one class, which makes proposals that get the classes of"
+        " the dataset's class scores of whole videos.",
+        "Detection",
+    )
     nms_threshold: float = setting(0.1, "tIoU from which hard and linear NMS act.", "Detection", gt=0, le=1)
     max_candidates: int = setting(
         2000, "Best-scored candidates of each level that are kept before NMS.", "Detection", ge=1, le=100_000
@@ -154,7 +169,11 @@ class PyramidConfig(MethodConfig):
         0.001, "Cells and classes with lower scores give no candidate.", "Detection", ge=0, lt=1
     )
     min_length: float = setting(
-        0.05, "Candidates must be longer than this, in snippets.", "Detection", ge=0, le=1000
+        0.05,
+        "Candidates must be longer than this, in snippets; -1 keeps those of no length.",
+        "Detection",
+        ge=-1,
+        le=1000,
     )
 
     @field_validator("kernel_size")
@@ -189,6 +208,25 @@ class PyramidConfig(MethodConfig):
         return self
 
     @property
+    def needs_class_scores(self) -> bool:
+        """Whether the network makes proposals without classes."""
+        return self.classes == "agnostic"
+
+    @property
+    def opentad(self) -> bool:
+        """Whether OpenTAD's program is followed."""
+        return getattr(self, "program", "authors") == "opentad"
+
+    @property
+    def epsilon(self) -> float:
+        """What is added to the variance in the norms of embedding, neck and heads."""
+        return 1e-6 if self.opentad else 1e-5
+
+    def num_outputs(self, num_classes: int) -> int:
+        """Classes that the network tells apart, in a dataset of ``num_classes``."""
+        return 1 if self.classes == "agnostic" else num_classes
+
+    @property
     def ranges(self) -> list[tuple[float, float]]:
         """Nearest and farthest segment end, in snippets, that each level is trained on."""
         lows = [0.0, *(bound / self.range_overlap for bound in self.regression_bounds)]
@@ -196,17 +234,40 @@ class PyramidConfig(MethodConfig):
 
 
 def sampler(model: nn.Module, dataset: FeatureDataset, config: PyramidConfig) -> ClipSampler:
-    """Training clips as the config asks for."""
+    """Training clips as the config asks for; of class 0 where actions are one class."""
     del model
     crop = None if config.crop_low == config.crop_high == 1 else (config.crop_low, config.crop_high)
-    return ClipSampler(
+    clips = ClipSampler(
         dataset,
         config.batch_size,
         config.sequence_length,
         crop=crop,
         min_overlap=config.min_overlap,
         resize=config.resize,
+        resample=resample_opentad if config.opentad else resample,
     )
+    if config.classes == "agnostic":
+        clips.truth = {video: (segments, 0 * labels) for video, (segments, labels) in clips.truth.items()}
+    return clips
+
+
+def resized(features: torch.Tensor, grid: TimeGrid, config: PyramidConfig) -> tuple[torch.Tensor, TimeGrid]:
+    """A video's ``(T, D)`` features and time grid as the network sees them."""
+    if config.resize is None:
+        return features, grid
+    return (resample_opentad if config.opentad else resample)(features, grid, config.resize)
+
+
+def resample_opentad(features: torch.Tensor, grid: TimeGrid, length: int) -> tuple[torch.Tensor, TimeGrid]:
+    """``clips.resample`` as OpenTAD does it: region alignment (He et al., Mask R-CNN, ICCV 2017) in time.
+
+    A new snippet is the mean of as many equally spaced points, interpolated between half-precision features,
+    as it stands for old ones, rounded up. Position 0 is where the first snippet begins, not its centre.
+    """
+    points = math.ceil(len(features) / length)
+    dense, fine = resample(features.half().to(features.dtype), grid, points * length)
+    stride = points * fine.stride
+    return dense.unflatten(0, (length, points)).mean(dim=1), TimeGrid(stride, fine.offset - fine.stride / 2)
 
 
 def padded_length(length: int, sequence_length: int, multiple: int) -> int:
@@ -218,15 +279,27 @@ def padded_length(length: int, sequence_length: int, multiple: int) -> int:
 
 
 class Tower(nn.Module):
-    """``layers`` x [masked convolution, LayerNorm, ReLU], and a masked output convolution if asked for."""
+    """``layers`` x [masked convolution, LayerNorm, ReLU], and a masked output convolution if asked for.
 
-    def __init__(self, channels: int, hidden: int, layers: int, kernel_size: int, outputs: int | None = None):
+    OpenTAD's masks again behind the activation, and not behind the output.
+    """
+
+    def __init__(
+        self,
+        config: PyramidConfig,
+        channels: int,
+        hidden: int,
+        layers: int,
+        kernel_size: int,
+        outputs: int | None = None,
+    ):
         super().__init__()
+        self.opentad = config.opentad
         sizes = [channels, *[hidden] * layers]
         self.convs = nn.ModuleList(
             Convolution(before, after, kernel_size, bias=False) for before, after in pairwise(sizes)
         )
-        self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(layers))
+        self.norms = nn.ModuleList(nn.LayerNorm(hidden, config.epsilon) for _ in range(layers))
         self.output = None if outputs is None else Convolution(sizes[-1], outputs, kernel_size)
 
     def forward(
@@ -239,9 +312,12 @@ class Tower(nn.Module):
             invalid: ``(B, T, 1)``, true on padding and gaps.
             gap: ``(B, T, 1)``, true on gaps.
         """
+        zero = invalid if self.opentad else gap
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = norm_relu(conv(x), norm, invalid, gap)
-        return x if self.output is None else self.output(x).masked_fill(invalid, 0)
+            x = norm_relu(conv(x), norm, invalid, zero)
+        if self.output is None:
+            return x
+        return self.output(x).masked_fill(gap if self.opentad and gap is not None else invalid, 0)
 
 
 class Heads(nn.Module):  # pylint: disable=abstract-method
@@ -249,7 +325,7 @@ class Heads(nn.Module):  # pylint: disable=abstract-method
 
     def __init__(self, config: PyramidConfig, num_classes: int, distances: int = 2):
         super().__init__()
-        size = (config.embed_dim, config.head_dim, config.head_layers - 1, config.kernel_size)
+        size = (config, config.embed_dim, config.head_dim, config.head_layers - 1, config.kernel_size)
         self.classification = Tower(*size, num_classes)
         self.regression = Tower(*size, distances)
         self.scale = nn.Parameter(torch.ones(config.levels))

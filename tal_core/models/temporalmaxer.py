@@ -98,10 +98,14 @@ class TemporalMaxer(nn.Module):
 
     def __init__(self, config: TemporalMaxerConfig, num_features: int, num_classes: int):
         super().__init__()
-        self.config, self.num_classes = config, num_classes
-        self.embedding = Tower(num_features, config.embed_dim, config.embed_layers, config.kernel_size)
-        self.neck = nn.LayerNorm(config.embed_dim) if config.neck_norm == "layernorm" else None
-        self.heads = Heads(config, num_classes)
+        self.config, self.num_classes = config, config.num_outputs(num_classes)
+        self.embedding = Tower(
+            config, num_features, config.embed_dim, config.embed_layers, config.kernel_size
+        )
+        self.neck = (
+            nn.LayerNorm(config.embed_dim, config.epsilon) if config.neck_norm == "layernorm" else None
+        )
+        self.heads = Heads(config, self.num_classes)
         self.normaliser = LossNormaliser(config.initial_normaliser)
         self.gap = config.kernel_size // 2
 
@@ -180,9 +184,9 @@ class TemporalMaxer(nn.Module):
         )
 
     @torch.no_grad()
-    def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor]:
+    def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor | None]:
         """Candidates of one video from its ``(T, D)`` features, and its ``(T, K)`` snippet scores."""
-        return detect(self.decode, features, grid, self.config.resize)
+        return detect(self.decode, features, grid, self.config)
 
     @torch.no_grad()
     def decode(self, features: torch.Tensor) -> tuple[list[Decoded], list[torch.Tensor]]:

@@ -37,8 +37,10 @@ from tal_core.models.points import (
 )
 from tal_core.models.pyramid import (
     DROP_PATH,
+    PROGRAM,
     Cells,
     Heads,
+    Program,
     PyramidConfig,
     Tower,
     drop_channels,
@@ -58,6 +60,7 @@ from tal_core.types import TimeGrid
 class TriDetConfig(PyramidConfig):
     """Settings of TriDet; defaults for THUMOS14."""
 
+    program: Program = PROGRAM
     drop_path: float = DROP_PATH
     epochs: int = setting(
         40, "Passes over the training videos, warm-up included.", "Optimisation", ge=1, le=10_000
@@ -135,8 +138,10 @@ class TriDet(nn.Module):
 
     def __init__(self, config: TriDetConfig, num_features: int, num_classes: int):
         super().__init__()
-        self.config, self.num_classes = config, num_classes
-        self.embedding = Tower(num_features, config.embed_dim, config.embed_layers, config.embed_kernel_size)
+        self.config, self.num_classes = config, config.num_outputs(num_classes)
+        self.embedding = Tower(
+            config, num_features, config.embed_dim, config.embed_layers, config.embed_kernel_size
+        )
         size = (config.embed_dim, config.mlp_dim)
         shape = {"window_factor": config.window_factor, "deviation": config.sgp_init}
         self.stem = nn.ModuleList(
@@ -146,10 +151,12 @@ class TriDet(nn.Module):
             SGPBlock(*size, window=config.window, drop=config.drop_path, **shape)
             for _ in range(config.levels - 1)
         )
-        self.neck = nn.ModuleList(nn.LayerNorm(config.embed_dim) for _ in range(config.levels))
-        self.heads = Heads(config, num_classes, 2 * (config.bins + 1))
+        self.neck = nn.ModuleList(
+            nn.LayerNorm(config.embed_dim, config.epsilon) for _ in range(config.levels)
+        )
+        self.heads = Heads(config, self.num_classes, 2 * (config.bins + 1))
         size = (config.embed_dim, config.head_dim, config.head_layers - 1, config.boundary_kernel_size)
-        self.start, self.end = Tower(*size, num_classes), Tower(*size, num_classes)
+        self.start, self.end = (Tower(config, *size, self.num_classes) for _ in range(2))
         for head in (self.start, self.end):
             nn.init.constant_(head.output.bias, math.log(config.class_prior / (1 - config.class_prior)))
         self.normaliser = LossNormaliser(config.initial_normaliser)
@@ -169,7 +176,7 @@ class TriDet(nn.Module):
         """Expected distances to start and end, ``(M, 2)`` in strides, by the trident head (section 3.3).
 
         For the classes ``label`` (M,) at the cells ``index`` (M,). What lies outside a level counts as a
-        boundary logit of 0, as padding does. Each head is run only where it is asked.
+        boundary logit of 0, as padding does, though not in OpenTAD. Each head is run only where it is asked.
         """
         near = torch.arange(self.config.bins + 1, device=index.device)
         steps = torch.stack([near.flip(0).neg(), near])
@@ -215,9 +222,12 @@ class TriDet(nn.Module):
             mask = F.pad(mask, (0, sequence.x.shape[1] - mask.shape[1]))
             for block in blocks:
                 sequence = block(sequence, mask.unsqueeze(2))
-            seen = math.ceil(length / 2**level) + self.gap
-            levels.append(sequence.x[:, :seen])
-            masks.append(mask[:, :seen])
+            seen = math.ceil(length / 2**level)
+            levels.append(sequence.x[:, : seen + self.gap])
+            masks.append(mask[:, : seen + self.gap])
+            if config.opentad:  # its boundaries look into the padding, whatever it holds
+                more = max(0, min(seen + config.bins, padded // 2**level) - levels[-1].shape[1])
+                levels[-1], masks[-1] = F.pad(levels[-1], (0, 0, 0, more)), F.pad(masks[-1], (0, more))
         return levels, masks
 
     def _reach(self, level: int) -> int:
@@ -254,9 +264,9 @@ class TriDet(nn.Module):
         return classes.flatten(0, 1), distances.flatten(0, 1)
 
     @torch.no_grad()
-    def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor]:
+    def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor | None]:
         """Candidates of one video from its ``(T, D)`` features, and its ``(T, K)`` snippet scores."""
-        return detect(self.decode, features, grid, self.config.resize)
+        return detect(self.decode, features, grid, self.config)
 
     @torch.no_grad()
     def decode(self, features: torch.Tensor) -> tuple[list[Decoded], list[torch.Tensor]]:

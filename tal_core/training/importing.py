@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from tal_core.models.registry import get_method
 from tal_core.models.weights import WeightsInfo, save_weights
 from tal_core.training.checkpoint import Position
 from tal_core.training.environment import describe
-from tal_core.training.loop import detect, usual_grid
+from tal_core.training.loop import check_class_scores, detect, usual_grid
 from tal_core.training.records import Recorder
 from tal_core.training.run import Run, create_run
 from tal_core.training.steps import Training, new_state
@@ -34,6 +35,7 @@ def import_checkpoint(
     config: Path | None = None,
     labels: Path | None = None,
     run_id: str | None = None,
+    proposals: bool = False,
     progress: Progress | None = None,
 ) -> Run:
     """A run that holds the checkpoint, and what it detects in the dataset's evaluation subset.
@@ -42,12 +44,18 @@ def import_checkpoint(
     with, ``labels`` a file of its classes in its order, one a line. Without it the order is that of the
     annotations' ``label_id``, or else alphabetical. The run keeps the classes in the dataset's order.
 
+    Checkpoints of one class, and BMN's, make proposals, which get the classes of the dataset's video-level
+    class scores; ``proposals`` keeps them without classes.
+
     Raises:
-        InputError: if a file is faulty, or checkpoint, config, classes and dataset don't belong together.
-            There is no run then.
+        InputError: if a file is faulty, or checkpoint, config, classes and dataset don't belong together, or
+            class scores are missing. There is no run then.
     """
     imported = read_imported(source, weights, config)
     data = open_dataset(home, dataset, progress)
+    imported = _of_one_class(imported, data)
+    if imported.config.needs_class_scores and not proposals:
+        _check_scores(imported, data)
     if data.num_features != imported.num_features:
         what = f"has features of {data.num_features} channels, the checkpoint needs {imported.num_features}"
         raise InputError(what, where=f"dataset {dataset}", mend="Use the features that it was trained on.")
@@ -60,30 +68,53 @@ def import_checkpoint(
     try:
         info = WeightsInfo(imported.method, data.labels, data.num_features, imported.epoch, usual_grid(data))
         save_weights(run.checkpoints / "last.safetensors", model.state_dict(), info)
-        _detect(run, imported, data, model, f"Imported {weights.name} of {source}", progress)
+        words = f"Imported {weights.name} of {source}"
+        _detect(run, imported, data, model, words, progress, classless=proposals)
     except BaseException:
         shutil.rmtree(run.folder, ignore_errors=True)
         raise
     return run
 
 
+def _of_one_class(imported: Imported, data: Dataset) -> Imported:
+    """A network of one class for a dataset of one class detects that class; for others, it proposes."""
+    if imported.num_classes != 1 or len(data.labels) > 1:
+        return imported
+    return replace(imported, config=imported.config.model_copy(update={"classes": "all"}))
+
+
+def _check_scores(imported: Imported, data: Dataset) -> None:
+    """Raise InputError unless the dataset says of every evaluated video which classes it shows."""
+    if data.entry.class_scores is None:
+        what = f"has no video-level class scores, and this {imported.method} makes proposals without classes"
+        mend = (
+            "Add them (datasets add ... --class-scores FILE --replace), or keep proposals with --proposals."
+        )
+        raise InputError(what, where=f"dataset {data.name}", mend=mend)
+    check_class_scores(imported.config, data)
+
+
 def _order(imported: Imported, data: Dataset, labels: Path | None) -> list[int] | None:
     """Where the checkpoint keeps each class of the dataset; None for proposals without classes."""
-    if imported.num_classes is None:
+    if imported.config.needs_class_scores:
         return None
     stated, where = read_labels(labels) if labels else None, labels
     if stated is None:
         stated, where = label_ids(data.entry.annotations) or data.labels, f"dataset {data.name}"
-    if imported.num_classes == 1 and len(data.labels) > 1:
-        what = "the checkpoint makes proposals without classes, which can't be imported"
-        raise InputError(what, where=where, mend="Give one that was trained on all classes.")
     return class_order(imported.num_classes, data.labels, stated, where)
 
 
 def _detect(
-    run: Run, imported: Imported, data: Dataset, model: torch.nn.Module, words: str, progress: Progress | None
+    run: Run,
+    imported: Imported,
+    data: Dataset,
+    model: torch.nn.Module,
+    words: str,
+    progress: Progress | None,
+    *,
+    classless: bool,
 ) -> None:
-    """Write candidates, detections and evaluation; proposals need the dataset's video-level class scores."""
+    """Write candidates, detections and evaluation."""
     config = imported.config
     device = choose_device(config.device)
     state = new_state(model, config, device, torch.float32)
@@ -107,12 +138,7 @@ def _detect(
             recorder=recorder,
             progress=progress or (lambda *_: None),
         )
-        if imported.num_classes is None and data.entry.class_scores is None:
-            message = "Imported. Add the dataset with --class-scores FILE for detections of these proposals."
-            recorder.log(message)
-            recorder.finish("finished", phase="", message=message)
-            return
-        detect(training, state)
+        detect(training, state, classless=classless)
 
 
 def read_labels(path: Path) -> list[str]:

@@ -35,6 +35,10 @@ def test_known_values():
     """A few figures that the papers print."""
     activitynet = presets("actionformer")["activitynet"].settings
     assert activitynet["resize"] == 192 and activitynet["attention_windows"][-1] == -1
+    for method in ("actionformer", "tridet"):
+        config = validated(get_method(method).config, presets(method)["activitynet"].settings)
+        assert config.needs_class_scores and config.num_outputs(200) == 1
+        assert (config.classes_per_proposal, config.score_fusion, config.nms_per_class) == (2, "root", False)
     assert presets("tridet")["thumos14"].settings["bins"] == 16
     ranges = validated(get_method("actionformer").config, presets("actionformer")["ego4d"].settings).ranges
     assert ranges[:3] == [(0, 4), (2, 8), (4, 16)] and ranges[-1] == (64, float("inf"))

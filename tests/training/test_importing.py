@@ -243,10 +243,11 @@ def test_bmn(home, tmp_path):
     state = {f"module.{name}": value for name, value in weights_of("bmn").items()}
     torch.save({"epoch": 5, "state_dict": state}, tmp_path / "BMN_best.pth.tar")
     (tmp_path / "opts.json").write_text(json.dumps({"temporal_scale": 23, "num_sample": 32, "feat_dim": 16}))
-    run = import_checkpoint(
-        home, "bmn", tmp_path / "BMN_best.pth.tar", "golden", config=tmp_path / "opts.json"
-    )
-    assert run.status()["state"] == "finished" and "--class-scores" in run.status()["message"]
+    weights, options = tmp_path / "BMN_best.pth.tar", {"config": tmp_path / "opts.json"}
+    refused(home, "bmn", weights, "golden: has no video-level class scores.*--proposals", **options)
+    run = import_checkpoint(home, "bmn", weights, "golden", **options, proposals=True)
+    assert run.status()["state"] == "finished" and "proposals without classes" in run.status()["message"]
+    assert set(run.detections()["label"]) == {"proposal"} and run.evaluation() is None
     network = load_model(run).network.cpu()
     with torch.no_grad():
         outputs = network(torch.from_numpy(case["features"]).transpose(1, 2))
