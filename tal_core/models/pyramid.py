@@ -35,6 +35,7 @@ from tal_core.models.convolution import Convolution, norm_relu
 from tal_core.models.method import FeatureDataset
 from tal_core.types import TimeGrid
 
+MOST_CHOSEN = 0.8  # of all cells; putting more together costs more than it saves
 DROP_PATH = setting(  # of the methods that have residual branches
     0.1, "Share of residual branches that are left out in training.", "Network", ge=0, lt=1
 )
@@ -373,9 +374,10 @@ def read(
     asked[:1] = 1  # never none
     asked[index] = 1
     seen = F.max_pool1d(asked[None, None], 2 * reach + 1, stride=1, padding=reach)[0, 0] > 0
-    chosen = seen.nonzero().squeeze(1)
-    outputs = tower(*(part.index_select(1, chosen) for part in around))[0]
-    row = (seen.cumsum(0) - 1)[index]
+    chosen, row = seen.nonzero().squeeze(1), index
+    if len(chosen) < MOST_CHOSEN * len(seen):
+        around, row = [part.index_select(1, chosen) for part in around], (seen.cumsum(0) - 1)[index]
+    outputs = tower(*around)[0]
     return outputs[row] if output is None else outputs[row, output]
 
 
