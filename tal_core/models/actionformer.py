@@ -40,19 +40,15 @@ from tal_core.models.points import (
     weighted_total,
 )
 from tal_core.models.pyramid import (
-    DROP_PATH,
-    PROGRAM,
     Cells,
     Heads,
-    Program,
-    PyramidConfig,
     Tower,
     drop_channels,
     padded_length,
     position_encoding,
-    sampler,
     shared_from_reference,
 )
+from tal_core.models.pyramid_config import DROP_PATH, PROGRAM, Program, PyramidConfig, sampler
 from tal_core.models.slots import Layout, Level, lay_out
 from tal_core.types import TimeGrid
 

@@ -5,6 +5,7 @@ Time first: features are ``(T, D)`` and batches ``(B, T, D)``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -72,13 +73,25 @@ def resample(features: torch.Tensor, grid: TimeGrid, length: int) -> tuple[torch
     return resized[0].T, TimeGrid(grid.stride * ratio, float(grid.seconds(0.5 * ratio - 0.5)))
 
 
+def align(features: torch.Tensor, grid: TimeGrid, length: int) -> tuple[torch.Tensor, TimeGrid]:
+    """``resample`` as OpenTAD does it: region alignment (He et al., Mask R-CNN, ICCV 2017) in time.
+
+    A new snippet is the mean of as many equally spaced points, interpolated between half-precision features,
+    as it stands for old ones, rounded up. Position 0 is where the first snippet begins, not its centre.
+    """
+    points = math.ceil(len(features) / length)
+    dense, fine = resample(features.half().to(features.dtype), grid, points * length)
+    stride = points * fine.stride
+    return dense.unflatten(0, (length, points)).mean(dim=1), TimeGrid(stride, fine.offset - fine.stride / 2)
+
+
 class ClipSampler:
     """Every training video once in each epoch, as a clip of at most ``max_length`` snippets.
 
     Longer videos are cropped at random; with ``crop`` = (low, high) a shorter one too, to a random share of
     its length. A segment belongs to a crop if at least ``min_overlap`` of it is inside, cut at the crop's
     ends; crops without any are drawn again (the truncation of ActionFormer, Zhang et al., ECCV 2022).
-    ``resize`` brings every video to so many snippets first, by ``resample``.
+    ``resize`` brings every video to so many snippets first, by ``resampling``.
     """
 
     def __init__(
@@ -90,10 +103,10 @@ class ClipSampler:
         crop: tuple[float, float] | None = None,
         min_overlap: float = 0.5,
         resize: int | None = None,
-        resample: Callable[[torch.Tensor, TimeGrid, int], tuple[torch.Tensor, TimeGrid]] = resample,
+        resampling: Callable[[torch.Tensor, TimeGrid, int], tuple[torch.Tensor, TimeGrid]] = resample,
     ):
         self.batch_size, self.max_length = batch_size, max_length
-        self.resize, self.resample = resize, resample
+        self.resize, self.resampling = resize, resampling
         self.crop, self.min_overlap = crop, min_overlap
         self.videos = dataset.videos(dataset.training_subset)
         self.reader = FeatureReader(dataset, self.videos)
@@ -112,7 +125,7 @@ class ClipSampler:
         length = self.reader.lengths[video]
         if self.resize is not None:
             whole = torch.from_numpy(np.array(self.reader.read(video)))
-            resized, grid = self.resample(whole, TimeGrid(1.0), self.resize)
+            resized, grid = self.resampling(whole, TimeGrid(1.0), self.resize)
             return resized, grid.index(segments), labels
         size = self._crop_length(length, random)
         start, kept = 0, np.ones(len(labels), bool)

@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from tal_core.models.clips import resample
 from tal_core.models.method import Candidates
-from tal_core.models.pyramid import PyramidConfig, resized
+from tal_core.models.pyramid_config import PyramidConfig, resized
 from tal_core.types import TimeGrid
 
 LENGTH_TOLERANCE = 1e-3  # segments whose lengths differ by less, in snippets, count as equally short

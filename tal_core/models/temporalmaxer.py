@@ -43,16 +43,15 @@ from tal_core.models.points import (
 from tal_core.models.pyramid import (
     Cells,
     Heads,
-    PyramidConfig,
     Tower,
     drop_channels,
     join_levels,
     one_sequence,
     padded_length,
-    sampler,
     shared_from_reference,
     valid_levels,
 )
+from tal_core.models.pyramid_config import PyramidConfig, sampler
 from tal_core.types import TimeGrid
 
 NORM_GROUPS = 4

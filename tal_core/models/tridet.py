@@ -36,12 +36,8 @@ from tal_core.models.points import (
     weighted_total,
 )
 from tal_core.models.pyramid import (
-    DROP_PATH,
-    PROGRAM,
     Cells,
     Heads,
-    Program,
-    PyramidConfig,
     Tower,
     drop_channels,
     join_levels,
@@ -49,10 +45,10 @@ from tal_core.models.pyramid import (
     padded_length,
     position_encoding,
     read,
-    sampler,
     shared_from_reference,
     valid_levels,
 )
+from tal_core.models.pyramid_config import DROP_PATH, PROGRAM, Program, PyramidConfig, sampler
 from tal_core.models.sgp import NORM_GROUPS, SGPBlock, Stretch
 from tal_core.types import TimeGrid
 

@@ -9,7 +9,7 @@ import torch
 from tal_core.models import auto
 from tal_core.models.config import validated
 from tal_core.models.points import match, points
-from tal_core.models.pyramid import PyramidConfig
+from tal_core.models.pyramid_config import PyramidConfig
 from tal_core.models.registry import get_method
 from tal_core.models.summary import DataSummary, summarise
 from tests.training.synthetic import make_dataset
