@@ -12,6 +12,7 @@ from tal_core.commands import (
     diagnose,
     evaluate,
     import_checkpoint,
+    import_detections,
     postprocess,
     predict,
     profile,
@@ -20,7 +21,18 @@ from tal_core.commands import (
 from tal_core.commands.parsing import OneLineParser
 from tal_core.types import InputError
 
-COMMANDS = (demo, datasets, train, predict, evaluate, diagnose, postprocess, profile, import_checkpoint)
+COMMANDS = (
+    demo,
+    datasets,
+    train,
+    predict,
+    evaluate,
+    diagnose,
+    postprocess,
+    profile,
+    import_checkpoint,
+    import_detections,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -62,7 +62,7 @@ def evaluate(
     videos of the subset (only counted). ``ambiguous``: see the module's text. Raises `InputError` on an
     empty ground truth, thresholds outside (0, 1] and an unknown protocol.
     """
-    ranking = _rank(ground_truth, detections, tiou, protocol, ambiguous)
+    ranking = rank(ground_truth, detections, tiou, protocol, ambiguous)
     ap = np.zeros((len(ranking.labels), len(ranking.tiou)))
     for index, rows in ranking.per_class():
         hit = ranking.hit[:, rows]
@@ -96,7 +96,7 @@ def precision_recall(
     if labels is not None:
         ground_truth = ground_truth[ground_truth["label"].isin(labels)]
         detections = detections[detections["label"].isin(labels)]
-    ranking = _rank(ground_truth, detections, tiou, protocol, ambiguous)
+    ranking = rank(ground_truth, detections, tiou, protocol, ambiguous)
     curves = []
     for index, rows in ranking.per_class():
         hit = ranking.hit[:, rows]
@@ -120,14 +120,17 @@ def precision_recall(
 
 
 @dataclass(frozen=True)
-class _Ranking:
+class Ranking:
     """Detections by class and descending score, and what each is at each of K thresholds."""
 
     tiou: list[float]
     labels: list[str]
+    truth: pd.DataFrame  # the annotations that count; their index is that of the table handed in
     num_positive: np.ndarray  # (C,) annotations
     first: np.ndarray  # (C + 1,) where each class begins among the ranked detections
+    row: np.ndarray  # (N,) row of each in the table of detections
     score: np.ndarray  # (N,)
+    matched: np.ndarray  # (K, N) row in ``truth`` of the annotation it takes, -1 for none
     hit: np.ndarray  # (K, N) matched with an annotation
     counted: np.ndarray  # (K, N) counts in the precision; all but excused detections
     ignored: dict[str, int]
@@ -138,13 +141,14 @@ class _Ranking:
             yield index, slice(start, stop)
 
 
-def _rank(
+def rank(
     ground_truth: pd.DataFrame,
     detections: pd.DataFrame,
     tiou: Sequence[float],
-    protocol: str,
-    ambiguous: pd.DataFrame | None,
-) -> _Ranking:
+    protocol: str = "official",
+    ambiguous: pd.DataFrame | None = None,
+) -> Ranking:
+    """Ranks and matches detections as `evaluate` does, for whoever asks more of them. Raises the same."""
     thresholds = _check_thresholds(tiou)
     ground_truth, ignored = clean_ground_truth(ground_truth, protocol)
     if ground_truth.empty:
@@ -175,16 +179,20 @@ def _rank(
         ground_truth[["start", "end"]].to_numpy(np.float64),
         min(thresholds),
     )
-    hit = greedy_match(pairs, len(rows), len(ground_truth), thresholds) >= 0
+    matched = greedy_match(pairs, len(rows), len(ground_truth), thresholds)
+    hit = matched >= 0
     counted = np.ones_like(hit)
     if ambiguous is not None:
         counted = hit | ~_touches(detections["video_id"].to_numpy()[rows], segments, ambiguous)
-    return _Ranking(
+    return Ranking(
         tiou=thresholds,
         labels=labels,
+        truth=ground_truth,
         num_positive=np.bincount(truth_class, minlength=len(labels)),
         first=np.searchsorted(class_of[rows], np.arange(len(labels) + 1)),
+        row=rows,
         score=score[rows],
+        matched=matched,
         hit=hit,
         counted=counted,
         ignored=ignored,
