@@ -4,8 +4,8 @@ import json
 
 import streamlit as st
 
+from pages import evaluate_lab, shared
 from pages import evaluate_parts as parts
-from pages import shared
 from tal_core.data.dataset import Dataset
 from tal_core.evaluation.average_precision import PROTOCOLS, parse_tiou, precision_recall
 from tal_core.evaluation.result import Evaluation
@@ -117,7 +117,7 @@ def show_page() -> None:
         "“Average” is the mean over these thresholds."
     )
     parts.show_oddities(found, data, subset)
-    views = st.tabs(["mAP", "Classes", "Precision-recall", "Counts and downloads"])
+    views = st.tabs(["mAP", "Classes", "Precision-recall", "Counts and downloads", "Post-processing lab"])
     with views[0]:
         show_maps(evaluations)
     with views[1]:
@@ -126,6 +126,8 @@ def show_page() -> None:
         show_precision_recall(found, data, subset, tiou, protocol)
     with views[3]:
         show_counts(evaluations, data.name)
+    with views[4]:
+        evaluate_lab.show_lab(runs, data, subset, tiou, protocol)
 
 
 show_page()

@@ -33,23 +33,24 @@ from tal_core.evaluation.result import Evaluation
 from tal_core.inference.candidates import post_process_predictions, save_candidates, suppression
 from tal_core.inference.fusion import Fusion
 from tal_core.inference.lab import Stored
+from tal_core.inference.nms import Suppression
 from tal_core.models.config import MethodConfig
 from tal_core.training.config import build_config
 from tal_core.training.run import Run, create_run
 from tal_core.types import InputError
 from tal_core.workspace import DEMO, write_json, write_text, writing
 
-SETTINGS = (
-    "nms",
-    "nms_threshold",
-    "nms_sigma",
-    "nms_per_class",
-    "voting_threshold",
-    "voting_weights",
-    "min_score",
-    "max_detections",
-)
-"""What of a config is post-processing."""
+SETTINGS = {
+    "nms": "kind",
+    "nms_threshold": "iou_threshold",
+    "nms_sigma": "sigma",
+    "nms_per_class": "per_class",
+    "voting_threshold": "voting_threshold",
+    "voting_weights": "voting_weights",
+    "min_score": "min_score",
+    "max_detections": "max_segments",
+}
+"""What of a config is post-processing, and what `Suppression` calls it."""
 
 _SHARED = (
     "checkpoints/last.safetensors",
@@ -81,6 +82,11 @@ def changed_config(run: Run, settings: Mapping[str, Any]) -> MethodConfig:
             mend = f"Settings are {', '.join(SETTINGS)}."
             raise InputError(f"{name} is no setting of post-processing", mend=mend)
     return build_config(config["model"], {**run.settings(), **settings})
+
+
+def as_settings(settings: Suppression) -> dict[str, Any]:
+    """By their names in a config."""
+    return {name: getattr(settings, field) for name, field in SETTINGS.items()}
 
 
 def free_name(home: Path, run_id: str) -> str:
