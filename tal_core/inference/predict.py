@@ -103,8 +103,7 @@ def predict_videos(
             progress(done, len(videos), "detecting")
         grid = dataset.grid(video)
         found, scores = _predict(network, dataset.features(video), grid, device)
-        # Features end a little before their video.
-        found = replace(found, end=max(found.end, dataset.duration(video)))
+        found = replace(found, end=_end(found.end, dataset.duration(video), grid.stride))
         if is_classless(found) and not classless:
             class_scores = class_scores or dataset.class_scores(videos, predictions.labels)
             found = with_classes(found, class_scores.of(video), network.config, video)
@@ -178,6 +177,11 @@ def check_features(num_features: int, info: WeightsInfo, where: str) -> None:
     if num_features != info.num_features:
         what = f"features have {num_features} channels, but the run was trained on {info.num_features}"
         raise InputError(what, where=where, mend="Use features of the same extractor as in training.")
+
+
+def _end(of_features: float, duration: float, step: float) -> float:
+    """Where detections are cut: at the end of the video as stated, unless features go on well beyond it."""
+    return duration if of_features <= duration + step else of_features
 
 
 @torch.inference_mode()
