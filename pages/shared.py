@@ -21,7 +21,9 @@ from tal_core.data import registry
 from tal_core.training import run as training_runs
 from tal_core.types import InputError, Progress
 
-PAGES = {name: f"pages/{name}.py" for name in ("overview", "explore", "train", "timeline", "evaluate")}
+PAGES = {
+    name: f"pages/{name}.py" for name in ("overview", "explore", "train", "timeline", "evaluate", "diagnose")
+}
 STATE_MARKS = {
     "created": ":gray[:material/schedule:]",
     "running": ":blue[:material/play_circle:]",
@@ -227,7 +229,7 @@ def pick_dataset(place: Any = None) -> datasets.Dataset:
             names,
             "dataset",
             default=default,
-            resets=("run", "video", "subset", "classes", "thresholds"),
+            resets=("run", "video", "at", "subset", "classes", "thresholds"),
             place=place,
             help="Every dataset of this workspace.",
         )

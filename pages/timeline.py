@@ -26,7 +26,7 @@ def pick_subset(data: Dataset) -> str | None:
         [*names, EVERYTHING],
         "subset",
         default=[data.evaluation_subset],
-        resets=("video",),
+        resets=("video", "at"),
     )
     return None if chosen == EVERYTHING else chosen
 
@@ -143,7 +143,7 @@ def show_page() -> None:
     else:
         with st.expander("All videos"):
             parts.show_videos(videos, video)
-    show_timeline(drawing, player=player)
+    show_timeline(drawing, player=player, focus=parts.asked_stretch())
     if notes:
         st.caption("Shown: " + "; ".join(notes) + ".")
     parts.show_segments(table, video)

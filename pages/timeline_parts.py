@@ -1,5 +1,6 @@
 """Parts of the Timeline page: matched detections, the video list, the player, score curves, texts."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -29,6 +30,18 @@ def matched(data: Dataset, detections: pd.DataFrame, subset: str | None, tiou: f
     return truth, label_detections(truth, inside, tiou)[0], (data, detections)
 
 
+def go_to(video: str) -> None:
+    """Choose another video, whole: the stretch that a link asked for is of the one before."""
+    shared.remember("video", [video])
+    shared.forget("at")
+
+
+def asked_stretch() -> tuple[float, float] | None:
+    """Start and end in seconds of the stretch that a link asks for (``at=12.5-14.25``), if any."""
+    found = re.fullmatch(r"(-?\d+(?:\.\d+)?)-(-?\d+(?:\.\d+)?)", "".join(shared.choice("at") or ()))
+    return (float(found[1]), float(found[2])) if found else None
+
+
 def pick_video(table: pd.DataFrame, any_run: bool) -> str:
     """The video picker, sorted, with steps to the neighbours."""
     videos = table["video_id"].tolist()
@@ -38,7 +51,8 @@ def pick_video(table: pd.DataFrame, any_run: bool) -> str:
             titles[row.video_id] += f" · {row.errors} errors, {row.missed} of them missed"
     place, back, forth = st.columns([6, 1, 1], vertical_alignment="bottom")
     order = "most wrong first" if any_run else "most segments first"
-    video = shared.pick(f"Video ({order})", videos, "video", place=place, format_func=titles.get)
+    title = f"Video ({order})"
+    video = shared.pick(title, videos, "video", resets=("at",), place=place, format_func=titles.get)
     position = videos.index(video)
     for column, text, step in ((back, "Previous", -1), (forth, "Next", 1)):
         inside = 0 <= position + step < len(videos)
@@ -46,8 +60,8 @@ def pick_video(table: pd.DataFrame, any_run: bool) -> str:
             text,
             disabled=not inside,
             width="stretch",
-            on_click=shared.remember,
-            args=("video", [videos[position + step]] if inside else []),
+            on_click=go_to,
+            args=(videos[position + step] if inside else video,),
         )
     return video
 
@@ -74,7 +88,7 @@ def show_videos(table: pd.DataFrame, video: str) -> None:
     def choose() -> None:
         rows = st.session_state[key]["selection"]["rows"]
         if rows:
-            shared.remember("video", [videos[rows[0]]])
+            go_to(videos[rows[0]])
 
     names = {outcome: plots.outcome_name(outcome) for outcome in table.columns[3:]}
     st.dataframe(

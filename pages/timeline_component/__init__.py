@@ -24,6 +24,15 @@ _mount = st.components.v2.component(
 )
 
 
-def show_timeline(payload: dict, *, player: str | None = None, key: str = "timeline") -> None:
-    """Draw ``payload``; ``player`` is the key of the ``st.container`` that holds the player to steer."""
-    _mount(key=key, data={**payload, "player": player})
+def show_timeline(
+    payload: dict,
+    *,
+    player: str | None = None,
+    focus: tuple[float, float] | None = None,
+    key: str = "timeline",
+) -> None:
+    """Draw ``payload``; ``player`` is the key of the ``st.container`` that holds the player to steer.
+
+    ``focus``: start and end in seconds of a stretch to zoom in on, once.
+    """
+    _mount(key=key, data={**payload, "player": player, "focus": focus})

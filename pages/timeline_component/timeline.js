@@ -116,6 +116,7 @@ class Timeline {
     this.buildLegend();
     this.draw();
     this.follow();
+    this.obey(data.focus);
     this.calls += 1;
     return this.calls;
   }
@@ -173,6 +174,25 @@ class Timeline {
     if (!found) return;
     const margin = Math.max((found.end - found.start) * 0.75, 1);
     this.show(found.start - margin, found.end + margin);
+  }
+
+  /** Zoom in on the stretch that a link asks for, once, and outline the segment that it is. */
+  obey(focus) {
+    const wanted = focus ? JSON.stringify([this.data.video_id, ...focus]) : "";
+    if (wanted === this.obeyed) return;
+    this.obeyed = wanted;
+    if (!focus) return;
+    const [start, end] = focus;
+    const margin = Math.max(end - start, 5);
+    this.show(start - margin, end + margin);
+    this.seek(start);
+    const near = (a, b) => Math.abs(a - b) < 0.001;
+    for (const row of this.data.rows) { // a run's row comes after the ground truth, and counts rather
+      const { start: starts, end: ends } = row.segments;
+      const index = starts.findIndex((value, i) => near(value, start) && near(ends[i], end));
+      if (index >= 0) this.selected = { row, index, start: starts[index], end: ends[index] };
+    }
+    this.mark();
   }
 
   // ---- the player ----------------------------------------------------------------------------------

@@ -79,9 +79,14 @@ class Diagnosis:
     notes: list[str]
 
     @property
+    def average_map(self) -> float:
+        """Ordinary mAP, averaged over the thresholds."""
+        return float(self.base_map.mean())
+
+    @property
     def mended_gain(self) -> dict[str, float]:
         """What ordinary average mAP gains when each kind of error is mended, the largest gain first."""
-        gain = {name: float(value.mean() - self.base_map.mean()) for name, value in self.mended_map.items()}
+        gain = {name: float(value.mean()) - self.average_map for name, value in self.mended_map.items()}
         return dict(sorted(gain.items(), key=lambda item: -item[1]))
 
     @cached_property

@@ -126,7 +126,7 @@ def _annotations_that_count(
     empty = (length <= 0).to_numpy()
     beyond = np.zeros(len(clear), bool)
     if durations is not None:
-        beyond = (length > clear["video_id"].map(durations)).to_numpy() & ~empty
+        beyond = (length > clear["video_id"].map(durations).astype("float64")).to_numpy() & ~empty
     truth = clear[~empty & ~beyond]
     if truth.empty:
         raise InputError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -78,12 +78,14 @@ class Calibration:
     """How often detections of a score are right. ``table``: one row per bin that holds detections.
 
     Its columns: ``low``, ``high`` (edges, the upper one included), ``count``, ``score`` (mean),
-    ``precision`` (share of true positives). ``error``: the expected calibration error, the mean of
+    ``precision`` (share of true positives). ``lowest``: the lower edge of the first bin, which includes it.
+    ``error``: the expected calibration error, the mean of
     |precision - score| over detections (Guo et al., ICML 2017); None for scores beyond 0 to 1.
     """
 
     table: pd.DataFrame
     error: float | None
+    lowest: float
 
 
 def calibrate(score: np.ndarray, hit: np.ndarray, bins: int = 10) -> Calibration:
@@ -106,7 +108,9 @@ def calibrate(score: np.ndarray, hit: np.ndarray, bins: int = 10) -> Calibration
         }
     )
     gap = (table["precision"] - table["score"]).abs() * table["count"]
-    return Calibration(table, float(gap.sum() / len(score)) if probabilities and len(score) else None)
+    return Calibration(
+        table, float(gap.sum() / len(score)) if probabilities and len(score) else None, edges[0]
+    )
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,9 @@ def class_confusion(
 ) -> ClassConfusion:
     """Matches the detections ``kept`` ``(N,)`` with annotations regardless of class, by descending score.
 
-    Positions in the result count ``np.flatnonzero(kept)``.
+    Of the annotations that a detection reaches, those of its own class come first, then the higher tIoU: a
+    segment annotated with two labels isn't a confusion of them. Positions in the result count
+    ``np.flatnonzero(kept)``.
     """
     place = np.flatnonzero(kept)
     order = np.lexsort((ranked.row[place], -ranked.score[place]))
@@ -143,6 +149,8 @@ def class_confusion(
         truth[["start", "end"]].to_numpy(np.float64),
         ranked.tiou[threshold],
     )
+    same = ranked.class_of[place[order]][pairs.detection] == ranked.truth_class[pairs.ground_truth]
+    pairs = replace(pairs, tiou=pairs.tiou + same)
     taken = greedy_match(pairs, len(table), len(truth), [ranked.tiou[threshold]])[0]
     annotation_of = np.empty(len(place), int)
     annotation_of[order] = taken

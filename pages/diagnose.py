@@ -1,0 +1,84 @@
+"""Diagnose: which kinds of error a run makes, what mending each would gain, and where to see them."""
+
+import streamlit as st
+
+from pages import diagnose_details as details
+from pages import diagnose_parts as parts
+from pages import diagnose_views as views
+from pages import shared
+from tal_core.evaluation.characteristics import SCHEMES
+from tal_core.evaluation.diagnosis_advice import headline
+
+EVERYTHING = "all subsets"
+BUCKET_HELP = (
+    "Edges of the buckets of coverage, length and number of instances. auto: the edges of the DETAD paper "
+    "where the video ids are THUMOS14's or ActivityNet's, else equal shares (quantiles)."
+)
+SECTIONS = {
+    "What to mend": views.show_gains,
+    "False positives": views.show_profile,
+    "Sensitivity": views.show_sensitivity,
+    "Missed": views.show_missed,
+    "Boundaries": details.show_boundaries,
+    "Scores": details.show_calibration,
+    "Classes": details.show_classes,
+    "Videos": details.show_videos,
+}
+
+
+def pick_settings(data) -> tuple[str | None, float, str]:
+    """Subset (None: all), tIoU and the kind of buckets."""
+    first, second, third = st.columns(3)
+    subsets = [name for name in dict.fromkeys(data.index["subset"]) if name]
+    subset = shared.pick(
+        "Subset", [*subsets, EVERYTHING], "subset", default=[data.evaluation_subset], place=first
+    )
+    tiou = shared.pick(
+        "tIoU",
+        [f"{k / 20:g}" for k in range(2, 20)],
+        "tiou",
+        kind="select_slider",
+        default=["0.5"],
+        place=second,
+        help="A detection is right if it overlaps an annotation of its class with at least this tIoU.",
+    )
+    buckets = shared.pick("Buckets", SCHEMES, "buckets", place=third, help=BUCKET_HELP)
+    return None if subset == EVERYTHING else subset, float(tiou), buckets
+
+
+def show_page() -> None:
+    """Pickers, the largest gain in a sentence, then the section chosen."""
+    shared.header("Diagnose", "What is wrong, where to see it, and what it would be worth to mend.")
+    first, second = st.columns([1, 2])
+    data = shared.pick_dataset(place=first)
+    run_id, detections = parts.pick_detections(data.name, place=second)
+    subset, tiou, buckets = pick_settings(data)
+    if detections is None:
+        st.info(f"Choose a run or a detections file to diagnose on **{data.name}**.")
+        if not shared.runs_of(data.name, with_detections=True):
+            shared.link("train", "Train a model", icon=":material/model_training:", dataset=data.name)
+        return
+    with shared.guard():
+        view = parts.View(data, run_id, detections, subset, tiou, buckets)
+        diagnosis = view.diagnosis
+        usual = view.at(data.tiou)
+    st.markdown(
+        f"mAP at tIoU {tiou:g}: **{shared.percent(diagnosis.average_map)}**, average over "
+        f"{shared.tiou_text(data.tiou)}: **{shared.percent(usual.average_map)}**. {headline(usual)}"
+    )
+    if diagnosis.notes:
+        st.warning("\n".join(f"- {note}" for note in diagnosis.notes))
+    section = shared.pick(
+        "Section",
+        list(SECTIONS),
+        "section",
+        kind="segmented_control",
+        required=True,
+        label_visibility="collapsed",
+    )
+    with shared.guard():
+        SECTIONS[section](view)
+    parts.show_downloads(view)
+
+
+show_page()
