@@ -13,6 +13,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from tal_core.models import winograd
+
+# From this size on Winograd's transforms cost less than the multiplications they save.
+FEWEST_CELLS, FEWEST_CHANNELS = 64, 128
+
 
 def has_fast_products(x: torch.Tensor) -> bool:
     """Whether oneDNN multiplies ``x``: float32 on a CPU, no mixed precision."""
@@ -85,7 +90,7 @@ class Packed:
     """
 
     def __init__(self):
-        self._state, self._weight = None, None
+        self._state, self._weights = None, []
 
     def __deepcopy__(self, memo):
         return Packed()
@@ -95,30 +100,45 @@ class Packed:
 
     def linear(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """What `linear` gives."""
-        if not self._holds(weight):
-            rows = x.numel() // x.shape[-1]
-            self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)  # pylint: disable=protected-access
-        return _product(x, self._weight, bias)
+        if not self._holds(weight, "linear"):
+            self._weights = [_reordered(weight.detach(), x.numel() // x.shape[-1])]
+        return _product(x, self._weights[0], bias)
 
     def convolve(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """What `convolve` gives."""
         taps = weight.shape[2]
         if taps == 1:
             return self.linear(x, weight.squeeze(2), bias)
+        if taps == winograd.TAPS and x.shape[1] >= FEWEST_CELLS and min(weight.shape[:2]) >= FEWEST_CHANNELS:
+            return self._filter(x, weight, bias)
         image, step, pad = x.unsqueeze(1).permute(0, 3, 1, 2), (1, 1), (0, taps // 2)
-        if not self._holds(weight):
+        if not self._holds(weight, "convolution"):
             filters = weight.detach().unsqueeze(2).to_mkldnn()
             reorder = torch._C._nn.mkldnn_reorder_conv2d_weight  # pylint: disable=protected-access
-            self._weight = reorder(filters, pad, step, step, 1, image.shape)
+            self._weights = [reorder(filters, pad, step, step, 1, image.shape)]
         correlate = torch.ops.mkldnn._convolution_pointwise  # pylint: disable=protected-access
-        out = correlate(image, self._weight, bias, pad, step, step, 1, "none", [], "")
+        out = correlate(image, self._weights[0], bias, pad, step, step, 1, "none", [], "")
         return out.squeeze(2).transpose(1, 2)
 
-    def _holds(self, weight: torch.Tensor) -> bool:
-        """Whether the packed weight is that of ``weight`` as it is now; notes its state."""
-        state = (weight.data_ptr(), weight._version)  # pylint: disable=protected-access
+    def _filter(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """`convolve` with three taps, by Winograd's minimal filtering."""
+        inputs = winograd.transform_input(x)
+        if not self._holds(weight, "winograd"):
+            filters = winograd.transform_filters(weight.detach())
+            self._weights = [_reordered(part, inputs.shape[1]) for part in filters]
+        products = [_product(part, held) for part, held in zip(inputs, self._weights, strict=True)]
+        return winograd.transform_output(products, bias, x.shape[0], x.shape[1])
+
+    def _holds(self, weight: torch.Tensor, layout: str) -> bool:
+        """Whether what is kept is ``weight`` as it is now, in this layout; notes that it will be."""
+        state = (layout, weight.data_ptr(), weight._version)  # pylint: disable=protected-access
         held, self._state = state == self._state, state
         return held
+
+
+def _reordered(weight: torch.Tensor, rows: int) -> torch.Tensor:
+    """``weight`` (C', C) for products with ``rows`` rows; it does for any number of them."""
+    return torch.ops.mkldnn._reorder_linear_weight(weight, rows)  # pylint: disable=protected-access
 
 
 def norm_relu(

@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tal_core.models.convolution import Convolution, Linear
+from tal_core.models import winograd
+from tal_core.models.convolution import FEWEST_CHANNELS, Convolution, Linear
 
 
 def convolved(layer, x):
@@ -39,6 +40,27 @@ def test_a_changed_weight_is_packed_anew(kind):
         layer.load_state_dict(make().state_dict())
         with torch.no_grad():
             torch.testing.assert_close(layer(x), expected(layer, x))
+
+
+@pytest.mark.parametrize("length", [64, 65, 66, 67, 301])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("bias", [True, False])
+def test_wide_convolutions_save_multiplications(length, batch, bias, monkeypatch):
+    torch.manual_seed(0)
+    layer = Convolution(FEWEST_CHANNELS, FEWEST_CHANNELS + 3, 3, bias=bias)
+    if bias:
+        torch.nn.init.normal_(layer.bias)
+    x = torch.randn(batch, length, FEWEST_CHANNELS)
+    filtered = []
+    original = winograd.transform_filters
+    monkeypatch.setattr(winograd, "transform_filters", lambda weight: filtered.append(1) or original(weight))
+    with torch.no_grad():
+        for _ in range(2):
+            torch.testing.assert_close(layer(x), convolved(layer, x), rtol=1e-5, atol=2e-5)
+        assert filtered == [1], "once for one weight"
+        layer.weight.mul_(2)
+        torch.testing.assert_close(layer(x), convolved(layer, x), rtol=1e-5, atol=4e-5)
+    assert len(filtered) == 2
 
 
 @pytest.mark.parametrize("kind", LAYERS)
