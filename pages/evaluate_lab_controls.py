@@ -67,7 +67,13 @@ def show_nms(run: Run) -> MethodConfig:
 
     found = dict(values)
     found["nms"] = st.segmented_control(
-        "NMS", list(KINDS), format_func=KINDS.get, key=key("nms"), help=KIND_HELP, required=True
+        "NMS",
+        list(KINDS),
+        format_func=KINDS.get,
+        key=key("nms"),
+        help=KIND_HELP,
+        required=True,
+        width="stretch",
     )
     if found["nms"] == "soft":
         most = max(2.0, values["nms_sigma"])
@@ -86,7 +92,7 @@ def show_nms(run: Run) -> MethodConfig:
     found["nms_per_class"] = st.toggle(
         "Per class", key=key("nms_per_class"), help="Segments of different classes leave each other alone."
     )
-    found["min_score"] = _among("Score threshold", SCORES, key("min_score"), "{:g}".format)
+    found["min_score"] = _among("Score threshold", SCORES, key("min_score"), to_text)
     found["max_detections"] = _among("Segments kept per video", COUNTS, key("max_detections"), shared.number)
     if found["nms_per_class"]:
         st.caption("Segment voting acts when NMS runs over all classes.")

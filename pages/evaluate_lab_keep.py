@@ -49,9 +49,9 @@ def show_suggest(run: Run, bench: Bench, present: Suppression) -> None:
         if st.button("Search", icon=":material/search:", key="lab:search"):
             with shared.guard(stop=False), shared.progress("Trying settings") as report:
                 found = suggest(bench, present, split=split, progress=report)
-                st.session_state["lab:found"] = (run.run_id, found)
-        whose, found = st.session_state.get("lab:found", (None, None))
-        if whose == run.run_id:
+                st.session_state["lab:found"] = (bench, found)
+        searched, found = st.session_state.get("lab:found", (None, None))
+        if searched is bench:
             _show_found(run, found)
 
 
@@ -66,12 +66,16 @@ def _show_found(run: Run, found: Suggestion) -> None:
         note = f"{words}, reported on {found.num_reported} others"
         st.markdown(
             f"The best, {words}, reaches **{shared.percent(best.reported, 2)}** average mAP on the "
-            f"{found.num_reported} videos held back ({gain:+.2f} points). That is the figure to report."
+            f"{found.num_reported} videos held back, {gain:+.2f} points against the settings as set then. "
+            "That is the figure to report."
         )
     else:
         note = f"{words}, which are also those reported: the figure is flattered"
         gain = 100 * (best.chosen - found.present.chosen)
-        st.markdown(f"The best, {words}: {gain:+.2f} points of average mAP **on these same videos**.")
+        st.markdown(
+            f"The best, {words}: {gain:+.2f} points of average mAP against the settings as set then, "
+            "**on these same videos**."
+        )
     st.button(
         "Take the best settings", on_click=_take, args=(run, best.settings, note), icon=":material/done:"
     )

@@ -79,7 +79,7 @@ def change_bars(changes: pd.DataFrame) -> go.Figure:
 def suggestion_table(suggestion: Suggestion) -> pd.DataFrame:
     """The best settings and the present ones: average mAP in percent, on the chosen videos and on others."""
     rows = [_row(str(place), trial) for place, trial in enumerate(suggestion.best, start=1)]
-    table = pd.DataFrame([*rows, _row("as it is", suggestion.present)])
+    table = pd.DataFrame([*rows, _row("as set", suggestion.present)])
     return table if suggestion.num_reported else table.drop(columns="held back")
 
 

@@ -125,6 +125,8 @@ def test_keeping_writes_a_run_and_nothing_else(run, home):
     assert not both.exception and not both.error
     assert table(both, "average")["run"].tolist() == ["first", "first-lab1"]
     assert "was kept from **first**: nms soft → hard" in texts(both)
+    timeline = open_page("timeline", dataset="small", run="first-lab1")
+    assert not timeline.exception and not timeline.error
 
 
 def test_a_name_that_is_taken_gets_a_box(run):
