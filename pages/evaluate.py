@@ -4,47 +4,23 @@ import json
 
 import streamlit as st
 
-from pages import evaluate_lab, shared
+from pages import evaluate_lab, published_parts, shared
 from pages import evaluate_parts as parts
 from tal_core.data.dataset import Dataset
-from tal_core.evaluation.average_precision import PROTOCOLS, parse_tiou, precision_recall
+from tal_core.evaluation.average_precision import precision_recall
 from tal_core.evaluation.result import Evaluation
 from tal_core.plots import evaluation as plots
-
-EVERYTHING = "all subsets"
-PRESETS = {"0.3:0.7:0.1": "THUMOS14", "0.5:0.95:0.05": "ActivityNet", "0.1:0.5:0.1": "low", "0.5": "one"}
-PROTOCOL_HELP = (
-    "official: the ActivityNet challenge's script, every annotation counts. toolbox: as OpenTAD and "
-    "ActionFormer, zero-length and repeated annotations are removed first."
-)
+from tal_core.plots.comparison import with_published
 
 
-def pick_settings(data: Dataset) -> tuple[str | None, tuple[float, ...], str]:
-    """Subset (None: all), tIoU thresholds and protocol."""
-    first, second, third = st.columns(3)
-    subsets = [name for name in dict.fromkeys(data.index["subset"]) if name]
-    options = [*subsets, EVERYTHING]
-    subset = shared.pick("Subset", options, "subset", default=[data.evaluation_subset], place=first)
-    usual = plots.thresholds_text(data.tiou)
-    options = list(dict.fromkeys([usual, *PRESETS, *(shared.choice("thresholds") or ())]))
-    text = shared.pick(
-        "tIoU thresholds",
-        options,
-        "thresholds",
-        default=[usual],
-        place=second,
-        format_func=lambda t: f"{t}  ({PRESETS[t]})" if t in PRESETS else t,
-        accept_new_options=True,
-        help="first:last:step, or single ones such as 0.5 or 0.5,0.75. Type your own and press Enter.",
-    )
-    protocol = shared.pick("Protocol", PROTOCOLS, "protocol", place=third, help=PROTOCOL_HELP)
-    with shared.guard():
-        return None if subset == EVERYTHING else subset, tuple(parse_tiou(text)), protocol
-
-
-def show_maps(evaluations: dict[str, Evaluation]) -> None:
-    """mAP over tIoU as curves and as a table."""
-    st.plotly_chart(plots.map_curves(evaluations), key="map_curves", alt="mAP against the tIoU threshold")
+def show_maps(
+    evaluations: dict[str, Evaluation], data: Dataset, subset: str | None, methods: list[str]
+) -> None:
+    """mAP over tIoU as curves, with published results as reference lines, and as a table."""
+    references = published_parts.pick_references(data, subset, methods)
+    tiou = next(iter(evaluations.values())).tiou
+    figure = with_published(plots.map_curves(evaluations), references, tiou)
+    st.plotly_chart(figure, key="map_curves", alt="mAP against the tIoU threshold")
     table = plots.map_table(evaluations)
     numbers = {c: st.column_config.NumberColumn(c, format="%.2f") for c in table.columns[1:]}
     st.dataframe(table, hide_index=True, column_config=numbers, alt="mAP in percent per tIoU")
@@ -102,14 +78,15 @@ def show_page() -> None:
     first, second = st.columns([1, 2])
     data = shared.pick_dataset(place=first)
     runs = shared.pick_runs(data.name, place=second)
-    subset, tiou, protocol = pick_settings(data)
-    found = parts.gather(runs)
+    subset, tiou, protocol = parts.pick_settings(data)
+    found = parts.gather(runs, data)
     if not found:
         st.info(f"Choose a run or a detections file to evaluate on **{data.name}**.")
         if not shared.runs_of(data.name, with_detections=True):
             shared.link("train", "Train a model", icon=":material/model_training:", dataset=data.name)
         return
     with shared.guard():
+        methods = [run.config()["model"] for run in runs]
         evaluations = {n: parts.evaluated(data, d, subset, tiou, protocol)[0] for n, d in found.items()}
     where = f"subset **{subset}**" if subset else "**all subsets**"
     st.markdown(
@@ -119,7 +96,7 @@ def show_page() -> None:
     parts.show_oddities(found, data, subset)
     views = st.tabs(["mAP", "Classes", "Precision-recall", "Counts and downloads", "Post-processing lab"])
     with views[0]:
-        show_maps(evaluations)
+        show_maps(evaluations, data, subset, methods)
     with views[1]:
         show_classes(evaluations)
     with views[2]:

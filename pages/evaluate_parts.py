@@ -1,5 +1,6 @@
-"""Parts of the Evaluate page: cached evaluations, detections of runs and of an uploaded file."""
+"""Parts of the Evaluate page: settings, cached evaluations, detections of runs and of an uploaded file."""
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -8,11 +9,42 @@ import streamlit as st
 
 from pages import shared
 from tal_core.data.dataset import Dataset
-from tal_core.data.detections import read_detections
 from tal_core.data.oddities import detection_findings
-from tal_core.evaluation.average_precision import evaluate
+from tal_core.evaluation.average_precision import PROTOCOLS, evaluate, parse_tiou
+from tal_core.plots.evaluation import thresholds_text
+from tal_core.training.importing_detections import keep_detections, read_foreign, rename_videos
 from tal_core.training.run import Run
 from tal_core.types import InputError
+
+EVERYTHING = "all subsets"
+PRESETS = {"0.3:0.7:0.1": "THUMOS14", "0.5:0.95:0.05": "ActivityNet", "0.1:0.5:0.1": "low", "0.5": "one"}
+PROTOCOL_HELP = (
+    "official: the ActivityNet challenge's script, every annotation counts. toolbox: as OpenTAD and "
+    "ActionFormer, zero-length and repeated annotations are removed first."
+)
+
+
+def pick_settings(data: Dataset) -> tuple[str | None, tuple[float, ...], str]:
+    """Subset (None: all), tIoU thresholds and protocol."""
+    first, second, third = st.columns(3)
+    subsets = [name for name in dict.fromkeys(data.index["subset"]) if name]
+    options = [*subsets, EVERYTHING]
+    subset = shared.pick("Subset", options, "subset", default=[data.evaluation_subset], place=first)
+    usual = thresholds_text(data.tiou)
+    options = list(dict.fromkeys([usual, *PRESETS, *(shared.choice("thresholds") or ())]))
+    text = shared.pick(
+        "tIoU thresholds",
+        options,
+        "thresholds",
+        default=[usual],
+        place=second,
+        format_func=lambda t: f"{t}  ({PRESETS[t]})" if t in PRESETS else t,
+        accept_new_options=True,
+        help="first:last:step, or single ones such as 0.5 or 0.5,0.75. Type your own and press Enter.",
+    )
+    protocol = shared.pick("Protocol", PROTOCOLS, "protocol", place=third, help=PROTOCOL_HELP)
+    with shared.guard():
+        return None if subset == EVERYTHING else subset, tuple(parse_tiou(text)), protocol
 
 
 # The result keeps the table and the dataset alive, so the id of either stays its own while it is cached.
@@ -38,12 +70,12 @@ def read_upload(file_id: str, name: str, _content: bytes) -> pd.DataFrame:  # py
         path = Path(folder) / Path(name).name
         path.write_bytes(_content)
         try:
-            return read_detections(path)
+            return read_foreign(path)
         except InputError as error:
             raise InputError(error.what, where=name, mend=error.mend) from None
 
 
-def gather(runs: list[Run]) -> dict[str, pd.DataFrame]:
+def gather(runs: list[Run], data: Dataset) -> dict[str, pd.DataFrame]:
     """Detections by name: of the chosen runs, and of an uploaded file."""
     found = {}
     for run in runs:
@@ -53,13 +85,47 @@ def gather(runs: list[Run]) -> dict[str, pd.DataFrame]:
     with st.expander("Evaluate a detections file", expanded=opened):
         file = st.file_uploader(
             "ActivityNet results JSON, or CSV with video_id, start, end, label, score (.gz is fine)",
-            type=["json", "csv", "gz"],
+            type=["json", "csv", "tsv", "gz", "pkl"],
             key="evaluate_upload",
         )
     if file is not None:
         with shared.guard(stop=False):
-            found[f"file {file.name}"] = read_upload(file.file_id, file.name, file.getvalue())
+            detections = read_upload(file.file_id, file.name, file.getvalue())
+            found[f"file {file.name}"] = renamed(data, detections)[0]
+            offer_to_keep(data, detections, file.name)
     return found
+
+
+@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs={Dataset: id, pd.DataFrame: id})
+def renamed(data: Dataset, detections: pd.DataFrame) -> tuple:
+    """A file's detections under the dataset's video ids, and what was renamed."""
+    table, notes = rename_videos(detections, data.index["video_id"].tolist())
+    return table, notes, (data, detections)
+
+
+def offer_to_keep(data: Dataset, detections: pd.DataFrame, name: str) -> None:
+    """Say what was renamed, and make a run of an uploaded file for all the other pages."""
+    for note in renamed(data, detections)[1]:
+        st.info(f"**{name}**: {note}")
+    with st.form("keep_upload", border=False):
+        left, right = st.columns([3, 1], vertical_alignment="bottom")
+        run_id = left.text_input(
+            "Keep as a run: its name",
+            value=re.sub(r"[^A-Za-z0-9._-]+", "-", name.split(".")[0]).strip("._-") or "imported",
+            help="Then Timeline, Diagnose and Compare take it, too.",
+            key=f"keep_run_id:{name}",
+        )
+        asked = right.form_submit_button("Keep as a run", icon=":material/save:", width="stretch")
+    if asked:
+        with shared.guard(stop=False):
+            run, notes = keep_detections(shared.home(), data, detections, name, run_id=run_id.strip())
+            st.session_state["kept_upload"] = (run.run_id, [run.status()["message"], *notes])
+            chosen = shared.choice("run") or []
+            shared.remember("run", [*chosen, run.run_id])
+            st.rerun()
+    kept, lines = st.session_state.get("kept_upload", (None, []))
+    if kept is not None and kept in (shared.choice("run") or []):
+        st.success(f"Kept as the run **{kept}**.\n" + "\n".join(f"- {line}" for line in lines))
 
 
 @st.cache_resource(max_entries=48, show_spinner=False, hash_funcs={Dataset: id, pd.DataFrame: id})
