@@ -143,7 +143,7 @@ def smooth(targets: torch.Tensor, smoothing: float) -> torch.Tensor:
     return targets * (1 - smoothing) + smoothing / (targets.shape[-1] + 1) if smoothing else targets
 
 
-class LossNormaliser(nn.Module):
+class LossNormaliser(nn.Module):  # pylint: disable=abstract-method
     """Running mean of the number of positive points, by which loss sums are divided."""
 
     def __init__(self, initial: float, momentum: float = 0.9):

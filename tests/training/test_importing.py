@@ -349,3 +349,35 @@ def test_label_ids_need_one_number_for_each_class(tmp_path):
     assert write(("b", 0), ("b", 1)) is None
     assert write(("b", 0), ("a", None)) is None
     assert label_ids(tmp_path) is None
+
+
+def test_an_official_checkpoint_of_one_class_makes_proposals(home, tmp_path, method):
+    """As published for ActivityNet: NMS first, then the two best classes, by the root of the product."""
+    make_dataset(home, method, tmp_path)
+    heads = ("cls_head.cls_head.", "start_head.cls_head.", "end_head.cls_head.")
+    one = {k: v[:1] if k.startswith(heads) else v for k, v in weights_of(method).items()}
+    torch.save({"state_dict_ema": {f"module.{k}": v for k, v in one.items()}}, tmp_path / "e.pth.tar")
+    config = save_config(method, tmp_path / "c.yaml")
+    refused(home, method, tmp_path / "e.pth.tar", "no video-level class scores", config=config)
+    shares = [0.1, 0.4, 0.1, 0.3, 0.1]
+    scores = {"class": CLASSES, "results": {f"v{k}": shares for k in VIDEOS}}
+    (tmp_path / "scores.json").write_text(json.dumps(scores))
+    add_dataset(
+        home,
+        "golden",
+        annotations=tmp_path / "a.json",
+        features=[tmp_path / "features"],
+        stride=4,
+        offset_seconds=8 / 30,
+        training_subset="training",
+        evaluation_subset="test",
+        class_scores=tmp_path / "scores.json",
+        replace=True,
+    )
+    run = import_checkpoint(home, method, tmp_path / "e.pth.tar", "golden", config=config)
+    bare = import_checkpoint(home, method, tmp_path / "e.pth.tar", "golden", config=config, proposals=True)
+    found, proposals = run.detections(), bare.detections()
+    assert len(found) == 2 * len(proposals) and set(found["label"]) == {"shot", "jump"}
+    for label, share in (("shot", 0.4), ("jump", 0.3)):
+        mine = found[found["label"] == label]["score"].to_numpy()
+        assert np.sort(mine) == pytest.approx(np.sort(np.sqrt(share * proposals["score"])), abs=2e-5)
