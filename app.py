@@ -13,5 +13,6 @@ st.navigation(
         st.Page("pages/timeline.py", title="Timeline", icon=":material/view_timeline:"),
         st.Page("pages/evaluate.py", title="Evaluate", icon=":material/target:"),
         st.Page("pages/diagnose.py", title="Diagnose", icon=":material/troubleshoot:"),
+        st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
     ]
 ).run()

@@ -22,7 +22,8 @@ from tal_core.training import run as training_runs
 from tal_core.types import InputError, Progress
 
 PAGES = {
-    name: f"pages/{name}.py" for name in ("overview", "explore", "train", "timeline", "evaluate", "diagnose")
+    name: f"pages/{name}.py"
+    for name in ("overview", "explore", "train", "timeline", "evaluate", "diagnose", "compare")
 }
 STATE_MARKS = {
     "created": ":gray[:material/schedule:]",

@@ -1,0 +1,189 @@
+"""The sections of the Compare page, one function each."""
+
+import pandas as pd
+import streamlit as st
+
+from pages import published_parts, shared
+from pages.compare_parts import COLUMNS, Pair, measure
+from tal_core.evaluation.comparison import class_differences, found_by, video_differences
+from tal_core.plots import comparison as plots
+from tal_core.plots.evaluation import map_curves, map_table
+from tal_core.training.run_table import run_table, setting_differences
+
+MOST_ROWS = 500
+OPEN = st.column_config.LinkColumn("Timeline", display_text="open", width="small")
+SCORE_WORDS = (
+    "A video's score is the F1 of the run's detections in it, at or above the score threshold that gives the "
+    "run its best F1 over the subset, averaged over the tIoU thresholds."
+)
+
+
+def show_maps(pair: Pair) -> None:
+    """mAP over tIoU of both, with published results."""
+    methods = [run.config()["model"] for run in pair.runs]
+    references = published_parts.pick_references(pair.data, pair.subset, methods)
+    figure = plots.with_published(map_curves(pair.evaluations), references, list(pair.tiou))
+    st.plotly_chart(figure, key="compare_maps", alt="mAP of both runs against the tIoU threshold")
+    table = map_table(pair.evaluations)
+    numbers = {c: st.column_config.NumberColumn(c, format="%.2f") for c in table.columns[1:]}
+    st.dataframe(table, hide_index=True, column_config=numbers, alt="mAP of both runs in percent per tIoU")
+
+
+def show_classes(pair: Pair) -> None:
+    """AP of every class, second minus first."""
+    table = class_differences(*pair.evaluations.values())
+    shown = plots.most_different(table)
+    figure = plots.difference_bars(shown, "label", pair.names, "AP")
+    st.plotly_chart(figure, key="compare_classes", alt="Difference in AP per class")
+    st.caption(_caption(table, shown, "classes") + " AP averaged over the tIoU thresholds.")
+    _table(pair, table, "label", "class", "classes")
+
+
+def show_videos(pair: Pair) -> None:
+    """Which run does better in each video; every row leads to the Timeline."""
+    table = video_differences(*pair.sides)
+    wins = [(table["difference"] < 0).sum(), (table["difference"] > 0).sum()]
+    first, second = pair.names
+    st.markdown(
+        f"**{first}** is better in **{wins[0]}** videos, **{second}** in **{wins[1]}**, "
+        f"equal in **{len(table) - sum(wins)}**."
+    )
+    st.caption(SCORE_WORDS)
+    shown = plots.most_different(table)
+    figure = plots.difference_bars(shown, "video_id", pair.names, "F1")
+    st.plotly_chart(figure, key="compare_videos", alt="Difference in F1 per video")
+    st.caption(_caption(table, shown, "videos"))
+    tiou = _timeline_tiou(pair)
+    links = [pair.timeline_url(video, tiou) for video in table["video_id"]]
+    _table(pair, table.assign(timeline=links), "video_id", "video", "videos")
+
+
+def show_segments(pair: Pair) -> None:
+    """Annotations that only one of the two found."""
+    tiou = shared.pick(
+        "tIoU of a match",
+        [f"{t:g}" for t in pair.tiou],
+        "match",
+        default=[f"{_timeline_tiou(pair):g}"],
+        kind="segmented_control",
+        required=True,
+    )
+    k = [f"{t:g}" for t in pair.tiou].index(tiou)
+    table = found_by(*pair.sides, k)
+    counts = table["found"].value_counts()
+    cuts = [side.cuts[0][k] for side in pair.sides]
+    words = {"first": f"only {pair.names[0]}", "second": f"only {pair.names[1]}"}
+    titles = {"both": "both", **words, "neither": "neither"}
+    for column, (key, title) in zip(st.columns(4), titles.items(), strict=True):
+        column.metric(f"Found by {title}", shared.number(counts.get(key, 0)))
+    st.caption(
+        f"Annotations matched at tIoU {tiou}, by detections above each run's best-F1 score: "
+        f"{cuts[0]:.3g} for {pair.names[0]}, {cuts[1]:.3g} for {pair.names[1]}."
+    )
+    side = st.segmented_control(
+        "Show", list(words), default="second", required=True, format_func=words.get, key="compare_found"
+    )
+    table = table[table["found"] == side].drop(columns="found")
+    if table.empty:
+        st.info("None.")
+        return
+    table = table.sort_values("score", ascending=False, kind="stable")
+    shown = table.head(MOST_ROWS)
+    links = [pair.timeline_url(row.video_id, float(tiou), (row.start, row.end)) for row in shown.itertuples()]
+    st.dataframe(
+        shown.assign(timeline=links)[["timeline", *table.columns]],
+        hide_index=True,
+        height=min(420, 38 + 35 * len(shown)),
+        column_config={
+            "timeline": OPEN,
+            "video_id": "video",
+            "start": st.column_config.NumberColumn("start (s)", format="%.2f"),
+            "end": st.column_config.NumberColumn("end (s)", format="%.2f"),
+            "label": "class",
+            "score": st.column_config.NumberColumn(
+                "score", format="%.3f", help="Of the detection that found it."
+            ),
+            "tiou": st.column_config.NumberColumn("tIoU", format="%.2f"),
+        },
+        alt=f"Annotations found by {words[side]}",
+    )
+    if len(table) > MOST_ROWS:
+        st.caption(f"The {MOST_ROWS} with the highest scores; the download has all {len(table)}.")
+    _download(pair, table, "segments")
+
+
+def show_training(pair: Pair) -> None:
+    """Loss and validation mAP of both, overlaid."""
+    metrics = {run.run_id: run.metrics() for run in pair.runs}
+    without = [name for name, table in metrics.items() if table.empty]
+    if without:
+        st.info(f"{' and '.join(without)} recorded no training: imported detections have none.")
+    left, right = st.columns(2)
+    left.subheader("Training loss", anchor=False)
+    left.plotly_chart(plots.loss_curves(metrics), key="compare_loss", alt="Training loss of both runs")
+    left.caption(
+        "Moving averages. Losses of different methods have different terms: compare shapes, not heights."
+    )
+    right.subheader("Validation mAP", anchor=False)
+    right.plotly_chart(plots.validation_curves(metrics), key="compare_validation", alt="Validation mAP")
+    right.caption(
+        "On the evaluation subset, average over the thresholds. With validate_every = 0 only the last."
+    )
+
+
+def show_settings(pair: Pair) -> None:
+    """What it costs, and the settings in which the two differ."""
+    table = run_table(pair.runs).drop(columns=["dataset", "tiou", "created"])
+    table["average_mAP"] *= 100
+    st.dataframe(table, hide_index=True, column_config=COLUMNS, placeholder="", alt="Cost of both runs")
+    with st.container(horizontal=True):
+        for run in pair.runs:
+            measure(run)
+    differences = setting_differences(pair.runs).set_index("run").T.rename_axis("setting").reset_index()
+    if differences.empty:
+        st.info("The settings that both have are the same.")
+    else:
+        st.markdown("Settings that both have and set otherwise:")
+        st.dataframe(differences, hide_index=True, alt="Settings in which the two runs differ")
+    own = [set(run.settings()) for run in pair.runs]
+    for name, mine, others in zip(pair.names, own, own[::-1], strict=True):
+        if mine - others:
+            st.caption(f"Only {name} has: {', '.join(sorted(mine - others))}.")
+
+
+def _timeline_tiou(pair: Pair) -> float:
+    """The threshold nearest to the usual 0.5."""
+    return min(pair.tiou, key=lambda t: abs(t - 0.5))
+
+
+def _caption(table: pd.DataFrame, shown: pd.DataFrame, things: str) -> str:
+    words = "Bars to the right: the second run is better."
+    if len(shown) < len(table):
+        words += f" The {len(shown)} of {len(table)} {things} that differ most; the table has all."
+    return words
+
+
+def _table(pair: Pair, table: pd.DataFrame, column: str, title: str, file: str) -> None:
+    """Differences in percent, as a table and as CSV."""
+    first, second = pair.names
+    shown = table.assign(**{name: 100 * table[name] for name in ("first", "second", "difference")})
+    links = ["timeline"] if "timeline" in shown else []
+    st.dataframe(
+        shown[[*links, *(name for name in shown.columns if name not in links)]],
+        hide_index=True,
+        height=min(420, 38 + 35 * len(shown)),
+        column_config={
+            "timeline": OPEN,
+            column: title,
+            "first": st.column_config.NumberColumn(f"{first} (%)", format="%.1f"),
+            "second": st.column_config.NumberColumn(f"{second} (%)", format="%.1f"),
+            "difference": st.column_config.NumberColumn("difference (points)", format="%+.1f"),
+        },
+        alt=f"Both runs by {title}",
+    )
+    _download(pair, table.drop(columns=links), file)
+
+
+def _download(pair: Pair, table: pd.DataFrame, file: str) -> None:
+    name = f"{pair.names[0]}-{pair.names[1]}-{file}.csv"
+    st.download_button("Download as CSV", table.to_csv(index=False), name, "text/csv", on_click="ignore")
