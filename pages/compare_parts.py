@@ -131,7 +131,7 @@ def show_runs(dataset: str) -> None:
         named = [run for run in runs if run.run_id in set(table["run"])]
         table = table.merge(setting_differences(named), on="run", suffixes=("", " (setting)"))
     st.dataframe(
-        table,
+        table[[*(name for name in table.columns if name != "created"), "created"]],
         hide_index=True,
         height=min(420, 38 + 35 * len(table)),
         column_config=COLUMNS,
@@ -139,7 +139,11 @@ def show_runs(dataset: str) -> None:
         alt="Runs with method, average mAP, cost and the settings in which they differ",
     )
     different = len(table.columns) - len(known)
-    note = f" The last {different} columns are settings in which these runs differ." if different > 0 else ""
+    note = (
+        f" The {different} columns before “started” are the settings in which these runs differ."
+        if different > 0
+        else ""
+    )
     st.caption(
         f"Click a heading to sort. Empty: never recorded; “Settings and cost” below measures it.{note}"
     )
@@ -149,7 +153,7 @@ def show_verdict(pair: Pair) -> None:
     """The difference in average mAP, and how far the choice of videos could have made it."""
     first, second = pair.names
     averages = [e.average_mAP for e in pair.evaluations.values()]
-    columns = st.columns([1, 1, 3], vertical_alignment="center")
+    columns = st.columns([1, 1, 3])
     columns[0].metric(first, shared.percent(averages[0], 2), help="Average mAP of the first run.")
     difference = 100 * (averages[1] - averages[0])
     columns[1].metric(

@@ -140,12 +140,15 @@ def show_settings(pair: Pair) -> None:
         for run in pair.runs:
             measure(run)
     differences = setting_differences(pair.runs).set_index("run").T.rename_axis("setting").reset_index()
+    own = [set(run.settings()) for run in pair.runs]
+    if not own[0] & own[1]:
+        st.info("The two have no settings in common: one's detections were imported.")
+        return
     if differences.empty:
         st.info("The settings that both have are the same.")
     else:
         st.markdown("Settings that both have and set otherwise:")
         st.dataframe(differences, hide_index=True, alt="Settings in which the two runs differ")
-    own = [set(run.settings()) for run in pair.runs]
     for name, mine, others in zip(pair.names, own, own[::-1], strict=True):
         if mine - others:
             st.caption(f"Only {name} has: {', '.join(sorted(mine - others))}.")

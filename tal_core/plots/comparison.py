@@ -138,6 +138,7 @@ def validation_curves(metrics: Mapping[str, pd.DataFrame]) -> go.Figure:
         )
     figure = _style(figure, "epoch", "average mAP (%)")
     figure.update_yaxes(rangemode="tozero")
+    figure.update_xaxes(rangemode="tozero")
     return figure
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tal_core.evaluation import comparison
 from tal_core.evaluation.outcomes import MISSED, OUTCOMES, errors_per_video
 from tal_core.plots.colors import BACKGROUND, OUTCOME_COLORS, class_colors
 from tal_core.types import TimeGrid
@@ -68,15 +69,11 @@ def best_f1(labelled: pd.DataFrame, num_ground_truth: int) -> tuple[float, float
 
     F1 = 2 TP / (detections kept + annotations). Scores that are equal are kept or dropped together.
     """
-    if labelled.empty or not num_ground_truth:
-        return 0.0, 0.0
-    order = np.argsort(-labelled["score"].to_numpy(), kind="stable")
-    score = labelled["score"].to_numpy()[order]
-    hits = np.cumsum((labelled["outcome"].to_numpy() == FOUND)[order])
-    f1 = 2 * hits / (np.arange(1, len(score) + 1) + num_ground_truth)
-    f1[:-1][score[1:] == score[:-1]] = 0.0
-    best = int(np.argmax(f1))
-    return float(score[best]), float(f1[best])
+    score = labelled["score"].to_numpy(np.float64)
+    order = np.argsort(-score, kind="stable")
+    return comparison.best_f1(
+        score[order], (labelled["outcome"] == FOUND).to_numpy()[order], num_ground_truth
+    )
 
 
 def most_wrong_first(
