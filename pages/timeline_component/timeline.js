@@ -5,6 +5,7 @@
 // textContent and canvas text, never as HTML.
 
 const MIN_SPAN = 0.25; // seconds, the deepest zoom
+const REWINDS = 2000; // ms after a video is ready in which st.video may still rewind it
 const MEDIA_EVENTS = ["timeupdate", "seeking", "seeked", "play", "pause", "loadedmetadata"];
 
 const timelines = new WeakMap();
@@ -46,6 +47,7 @@ class Timeline {
     this.root = root;
     this.calls = 0;
     this.time = 0;
+    this.asked = null; // seconds that a link asked for, held until the player has settled
     this.build();
     this.listen();
   }
@@ -186,6 +188,7 @@ class Timeline {
     const margin = Math.max(end - start, 5);
     this.show(start - margin, end + margin);
     this.seek(start);
+    this.asked = { seconds: this.time, until: null };
     const near = (a, b) => Math.abs(a - b) < 0.001;
     for (const row of this.data.rows) { // a run's row comes after the ground truth, and counts rather
       const { start: starts, end: ends } = row.segments;
@@ -203,6 +206,7 @@ class Timeline {
   }
 
   seek(seconds) {
+    this.asked = null;
     this.time = clamp(seconds, 0, this.data.duration);
     this.place();
     const video = this.video();
@@ -214,6 +218,17 @@ class Timeline {
     const wanted = this.time; // st.video rewinds once its metadata is there; go after it
     const later = () => setTimeout(() => { video.currentTime = wanted; });
     video.addEventListener("loadedmetadata", later, { once: true });
+  }
+
+  /** Go where a link asked: the player may appear late, and st.video rewinds it once it is ready. */
+  hold(video) {
+    this.asked.until ??= performance.now() + REWINDS;
+    if (!video.paused || performance.now() > this.asked.until) {
+      this.asked = null;
+    } else if (Math.abs(video.currentTime - this.asked.seconds) > 0.1) {
+      const wanted = this.asked.seconds;
+      setTimeout(() => { video.currentTime = wanted; });
+    }
   }
 
   togglePlay() {
@@ -228,6 +243,7 @@ class Timeline {
     cancelAnimationFrame(this.frame);
     const video = this.video();
     if (video && video.readyState >= 1) {
+      if (this.asked) this.hold(video);
       this.time = clamp(video.currentTime, 0, this.data.duration);
       if (!video.paused) {
         const span = this.picture.to - this.picture.from;

@@ -108,18 +108,31 @@ def boundary_words(diagnosis: Diagnosis) -> str:
     offsets = diagnosis.boundaries
     if offsets.empty:
         return "Nothing is matched, so there is no boundary to compare."
-    parts, biased = [], False
+    parts, bias = [], []
     for side in ("start", "end"):
-        median, spread = offsets[side].median(), offsets[side].abs().median()
+        median, spread = float(offsets[side].median()), float(offsets[side].abs().median())
         parts.append(f"{side}s are {offset_text(median)} in the median (half are within {spread:.2f} s)")
-        biased |= bool(abs(median) > 0.25 * spread and abs(median) > 0.05 and len(offsets) >= FEWEST)
-    advice = (
-        "An offset that all share is the cheapest error to mend: check `offset_seconds` and the stride "
-        "of the features, then how annotators saw the boundary."
-        if biased
-        else "Neither side is off on the whole: what remains is scatter, not a shift of the time grid."
+        telling = abs(median) > max(0.25 * spread, 0.05) and len(offsets) >= FEWEST
+        bias.append(np.sign(median) if telling else 0)
+    verdict = _BIASES[bias[0] * bias[1]] if all(bias) else _one_side(bias)
+    return f"Matched segments: {', '.join(parts)}. {verdict}"
+
+
+_BIASES = {
+    1: "Both sides are off in the same direction, the cheapest error to mend: check `offset_seconds` and the "
+    "stride of the features, then how annotators saw the boundary.",
+    -1: "The sides are off in opposite directions: segments come out too long or too short on the whole. "
+    "Look at boundary refinement, segment voting and where annotators see an action begin and end.",
+}
+
+
+def _one_side(bias: list) -> str:
+    if not any(bias):
+        return "Neither side is off on the whole: what remains is scatter, not a shift of the time grid."
+    side = "starts" if bias[0] else "ends"
+    return (
+        f"Only the {side} are off on the whole: see how annotators decide on them, and what the model sees."
     )
-    return f"Matched segments: {', '.join(parts)}. {advice}"
 
 
 def calibration_words(calibration: Calibration) -> str:

@@ -135,6 +135,10 @@ def test_words_of_a_shifted_time_grid_point_at_it():
     late = truth.assign(start=truth["start"] + 1.0, end=truth["end"] + 1.0, score=0.9)
     words = diagnosis_advice.boundary_words(diagnose(truth, late))
     assert "starts are 1.00 s late" in words and "offset_seconds" in words
+    wide = truth.assign(start=truth["start"] - 1.0, end=truth["end"] + 1.0, score=0.9)
+    assert "too long or too short" in diagnosis_advice.boundary_words(diagnose(truth, wide))
+    slow = truth.assign(end=truth["end"] + 1.0, score=0.9)
+    assert "Only the ends are off" in diagnosis_advice.boundary_words(diagnose(truth, slow))
 
 
 def test_words_of_a_perfect_and_of_an_empty_run():
