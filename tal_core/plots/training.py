@@ -72,7 +72,7 @@ def loss_chart(metrics: pd.DataFrame) -> alt.LayerChart:
     color = alt.Color(
         "term:N",
         scale=alt.Scale(domain=names, range=[ACCENT, *PALETTE[1 : len(names)]]),
-        legend=alt.Legend(title=None, orient="top") if len(names) > 1 else None,
+        legend=alt.Legend(title=None, orient="top", symbolOpacity=1) if len(names) > 1 else None,
     )
     x = alt.X("step:Q", title="optimisation step", scale=alt.Scale(nice=False))
     y = alt.Y("value:Q", title="loss (lower is better)")
