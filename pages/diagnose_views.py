@@ -29,7 +29,7 @@ def show_gains(view: View) -> None:
     with right:
         kind, gain = next(iter(shown.mended_gain.items()))
         st.markdown(
-            f"Each bar is what mAP at {over} would gain if errors of its kind, and no others, were mended. "
+            f"Each bar is what mAP ({over}) would gain if errors of its kind, and no others, were mended. "
             f"Begin with **{kind}** ({100 * gain:+.1f}): {advice.MEANINGS[kind]}. A click shows what is "
             f"behind a bar at {one}."
         )

@@ -226,6 +226,8 @@ def _profile_lines(diagnosis: Diagnosis) -> list[str]:
     lines = ["", "False positives: share of each outcome in % (band 1G: the best G detections of a class)"]
     lines.append(f"{'band':<6}{'count':>8}" + "".join(f"{name.split()[0]:>14}" for name in OUTCOMES))
     for band, row in enumerate(found.fractions):
+        if not found.band_sizes[band:].any():
+            break
         cells = "".join(f"{100 * value:14.1f}" for value in row)
         lines.append(f"{band + 1}G".ljust(6) + f"{found.band_sizes[band]:>8}" + cells)
     return lines
@@ -263,7 +265,7 @@ def _pair_lines(diagnosis: Diagnosis) -> list[str]:
     for one, other in found.pairs():
         sizes = found.pair_sizes(one, other)
         rates = np.where(sizes >= enough, found.pair_rates(one, other), np.nan)
-        if np.isfinite(rates).any():
+        if np.nan_to_num(rates).any():
             row, column = divmod(int(np.nanargmax(rates)), rates.shape[1])
             lines.append(
                 f"Most missed of {one} x {other}: {kinds[one].names[row]} x {kinds[other].names[column]}"
