@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from pages import compare_details as details
 from pages import compare_parts as parts
 from pages import compare_views as views
 from pages import published_parts, shared
@@ -15,8 +16,8 @@ SECTIONS = {
     "Classes": views.show_classes,
     "Videos": views.show_videos,
     "Segments": views.show_segments,
-    "Training": views.show_training,
-    "Settings and cost": views.show_settings,
+    "Training": details.show_training,
+    "Settings and cost": details.show_settings,
 }
 
 

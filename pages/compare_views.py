@@ -1,14 +1,13 @@
-"""The sections of the Compare page, one function each."""
+"""Sections of the Compare page on what the two runs found: mAP, classes, videos, segments."""
 
 import pandas as pd
 import streamlit as st
 
 from pages import published_parts, shared
-from pages.compare_parts import COLUMNS, Pair, measure
+from pages.compare_parts import Pair
 from tal_core.evaluation.comparison import class_differences, found_by, video_differences
 from tal_core.plots import comparison as plots
 from tal_core.plots.evaluation import map_curves, map_table
-from tal_core.training.run_table import run_table, setting_differences
 
 MOST_ROWS = 500
 OPEN = st.column_config.LinkColumn("Timeline", display_text="open", width="small")
@@ -54,6 +53,8 @@ def show_videos(pair: Pair) -> None:
     st.plotly_chart(figure, key="compare_videos", alt="Difference in F1 per video")
     st.caption(_caption(table, shown, "videos"))
     tiou = _timeline_tiou(pair)
+    largest = table.loc[table["difference"].abs().idxmax(), "video_id"]
+    _open(pair, f"{largest}, where they differ most", (largest, tiou))
     links = [pair.timeline_url(video, tiou) for video in table["video_id"]]
     _table(pair, table.assign(timeline=links), "video_id", "video", "videos")
 
@@ -89,6 +90,9 @@ def show_segments(pair: Pair) -> None:
         return
     table = table.sort_values("score", ascending=False, kind="stable")
     shown = table.head(MOST_ROWS)
+    first = next(shown.itertuples())
+    title = f"{first.label} in {first.video_id} at {first.start:.1f} s"
+    _open(pair, title, (first.video_id, float(tiou), (first.start, first.end)))
     links = [pair.timeline_url(row.video_id, float(tiou), (row.start, row.end)) for row in shown.itertuples()]
     st.dataframe(
         shown.assign(timeline=links)[["timeline", *table.columns]],
@@ -112,46 +116,14 @@ def show_segments(pair: Pair) -> None:
     _download(pair, table, "segments")
 
 
-def show_training(pair: Pair) -> None:
-    """Loss and validation mAP of both, overlaid."""
-    metrics = {run.run_id: run.metrics() for run in pair.runs}
-    without = [name for name, table in metrics.items() if table.empty]
-    if without:
-        st.info(f"{' and '.join(without)} recorded no training: imported detections have none.")
-    left, right = st.columns(2)
-    left.subheader("Training loss", anchor=False)
-    left.plotly_chart(plots.loss_curves(metrics), key="compare_loss", alt="Training loss of both runs")
-    left.caption(
-        "Moving averages. Losses of different methods have different terms: compare shapes, not heights."
+def _open(pair: Pair, words: str, place: tuple) -> None:
+    """A link to ``place`` (video, tIoU, stretch) on the Timeline, with both runs shown."""
+    st.page_link(
+        shared.PAGES["timeline"],
+        label=f"**:primary[Open in Timeline]**: {words}",
+        icon=":material/view_timeline:",
+        query_params=pair.timeline(*place),
     )
-    right.subheader("Validation mAP", anchor=False)
-    right.plotly_chart(plots.validation_curves(metrics), key="compare_validation", alt="Validation mAP")
-    right.caption(
-        "On the evaluation subset, average over the thresholds. With validate_every = 0 only the last."
-    )
-
-
-def show_settings(pair: Pair) -> None:
-    """What it costs, and the settings in which the two differ."""
-    table = run_table(pair.runs).drop(columns=["dataset", "tiou", "created"])
-    table["average_mAP"] *= 100
-    st.dataframe(table, hide_index=True, column_config=COLUMNS, placeholder="", alt="Cost of both runs")
-    with st.container(horizontal=True):
-        for run in pair.runs:
-            measure(run)
-    differences = setting_differences(pair.runs).set_index("run").T.rename_axis("setting").reset_index()
-    own = [set(run.settings()) for run in pair.runs]
-    if not own[0] & own[1]:
-        st.info("The two have no settings in common: one's detections were imported.")
-        return
-    if differences.empty:
-        st.info("The settings that both have are the same.")
-    else:
-        st.markdown("Settings that both have and set otherwise:")
-        st.dataframe(differences, hide_index=True, alt="Settings in which the two runs differ")
-    for name, mine, others in zip(pair.names, own, own[::-1], strict=True):
-        if mine - others:
-            st.caption(f"Only {name} has: {', '.join(sorted(mine - others))}.")
 
 
 def _timeline_tiou(pair: Pair) -> float:

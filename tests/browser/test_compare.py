@@ -70,20 +70,14 @@ def test_a_row_opens_the_timeline_with_both_runs(pair, new_page):
     visit(page, pair, f"compare?{PAIR}&comparison=Segments")
     page.get_by_role("radio", name="only demo-baseline").click()
     settle(page)
-    table = page.locator("[data-testid=stDataFrame]").last
-    table.scroll_into_view_if_needed()
-    box = table.bounding_box()
-    # The cells are drawn on a canvas: the first link is in the first row below the headings.
-    with page.context.expect_page() as opened:
-        page.mouse.click(box["x"] + 22, box["y"] + 35 + 17)
-    timeline = opened.value
-    timeline.wait_for_selector("h1:has-text('Timeline')", timeout=PATIENCE)
-    settle(timeline)
-    query = parse_qs(urlsplit(timeline.url).query)
+    page.get_by_role("link", name="Open in Timeline").click()
+    page.wait_for_selector("h1:has-text('Timeline')", timeout=PATIENCE)
+    settle(page)
+    query = parse_qs(urlsplit(page.url).query)
     assert query["run"] == ["demo-baseline", "cautious"] and query["dataset"] == ["demo"]
     start = float(query["at"][0].split("-")[0])
-    clock = timeline.locator(".timeline .clock")
+    clock = page.locator(".timeline .clock")
     expect(clock).to_contain_text(re.compile(rf"^0?0:{int(start):02d}\.|^{int(start)}\."), timeout=PATIENCE)
     for run in query["run"]:
-        expect(timeline.get_by_text(re.compile(f"Shown:.*{run}.*score ≥"))).to_be_visible(timeout=PATIENCE)
-    shoot(timeline, "timeline-from-compare")
+        expect(page.get_by_text(re.compile(f"Shown:.*{run}.*score ≥"))).to_be_visible(timeout=PATIENCE)
+    shoot(page, "timeline-from-compare")
