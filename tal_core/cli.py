@@ -16,6 +16,8 @@ from tal_core.commands import (
     postprocess,
     predict,
     profile,
+    proposals,
+    segmentation,
     train,
 )
 from tal_core.commands.parsing import OneLineParser
@@ -28,6 +30,8 @@ COMMANDS = (
     predict,
     evaluate,
     diagnose,
+    proposals,
+    segmentation,
     postprocess,
     profile,
     import_checkpoint,

@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tal_core.commands.parsing import command, print_findings
+from tal_core.commands.parsing import add_files, command, print_findings
 from tal_core.workspace import write_json
 
 
@@ -20,16 +20,7 @@ def add(commands) -> None:
         "mAP of a detections file against ground truth",
         "evaluate --ground-truth gt.json --detections detections.json --subset validation",
     )
-    parser.add_argument(
-        "--ground-truth", type=Path, required=True, metavar="F", help="annotation file or folder"
-    )
-    parser.add_argument(
-        "--detections", type=Path, required=True, metavar="F", help="ActivityNet result JSON or CSV"
-    )
-    parser.add_argument("--video-info", type=Path, metavar="F", help="table of subset and duration per video")
-    parser.add_argument(
-        "--subset", metavar="S", help="subset of the ground truth (default: its evaluation subset)"
-    )
+    add_files(parser)
     parser.add_argument(
         "--tiou", default="0.3:0.7:0.1", metavar="T", help="first:last:step or a,b,c (%(default)s)"
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from tal_core.types import Progress
@@ -30,6 +31,20 @@ def command(commands, name: str, function: Callable, summary: str, example: str)
     )
     parser.set_defaults(run_command=function)
     return parser
+
+
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """What detections are compared with: ground truth and subset."""
+    parser.add_argument(
+        "--ground-truth", type=Path, required=True, metavar="F", help="annotation file or folder"
+    )
+    parser.add_argument(
+        "--detections", type=Path, required=True, metavar="F", help="ActivityNet result JSON or CSV"
+    )
+    parser.add_argument("--video-info", type=Path, metavar="F", help="table of subset and duration per video")
+    parser.add_argument(
+        "--subset", metavar="S", help="subset of the ground truth (default: its evaluation subset)"
+    )
 
 
 def progress_bar() -> Progress:

@@ -13,7 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from tal_core.plots.colors import BACKGROUND, GRID, PALETTE
-from tal_core.plots.evaluation import run_style
+from tal_core.plots.evaluation import plain_text, run_style
 from tal_core.plots.training import downsample, smooth, steps
 
 MOST_BARS = 60
@@ -43,7 +43,7 @@ def difference_bars(table: pd.DataFrame, column: str, names: tuple[str, str], wh
             y=rows[column].map(_plain),
             x=100 * rows["difference"],
             customdata=100 * rows[["first", "second"]].to_numpy(),
-            name=f"{_plain(name)} is better ({len(rows)})",
+            name=f"{plain_text(name)} is better ({len(rows)})",
             orientation="h",
             marker={"color": PALETTE[index]},
             hovertemplate="%{y}<br>" + what + " %{customdata[0]:.1f} % → %{customdata[1]:.1f} %"
@@ -86,16 +86,16 @@ def with_published(figure: go.Figure, results: pd.DataFrame, tiou: list[float]) 
         figure.add_scatter(
             x=list(values),
             y=list(values.values()),
-            name=_plain(f"{row['name']}{average}, {NOT_OURS}"),
+            name=plain_text(f"{row['name']}{average}, {NOT_OURS}"),
             mode="lines+markers" if len(values) > 1 else "markers",
             line={"color": BACKGROUND, "width": 1.2, "dash": _DASHES[index % len(_DASHES)]},
             marker={"color": BACKGROUND, "symbol": _MARKERS[index % len(_MARKERS)], "size": 8},
             hovertemplate="mAP %{y:.2f} % at tIoU %{x:.3g}, "
             + NOT_OURS
             + "<br>"
-            + _plain(row["source"])
+            + plain_text(row["source"])
             + "<extra>"
-            + _plain(row["name"])
+            + plain_text(row["name"])
             + "</extra>",
         )
         highest = max(highest, 1.08 * max(values.values()))
@@ -115,7 +115,7 @@ def loss_curves(metrics: Mapping[str, pd.DataFrame]) -> go.Figure:
         progress = line["epoch"].max() * (line["step"] - line["step"].min()) / max(1.0, np.ptp(line["step"]))
         line = downsample(line.assign(progress=progress, loss=smooth(line["loss"])), "progress")
         figure.add_scatter(
-            x=line["progress"], y=line["loss"], name=_plain(name), mode="lines", **_line(index)
+            x=line["progress"], y=line["loss"], name=plain_text(name), mode="lines", **_line(index)
         )
     return _style(figure, "epoch", "training loss")
 
@@ -131,7 +131,7 @@ def validation_curves(metrics: Mapping[str, pd.DataFrame]) -> go.Figure:
         figure.add_scatter(
             x=rows["epoch"],
             y=100 * rows["average_mAP"].astype(float),
-            name=_plain(name),
+            name=plain_text(name),
             mode="lines+markers",
             hovertemplate="%{y:.2f} % after epoch %{x}<extra></extra>",
             **style,
@@ -156,8 +156,3 @@ def _style(figure: go.Figure, x: str, y: str) -> go.Figure:
     figure.update_xaxes(title=x, gridcolor=GRID, zeroline=False)
     figure.update_yaxes(title=y, gridcolor=GRID, zeroline=False)
     return figure
-
-
-def _plain(text: str) -> str:
-    """Plotly reads a little HTML in its texts; names are not HTML."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

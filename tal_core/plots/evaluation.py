@@ -38,11 +38,11 @@ def map_curves(evaluations: Mapping[str, Evaluation]) -> go.Figure:
             y=100 * evaluation.mAP,
             name=f"{name} (average {100 * evaluation.average_mAP:.2f} %)",
             mode="lines+markers",
-            hovertemplate="mAP %{y:.2f} % at tIoU %{x:.3g}<extra>" + _plain(name) + "</extra>",
+            hovertemplate="mAP %{y:.2f} % at tIoU %{x:.3g}<extra>" + plain_text(name) + "</extra>",
             **run_style(index),
         )
     highest = max((100 * float(e.mAP.max()) for e in evaluations.values()), default=100.0)
-    _style(figure, "tIoU threshold", "mAP (%)")
+    style_axes(figure, "tIoU threshold", "mAP (%)")
     figure.update_yaxes(range=[0, min(105.0, max(10.0, highest * 1.15))])
     thresholds = sorted({round(t, 6) for e in evaluations.values() for t in e.tiou})
     figure.update_xaxes(tickvals=thresholds, ticktext=[f"{t:g}" for t in thresholds])
@@ -71,7 +71,7 @@ def precision_recall_figure(curves: Mapping[str, pd.DataFrame]) -> go.Figure:
             opacity=0.4,
             line={**style["line"], "width": 1, "dash": "solid"},
             hovertemplate="recall %{x:.3f}, precision %{y:.3f} at score ≥ %{customdata:.3g}<extra>"
-            + _plain(name)
+            + plain_text(name)
             + "</extra>",
         )
         figure.add_scatter(
@@ -83,7 +83,7 @@ def precision_recall_figure(curves: Mapping[str, pd.DataFrame]) -> go.Figure:
             line={**style["line"], "shape": "vh"},
             hoverinfo="skip",
         )
-    _style(figure, "recall", "precision")
+    style_axes(figure, "recall", "precision")
     figure.update_xaxes(range=[0, 1.02])
     figure.update_yaxes(range=[0, 1.05])
     return figure
@@ -98,7 +98,7 @@ def class_map(evaluation: Evaluation) -> go.Figure:
         go.Heatmap(
             z=values,
             x=columns,
-            y=[_plain(label) for label in table.index],
+            y=[plain_text(label) for label in table.index],
             zmin=0,
             zmax=100,
             colorscale="Viridis",
@@ -157,7 +157,8 @@ def count_table(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
     return table.rename_axis("what").reset_index()
 
 
-def _style(figure: go.Figure, x: str, y: str) -> None:
+def style_axes(figure: go.Figure, x: str, y: str) -> None:
+    """Titles, grid and legend that these figures share."""
     figure.update_layout(
         height=400,
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
@@ -169,7 +170,7 @@ def _style(figure: go.Figure, x: str, y: str) -> None:
     figure.update_yaxes(title=y, gridcolor=GRID, zeroline=False)
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Plotly reads a little HTML in its texts; names are not HTML."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 

@@ -13,7 +13,7 @@ from tal_core.evaluation.result import Evaluation
 from tal_core.inference.lab import Suggestion, Trial
 from tal_core.inference.nms import Suppression
 from tal_core.plots.colors import GRID, OUTCOME_COLORS
-from tal_core.plots.evaluation import map_table
+from tal_core.plots.evaluation import map_table, plain_text
 
 MOST_BARS = 20
 _UP, _DOWN = OUTCOME_COLORS["true positive"], OUTCOME_COLORS["missed"]
@@ -54,7 +54,7 @@ def change_bars(changes: pd.DataFrame) -> go.Figure:
     """The largest changes of AP as bars, gains and losses in different colours."""
     largest = changes["change"].abs().sort_values(ascending=False, kind="stable").index[:MOST_BARS]
     shown = changes.loc[sorted(largest, reverse=True)]
-    labels = [_plain(str(label)) for label in shown["label"]]
+    labels = [plain_text(str(label)) for label in shown["label"]]
     figure = go.Figure(
         go.Bar(
             x=shown["change"],
@@ -87,8 +87,3 @@ def _row(place: str, trial: Trial) -> dict:
     held_back = None if trial.reported is None else 100 * trial.reported
     words = settings_text(trial.settings)
     return {"place": place, "settings": words, "chosen on": 100 * trial.chosen, "held back": held_back}
-
-
-def _plain(text: str) -> str:
-    """Plotly reads a little HTML in its texts; names are not HTML."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,57 @@
+"""``proposals``: recall of segments whatever their labels."""
+
+# pylint: disable=import-outside-toplevel
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tal_core.commands.parsing import add_files, command, print_findings
+from tal_core.workspace import write_json
+
+
+def add(commands) -> None:
+    """Its arguments."""
+    parser = command(
+        commands,
+        "proposals",
+        run_proposals,
+        "AR@AN and its area of proposals or detections, labels ignored",
+        "proposals --ground-truth gt.json --detections proposals.json --subset validation",
+    )
+    add_files(parser)
+    parser.add_argument(
+        "--max-proposals",
+        type=float,
+        default=100,
+        metavar="N",
+        help="proposals per video on average that are looked at (%(default)s)",
+    )
+    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the numbers here")
+
+
+def run_proposals(options: argparse.Namespace) -> None:
+    """Print recall and area; optionally write the curve as JSON."""
+    from tal_core.data.annotations import read_annotations
+    from tal_core.data.detections import read_detections
+    from tal_core.data.oddities import detection_findings
+    from tal_core.data.subsets import evaluation_subset, in_subset
+    from tal_core.evaluation.proposals import SHOWN, proposal_recall
+    from tal_core.types import InputError
+
+    if not options.max_proposals > 0:
+        raise InputError("it has to be above 0", where="--max-proposals", mend="The usual number is 100.")
+    annotations = read_annotations(options.ground_truth, options.video_info)
+    subset = options.subset or evaluation_subset(annotations)
+    truth, _ = in_subset(annotations, subset, where=options.ground_truth)
+    proposals = read_detections(options.detections)
+    found = proposal_recall(truth, proposals, options.max_proposals)
+    print(f"{found.num_proposals} proposals, {found.num_ground_truth} annotations in {found.num_videos} videos")
+    for number in SHOWN:
+        if found.at(number) is not None:
+            print(f"{f'AR@{number}':8s}{100 * found.at(number):7.2f} %")
+    print(f"{'AUC':8s}{100 * found.auc:7.2f} %   up to {found.proposals_per_video[-1]:g} proposals per video")
+    print_findings(detection_findings(proposals.assign(label=""), truth.assign(label=""), annotations.videos))
+    if options.json:
+        write_json(options.json, found.to_json())

@@ -1,0 +1,58 @@
+"""``segmentation``: frame accuracy, edit score and F1 of a detections file."""
+
+# pylint: disable=import-outside-toplevel
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+from tal_core.commands.parsing import add_files, command, print_findings
+from tal_core.workspace import write_json
+
+
+def add(commands) -> None:
+    """Its arguments."""
+    parser = command(
+        commands,
+        "segmentation",
+        run_segmentation,
+        "frame accuracy, edit score and F1 of a detections file, as in action segmentation",
+        "segmentation --ground-truth gt.json --detections detections.json --step 0.2 --min-score 0.3",
+    )
+    add_files(parser)
+    parser.add_argument(
+        "--step", type=float, default=0.1, metavar="SECONDS", help="time between two frames (%(default)s)"
+    )
+    parser.add_argument(
+        "--min-score",
+        type=float,
+        default=-math.inf,
+        metavar="X",
+        help="leave weaker detections out (default: all count, the best one at each moment)",
+    )
+    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the numbers here")
+
+
+def run_segmentation(options: argparse.Namespace) -> None:
+    """Print the means over the videos; optionally write them as JSON."""
+    from tal_core.data.annotations import read_annotations
+    from tal_core.data.detections import read_detections
+    from tal_core.data.oddities import detection_findings
+    from tal_core.data.subsets import evaluation_subset, in_subset
+    from tal_core.evaluation.segmentation import segmentation_scores
+
+    annotations = read_annotations(options.ground_truth, options.video_info)
+    subset = options.subset or evaluation_subset(annotations)
+    truth, videos = in_subset(annotations, subset, where=options.ground_truth)
+    detections = read_detections(options.detections)
+    stated = annotations.videos.set_index("video_id")["duration"]
+    durations = {video: float(stated.get(video, math.nan)) for video in videos}
+    found = segmentation_scores(truth, detections, durations, options.step, options.min_score)
+    print(f"mean over {len(found.per_video)} videos, a frame each {options.step:g} s")
+    for name, value in found.means().items():
+        print(f"{name:10s}{value:7.2f} %")
+    print_findings(detection_findings(detections, truth, annotations.videos))
+    if options.json:
+        write_json(options.json, found.means())
