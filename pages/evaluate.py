@@ -4,13 +4,23 @@ import json
 
 import streamlit as st
 
-from pages import evaluate_lab, published_parts, shared
+from pages import evaluate_lab, evaluate_proposals, evaluate_segmentation, published_parts, shared
 from pages import evaluate_parts as parts
 from tal_core.data.dataset import Dataset
 from tal_core.evaluation.average_precision import precision_recall
 from tal_core.evaluation.result import Evaluation
 from tal_core.plots import evaluation as plots
 from tal_core.plots.comparison import with_published
+
+VIEWS = (
+    "mAP",
+    "Classes",
+    "Precision-recall",
+    "Proposals",
+    "Segmentation",
+    "Post-processing lab",
+    "Counts and downloads",
+)
 
 
 def show_maps(
@@ -94,7 +104,7 @@ def show_page() -> None:
         "“Average” is the mean over these thresholds."
     )
     parts.show_oddities(found, data, subset)
-    views = st.tabs(["mAP", "Classes", "Precision-recall", "Counts and downloads", "Post-processing lab"])
+    views = st.tabs(VIEWS)
     with views[0]:
         show_maps(evaluations, data, subset, methods)
     with views[1]:
@@ -102,9 +112,13 @@ def show_page() -> None:
     with views[2]:
         show_precision_recall(found, data, subset, tiou, protocol)
     with views[3]:
-        show_counts(evaluations, data.name)
+        evaluate_proposals.show(found, data, subset)
     with views[4]:
+        evaluate_segmentation.show(found, data, subset)
+    with views[5]:
         evaluate_lab.show_lab(runs, data, subset, tiou, protocol)
+    with views[6]:
+        show_counts(evaluations, data.name)
 
 
 show_page()

@@ -47,7 +47,8 @@ def run_proposals(options: argparse.Namespace) -> None:
     truth, _ = in_subset(annotations, subset, where=options.ground_truth)
     proposals = read_detections(options.detections)
     found = proposal_recall(truth, proposals, options.max_proposals)
-    print(f"{found.num_proposals} proposals, {found.num_ground_truth} annotations in {found.num_videos} videos")
+    counts = f"{found.num_ground_truth} annotations in {found.num_videos} videos"
+    print(f"{found.num_proposals} proposals, {counts}")
     for number in SHOWN:
         if found.at(number) is not None:
             print(f"{f'AR@{number}':8s}{100 * found.at(number):7.2f} %")

@@ -40,7 +40,7 @@ def difference_bars(table: pd.DataFrame, column: str, names: tuple[str, str], wh
     for index, (name, side) in enumerate(zip(names, (-1, 1), strict=True)):
         rows = table[np.sign(table["difference"]) == side]
         figure.add_bar(
-            y=rows[column].map(_plain),
+            y=rows[column].map(plain_text),
             x=100 * rows["difference"],
             customdata=100 * rows[["first", "second"]].to_numpy(),
             name=f"{plain_text(name)} is better ({len(rows)})",
@@ -56,7 +56,7 @@ def difference_bars(table: pd.DataFrame, column: str, names: tuple[str, str], wh
         showlegend=True,
         bargap=0.25,
     )
-    order = table[column].map(_plain).tolist()[::-1]
+    order = table[column].map(plain_text).tolist()[::-1]
     figure.update_yaxes(
         type="category",
         categoryorder="array",

@@ -5,6 +5,7 @@ from page_tools import finish, open_page, selectbox, small_dataset, small_run, t
 
 from tal_core.data.dataset import open_dataset
 from tal_core.evaluation.average_precision import evaluate
+from tal_core.evaluation.segmentation import segmentation_scores
 
 
 @pytest.fixture(autouse=True)
@@ -97,3 +98,27 @@ def test_unknown_videos_and_labels_of_a_file_are_named(run):
     assert not app.exception and not app.error
     words = "\n".join(box.value for box in app.warning)
     assert "1 unknown videos (first: x4)" in words and "1 unknown labels (first: fly)" in words
+
+
+def test_recall_and_frames_of_a_run(run, home):
+    app = open_page("evaluate", dataset="small")
+    assert not app.exception and not app.error
+    recall = table(app, "AUC")
+    assert recall["run"].tolist() == ["first"] and 0 < recall["AUC"][0] <= 99
+    frames = table(app, "edit")
+    assert frames["run"].tolist() == ["first"] and 0 < frames["accuracy"][0] <= 100
+    app.select_slider(key="pick:frames").set_value("0.9").run()
+    assert table(app, "edit")["score at least"].tolist() == [0.9]
+    data = open_dataset(home, "small")
+    durations = data.index.set_index("video_id")["duration"][data.videos("testing")].to_dict()
+    step = app.number_input(key="frame_step:small").value
+    truth = data.ground_truth("testing")
+    expected = segmentation_scores(truth, run.detections(), durations, step, min_score=0.9).means()
+    assert table(app, "edit").iloc[0, 2:].to_dict() == pytest.approx(expected)
+    assert app.query_params["frames"] == ["0.9"]
+
+
+def test_a_run_without_segments_here_has_nothing_to_recall(run):
+    app = open_page("evaluate", dataset="small", subset="training")
+    assert not app.exception and not app.error
+    assert any("nothing to recall: **first**" in box.value for box in app.info)
