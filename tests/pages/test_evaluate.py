@@ -115,7 +115,7 @@ def test_recall_and_frames_of_a_run(run, home):
     truth = data.ground_truth("testing")
     expected = segmentation_scores(truth, run.detections(), durations, step, min_score=0.9).means()
     assert table(app, "edit").iloc[0, 2:].to_dict() == pytest.approx(expected)
-    assert app.query_params["frames"] == ["0.9"]
+    assert app.query_params["frames"] == "0.9"
 
 
 def test_a_run_without_segments_here_has_nothing_to_recall(run):
