@@ -41,7 +41,7 @@ def show(detections: dict[str, pd.DataFrame], data: Dataset, subset: str | None)
     numbers = {c: st.column_config.NumberColumn(c, format="%.2f") for c in table.columns[1:-1]}
     st.dataframe(table, hide_index=True, column_config=numbers, alt="AR@AN and AUC in percent")
     st.caption(
-        "As in ActivityNet's proposal task: labels are ignored, recall is averaged over tIoU "
+        "As in ActivityNet's proposal task: labels are ignored, recall is averaged over "
         f"{shared.tiou_text(THRESHOLDS)}, and AUC is the area up to {MOST} proposals a video, in percent. A "
         "segment that a detector gives to several classes counts once, with its best score. Right: recall of "
         f"all of the up to {MOST}."
