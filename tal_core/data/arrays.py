@@ -1,18 +1,22 @@
 """One feature array in a file: its header without its content, and rows of it.
 
-Formats: ``.npy`` (memory-mapped), ``.npz``, ``.pt``/``.pth``, ``.h5``/``.hdf5``, ``.csv``. Nothing is ever
-unpickled: object arrays and full pickles are refused.
+Formats: ``.npy`` (any window by itself), ``.npz``, ``.pt``/``.pth``, ``.h5``/``.hdf5``, ``.csv``. Nothing is
+ever unpickled: object arrays and full pickles are refused.
 """
 
 from __future__ import annotations
 
+import io
+import math
+import os
 import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -23,6 +27,7 @@ from tal_core.types import InputError
 SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".h5", ".hdf5", ".csv")
 H5_SUFFIXES = (".h5", ".hdf5")
 _USUAL_KEYS = ("features", "feature", "feats", "feat", "data", "arr_0")
+_NPY_HEAD = 192  # bytes; a 2-D array's header takes 128
 _MEND = "Write a 2-D array (time, channels) of float16 or float32."
 
 
@@ -37,6 +42,11 @@ class Source:
     def path(self) -> Path:
         """The file; text is what is kept, since 20 000 paths take long to make."""
         return Path(self.file)
+
+    @property
+    def suffix(self) -> str:
+        """The file's ending in lower case."""
+        return os.path.splitext(self.file)[1].lower()  # noqa: PTH122  # 20 000 times, a Path is slow
 
     def __str__(self) -> str:
         return f"{self.file}[{self.key}]" if self.key else self.file
@@ -57,7 +67,7 @@ def read_header(source: Source) -> Header:
         InputError: if there is no readable array of real numbers.
     """
     try:
-        shape, dtype = _HEADERS[source.path.suffix.lower()](source)
+        shape, dtype = _HEADERS[source.suffix](source)
     except _UNREADABLE as error:
         raise _unreadable(source, error) from error
     dtype = np.dtype(dtype)
@@ -68,20 +78,26 @@ def read_header(source: Source) -> Header:
     return Header(tuple(map(int, shape)), dtype)
 
 
-def read_array(source: Source, start: int = 0, stop: int | None = None, *, time_axis: int = 0) -> np.ndarray:
-    """Snippets ``start:stop`` as a new float32 array (T, D); ``time_axis`` is the stored array's.
+def read_array(
+    source: Source, start: int = 0, stop: int | None = None, *, time_axis: int = 0, as_stored: bool = False
+) -> np.ndarray:
+    """Snippets ``start:stop`` as a new array (T, D); ``time_axis`` is the stored array's.
+
+    It is float32, or with ``as_stored`` float16 where the file has that.
 
     Raises:
         InputError: if the file can't be read any more.
     """
     try:
-        part = _READERS[source.path.suffix.lower()](source, slice(start, stop), time_axis)
+        part = _READERS[source.suffix](source, slice(start, stop), time_axis)
     except _UNREADABLE as error:
         raise _unreadable(source, error) from error
     if part.ndim != 2:
         raise InputError(f"the array has {part.ndim} dimensions", where=source, mend=_MEND)
+    dtype = np.float16 if as_stored and part.dtype == np.float16 else np.float32
+    owned = part.flags.owndata and not time_axis
     with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which the scan reports
-        return np.array(part.T if time_axis else part, dtype=np.float32, order="C")
+        return np.array(part.T if time_axis else part, dtype=dtype, order="C", copy=None if owned else True)
 
 
 # What numpy, torch, h5py and pandas raise on damaged files; torch's unpickler falls over its own stack.
@@ -135,31 +151,73 @@ def _pick(names: list[str], source: Source) -> str:
 # --- .npy and .npz ------------------------------------------------------------------------------------
 
 
-def _npy_header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
+class _NpyLayout(NamedTuple):
+    """What the header of an .npy file says, and where its content begins."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype
+    offset: int
+
+
+def _npy_layout(file: Any) -> _NpyLayout:
+    """Read the header at the start of an open .npy file."""
+    head = file.read(_NPY_HEAD)
+    if head[:8] == b"\x93NUMPY\x01\x00" and len(head) >= 10:
+        size = 10 + int.from_bytes(head[8:10], "little")
+        if size <= len(head):
+            return _parsed_npy(head[:size])
+    return _parsed_npy(head + file.read())
+
+
+@lru_cache(maxsize=8192)  # parsing takes longer than reading a window
+def _parsed_npy(head: bytes) -> _NpyLayout:
+    file = io.BytesIO(head)
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
-    return shape, dtype
+    shape, fortran, dtype = read(file)
+    return _NpyLayout(shape, fortran, dtype, file.tell())
 
 
 def _header_npy(source: Source) -> tuple[tuple[int, ...], np.dtype]:
-    with source.path.open("rb") as file:
-        shape, dtype = _npy_header(file)
-        missing = int(np.prod(shape)) * dtype.itemsize - (source.path.stat().st_size - file.tell())
-    if missing > 0 and not dtype.hasobject:
+    with open(source.file, "rb", buffering=0) as file:  # noqa: PTH123  # 20 000 times, a Path is slow
+        layout = _npy_layout(file)
+        missing = math.prod(layout.shape) * layout.dtype.itemsize - (
+            os.fstat(file.fileno()).st_size - layout.offset
+        )
+    if missing > 0 and not layout.dtype.hasobject:
         raise ValueError(f"{missing} bytes are missing at the end")
-    return shape, dtype
+    return layout.shape, layout.dtype
 
 
 def _read_npy(source: Source, window: slice, time_axis: int) -> np.ndarray:
-    return _cut(np.load(source.path, mmap_mode="r", allow_pickle=False), window, time_axis)
+    """Only the window's own bytes, in one piece where they lie together.
+
+    A memory-mapped file that is cut off meanwhile would end the process; a read that comes short is told.
+    """
+    with open(source.file, "rb", buffering=0) as file:  # noqa: PTH123  # as above
+        layout = _npy_layout(file)
+        if layout.fortran or time_axis or len(layout.shape) != 2 or layout.dtype.hasobject:
+            return _cut(np.load(source.file, mmap_mode="r", allow_pickle=False), window, time_axis)
+        start, stop, _ = window.indices(layout.shape[0])
+        part = np.empty((max(0, stop - start), layout.shape[1]), layout.dtype)
+        file.seek(layout.offset + start * layout.shape[1] * layout.dtype.itemsize)
+        view = memoryview(part).cast("B") if part.size else memoryview(b"")
+        done = 0
+        while done < len(view):
+            count = file.readinto(view[done:])
+            if not count:
+                raise ValueError(f"{len(view) - done} bytes are missing at the end")
+            done += count
+    return part
 
 
 def _header_npz(source: Source) -> tuple[tuple[int, ...], np.dtype]:
     with zipfile.ZipFile(source.path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
         with archive.open(_pick(names, source) + ".npy") as file:
-            return _npy_header(file)
+            layout = _npy_layout(file)
+    return layout.shape, layout.dtype
 
 
 def _read_npz(source: Source, window: slice, time_axis: int) -> np.ndarray:
@@ -193,7 +251,8 @@ def _header_pt(source: Source) -> tuple[tuple[int, ...], np.dtype]:
 
 
 def _read_pt(source: Source, window: slice, time_axis: int) -> np.ndarray:
-    return _cut(_tensor(source), window, time_axis).float().numpy()
+    part = _cut(_tensor(source), window, time_axis)
+    return (part if str(part.dtype) == "torch.float16" else part.float()).numpy()
 
 
 # --- .h5 ----------------------------------------------------------------------------------------------

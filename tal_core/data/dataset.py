@@ -8,17 +8,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from tal_core.data.annotations import read_annotations
 from tal_core.data.class_scores import ClassScores, read_class_scores
 from tal_core.data.entry import DatasetEntry, load_entry
 from tal_core.data.features import FeatureStore, Stream, decide_layout, list_stream
-from tal_core.data.index import build_index, index_path, lengths_and_dimensions, load_inventories, save_index
+from tal_core.data.index import (
+    KeptIndex,
+    build_index,
+    index_path,
+    lengths_and_dimensions,
+    load_index,
+    load_inventories,
+    save_index,
+)
 from tal_core.data.inventory import SCAN_AT_ONCE, scan, take_inventory, unscanned_bytes
+from tal_core.data.kept import read_kept_annotations
 from tal_core.data.subsets import choose_subsets, split_videos
 from tal_core.data.timing import check_timing, derive_timing, steps
 from tal_core.types import FINDING_COLUMNS, Annotations, InputError, Progress, TimeGrid, finding
@@ -81,15 +90,19 @@ class Dataset:
 
     def videos(self, subset: str | None = None, usable: bool = True) -> list[str]:
         """Video ids of a subset (of all if ``None``), by default only those with usable features."""
-        rows = self.index[self.index["usable"]] if usable else self.index
-        return rows["video_id"][self._in_subset(rows, subset)].tolist()
+        keep = self._in_subset(subset)
+        if usable:
+            keep = keep & self.index["usable"].to_numpy()
+        return self.index["video_id"][keep].tolist()
 
-    def ground_truth(self, subset: str | None = None, videos: list[str] | None = None) -> pd.DataFrame:
+    def ground_truth(self, subset: str | None = None, videos: Sequence[str] | None = None) -> pd.DataFrame:
         """Annotated segments of a subset, videos without features included, or of the given videos."""
-        chosen = self.videos(subset, usable=False)
-        keep = set(chosen) if videos is None else set(chosen) & set(videos)
-        truth = self.annotations.ground_truth
-        return truth[truth["video_id"].isin(keep)].reset_index(drop=True)
+        keep = self._in_subset(subset)
+        if videos is not None:
+            given = np.zeros(len(self.index), bool)
+            given[[self._places[video] for video in videos if video in self._places]] = True
+            keep = keep & given
+        return self.annotations.ground_truth[keep[self._of_segment]].reset_index(drop=True)
 
     def duration(self, video_id: str) -> float:
         """Seconds; from the features where the annotations don't say."""
@@ -100,19 +113,39 @@ class Dataset:
         row = self._row(video_id)
         return TimeGrid(row["snippet_seconds"], row["offset_seconds"])
 
-    def features(self, video_id: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Snippets ``start:stop`` of a video, float32 (T, D).
+    def features(
+        self, video_id: str, start: int = 0, stop: int | None = None, *, as_stored: bool = False
+    ) -> np.ndarray:
+        """Snippets ``start:stop`` of a video, float32 (T, D); with ``as_stored`` float16 stays float16.
 
         Raises:
             InputError: if the video is unknown, has no usable features, or its file has changed or gone.
         """
         row = self._row(video_id)
-        if not row["length"]:
+        length = row["length"]
+        if not length:
             raise InputError(
                 row["reason"], where=f"video {video_id}", mend="See: python -m tal_core datasets check."
             )
-        stop = row["length"] if stop is None else min(stop, row["length"])
-        return self.store.read(video_id, start, stop)
+        start, stop, _ = slice(start, stop).indices(length)
+        try:
+            part = self.store.read(video_id, start, stop, as_stored=as_stored)
+        except InputError as error:
+            raise self._changed(error.what, error.where) from error
+        if part.shape != (max(0, stop - start), row["dimension"]):
+            what = f"has other snippets or channels than the {length} x {row['dimension']} that were indexed"
+            raise self._changed(what, f"features of {video_id}")
+        return part
+
+    def _changed(self, what: str, where: object) -> InputError:
+        """The error for a file that can't be read as indexed; it counts all that changed since."""
+        gone, changed, total = self.store.changes()
+        if gone + changed:
+            what += (
+                f"; since the dataset was opened {gone} of {total} feature files went and {changed} changed"
+            )
+        mend = "Put the files back, or wait until they are copied; or check anew: python -m tal_core datasets"
+        return InputError(what, where=where, mend=f"{mend} check {self.name}.")
 
     def class_scores(self, videos: Sequence[str], labels: Sequence[str] | None = None) -> ClassScores:
         """Video-level class scores of ``videos``, in the order of ``labels`` (the dataset's by default).
@@ -154,28 +187,52 @@ class Dataset:
         return content.hexdigest()[:16]
 
     @cached_property
-    def _rows(self) -> dict[str, dict]:
-        return {row["video_id"]: row for row in self.index.to_dict("records")}
+    def _places(self) -> dict[str, int]:
+        """Row of each video in the index."""
+        return {video: row for row, video in enumerate(self.index["video_id"].tolist())}
 
-    def _row(self, video_id: str) -> dict:
-        try:
-            return self._rows[video_id]
-        except KeyError:
+    @cached_property
+    def _of_segment(self) -> np.ndarray:
+        """Row of each annotated segment's video in the index."""
+        videos = self.annotations.ground_truth["video_id"].tolist()
+        return np.fromiter((self._places[video] for video in videos), np.int64, len(videos))
+
+    @cached_property
+    def _columns(self) -> dict[str, list]:
+        """What is asked of single videos, by column; plain lists are quicker than a table."""
+        wanted = (
+            "length",
+            "dimension",
+            "reason",
+            "duration",
+            "snippet_seconds",
+            "offset_seconds",
+            "video_path",
+        )
+        return {name: self.index[name].tolist() for name in wanted}
+
+    def _row(self, video_id: str) -> dict[str, Any]:
+        row = self._places.get(video_id)
+        if row is None:
             raise InputError(
                 f"there is no video {video_id!r}", where=f"dataset {self.name}", mend="Check its id."
-            ) from None
+            )
+        return {name: values[row] for name, values in self._columns.items()}
 
-    def _in_subset(self, rows: pd.DataFrame, subset: str | None) -> pd.Series:
+    def _in_subset(self, subset: str | None) -> np.ndarray:
+        """Which rows of the index are in a subset (V,)."""
         if subset is None:
-            return pd.Series(True, index=rows.index)
-        names = [name for name in self.index["subset"].unique() if name]
-        if subset.lower() not in map(str.lower, names):
+            return np.ones(len(self.index), bool)
+        codes, names = pd.factorize(self.index["subset"])
+        known = {name.lower(): code for code, name in enumerate(names) if name}
+        if subset.lower() not in known:
             raise InputError(
                 f"there is no subset {subset!r}",
                 where=f"dataset {self.name}",
-                mend=f"Subsets: {', '.join(names)}.",
+                mend=f"Subsets: {', '.join(name for name in names if name)}.",
             )
-        return rows["subset"].str.lower() == subset.lower()
+        wanted = [code for code, name in enumerate(names) if name.lower() == subset.lower()]
+        return np.isin(codes, wanted)
 
 
 def open_dataset(
@@ -195,36 +252,75 @@ def open_entry(
     home: Path, entry: DatasetEntry, progress: Progress | None = None, *, scan_all: bool = False
 ) -> Dataset:
     """Open the dataset that ``entry`` describes, registered or not, and settle what it leaves open."""
-    annotations = read_annotations(entry.annotations, entry.video_info)
+    path = index_path(home, entry.name)
+    parts = _list_parts(entry, path)
+    # Opening what is indexed already takes no lock, so any number of processes can.
+    known = None if scan_all else load_index(path, parts.key(entry))
+    if known is None:
+        with _locked(path, progress):
+            # The process that held the lock before may have just made it.
+            known = None if scan_all else load_index(path, parts.key(entry))
+            known = known or _make_index(parts, path, progress, scan_all)
+    annotations, notes = parts.annotations, pd.DataFrame(known.findings, columns=list(FINDING_COLUMNS))
+    findings = pd.concat([notes.astype("str"), annotations.findings], ignore_index=True)
+    store = FeatureStore(parts.streams, known.entry.layout or [])
+    return Dataset(known.entry, annotations, known.index, findings, store)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a dataset is made of, its feature files listed but not opened.
+
+    ``state``: a hash of all of it but the entry, names, sizes and times of files; ``""``: not known.
+    """
+
+    entry: DatasetEntry
+    annotations: Annotations
+    streams: list[Stream]
+    video_files: dict[str, str]
+    state: str
+
+    def key(self, entry: DatasetEntry) -> str:
+        """What stands for these parts, described by ``entry``."""
+        text = f"{self.state} {entry.model_dump_json()}"
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest() if self.state else ""
+
+
+def _list_parts(entry: DatasetEntry, index: Path) -> _Parts:
+    """Read the annotations and list the files of a dataset whose index is at ``index``."""
+    kept = index.with_name(f"{entry.name}.annotations.arrow")
+    annotations, content = read_kept_annotations(entry.annotations, entry.video_info, kept)
+    streams = [list_stream(folder) for folder in entry.features]
+    video_files = _video_files(entry.videos, annotations.videos["video_id"])
+    state = hashlib.blake2b(f"{content} {video_files}".encode(), digest_size=16)
+    for stream in streams:
+        state.update(stream.digest())
+    return _Parts(entry, annotations, streams, video_files, state.hexdigest() if content else "")
+
+
+def _make_index(parts: _Parts, path: Path, progress: Progress | None, scan_all: bool) -> KeptIndex:
+    """Look at the files that changed since the index at ``path`` was made, judge all, save the index."""
+    entry, annotations, streams = parts.entry, parts.annotations, parts.streams
     videos = annotations.videos
     check_timing(entry, videos)
     entry = entry.model_copy(update=choose_subsets(entry, videos, annotations.ground_truth))
-    streams = [list_stream(folder) for folder in entry.features]
-    path = index_path(home, entry.name)
-    with _locked(path, progress):
-        known = load_inventories(path, len(streams))
-        inventories = [
-            take_inventory(stream, videos["video_id"].tolist(), old, progress)
-            for stream, old in zip(streams, known, strict=True)
-        ]
-        if scan_all or sum(map(unscanned_bytes, inventories)) <= SCAN_AT_ONCE:
-            inventories = [scan(files, progress) for files in inventories]
-        entry = _complete(entry, videos, inventories)
-        subset = split_videos(entry, videos, annotations.ground_truth)
-        index, notes = build_index(
-            entry, annotations, subset, inventories, _video_files(entry.videos, videos["video_id"])
-        )
-        save_index(index, inventories, path)
-    notes = [
-        *notes,
-        *_stream_findings(streams, inventories),
-        *(finding("info", "derived", text) for text in entry.derived),
+    inventories = [
+        take_inventory(stream, videos["video_id"].tolist(), old, progress)
+        for stream, old in zip(streams, load_inventories(path, len(streams)), strict=True)
     ]
+    if scan_all or sum(map(unscanned_bytes, inventories)) <= SCAN_AT_ONCE:
+        inventories = [scan(files, progress) for files in inventories]
+    entry = _complete(entry, videos, inventories)
+    subset = split_videos(entry, videos, annotations.ground_truth)
+    index, notes = build_index(entry, annotations, subset, inventories, parts.video_files)
+    notes += _stream_findings(streams, inventories)
+    notes += [finding("info", "derived", text) for text in entry.derived]
     if entry.videos is not None and (shown := int((index["video_path"] != "").sum())) < len(index):
         notes.append(finding("info", "video files", f"{shown} of {len(index)} videos can be watched"))
-    table = pd.DataFrame(notes, columns=list(FINDING_COLUMNS), dtype="str")
-    findings = pd.concat([table, annotations.findings], ignore_index=True)
-    return Dataset(entry, annotations, index, findings, FeatureStore(streams, entry.layout or []))
+    keys = sorted({parts.key(parts.entry), parts.key(entry)} - {""})
+    kept = KeptIndex(keys, index, notes, entry)
+    save_index(kept, inventories, path)
+    return kept
 
 
 def _complete(entry: DatasetEntry, videos: pd.DataFrame, inventories: list[pd.DataFrame]) -> DatasetEntry:

@@ -146,7 +146,7 @@ def remove_dataset(home: Path, name: str) -> None:
             file.unlink(missing_ok=True)
 
 
-OWN_FILES = (".index.parquet", ".index.lock", ".annotations.json")
+OWN_FILES = (".index.parquet", ".index.lock", ".annotations.json", ".annotations.arrow")
 """Endings of the files in ``<home>/datasets`` that belong to a dataset beside its ``.toml``."""
 
 

@@ -1,10 +1,12 @@
 """Feature stores: folders (or .h5 files) with one array per video, one or several streams.
 
-Whatever a file's own order, features leave here as float32 (T, D), time first.
+Whatever a file's own order, features leave here time first, (T, D); as float32, or float16 where
+that is stored and wanted.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +36,27 @@ class Stream:
     sources: dict[str, Source]
     stamps: dict[str, tuple[int, int]]
     twice: list[Path]
+
+    def digest(self) -> bytes:
+        """A hash of all names, sizes and times, which changes when any file does."""
+        names = "\0".join(f"{s.file}\0{s.key}" for s in self.sources.values())
+        content = hashlib.blake2b(names.encode("utf-8", "surrogateescape"), digest_size=16)
+        content.update(np.array(list(self.stamps.values()), np.int64).tobytes())
+        content.update("\0".join(map(str, self.twice)).encode("utf-8", "surrogateescape"))
+        return content.digest()
+
+    def changes(self) -> tuple[int, int, int]:
+        """How many files went, how many changed, and of how many, since they were listed."""
+        files = {source.file: self.stamps[name] for name, source in self.sources.items()}
+        gone = changed = 0
+        for file, stamp in files.items():
+            try:
+                stat = os.stat(file)  # noqa: PTH116  # 20 000 times, a Path is slow
+            except OSError:
+                gone += 1
+            else:
+                changed += (stat.st_size, stat.st_mtime_ns) != stamp
+        return gone, changed, len(files)
 
     def find(self, video_id: str) -> str | None:
         """The feature id of a video: its own id, or the same with or without ActivityNet's ``v_``."""
@@ -72,20 +95,27 @@ class FeatureStore:
         dimension = sum(h.shape[1 - axis] for h, axis in zip(headers, axes, strict=True))
         return FeatureHeader(length, dimension, headers[0].dtype)
 
-    def read(self, video_id: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Snippets ``start:stop`` of a video, float32 (T, D).
+    def read(
+        self, video_id: str, start: int = 0, stop: int | None = None, *, as_stored: bool = False
+    ) -> np.ndarray:
+        """Snippets ``start:stop`` of a video, float32 (T, D); with ``as_stored`` float16 stays float16.
 
         Raises:
             InputError: if a stream lacks the video or its file can't be read.
         """
         parts = [
-            read_array(source, start, stop, time_axis=int(layout == "DT"))
+            read_array(source, start, stop, time_axis=int(layout == "DT"), as_stored=as_stored)
             for source, layout in zip(self._sources(video_id), self.layouts, strict=True)
         ]
         if len(parts) == 1:
             return parts[0]
         length = min(len(part) for part in parts)
         return np.concatenate([part[:length] for part in parts], axis=1)
+
+    def changes(self) -> tuple[int, int, int]:
+        """Files of all streams that went, that changed, and their number, since they were listed."""
+        gone, changed, total = zip(*(stream.changes() for stream in self.streams), strict=True)
+        return sum(gone), sum(changed), sum(total)
 
     def _sources(self, video_id: str) -> list[Source]:
         names = [stream.find(video_id) for stream in self.streams]

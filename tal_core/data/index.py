@@ -6,8 +6,11 @@ that opening again only lists folders. It is renewed when files change.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,13 +22,14 @@ from tal_core.data.features import STREAM_SLACK
 from tal_core.data.inventory import FILE_COLUMNS
 from tal_core.data.timing import steps
 from tal_core.types import Annotations, finding
-from tal_core.workspace import writing
+from tal_core.workspace import write_bytes, writing
 
 LENGTH_SLACK = 8
 """Snippets by which a video's features may be shorter or longer than its duration says without a word."""
 LENGTH_WARNING, LENGTH_LIMIT = 0.05, 0.25
 """Shares of the expected length beyond which a difference is reported, and the video left out."""
 _LIST_UP_TO = 50
+_KEPT, _OF_A_FILE = b"tal_studio", re.compile(r"feature\d+_")
 
 
 def lengths_and_dimensions(
@@ -71,7 +75,7 @@ def build_index(
             "fps": videos["fps"].to_numpy(),
             "length": length,
             "dimension": dimensions.sum(axis=0),
-            "dtype": inventories[0]["dtype"].to_numpy(),
+            "dtype": _dtypes(inventories),
             "path": inventories[0]["path"].to_numpy(),
             "snippet_seconds": step,
             "offset_seconds": step / 2 if entry.offset_seconds is None else entry.offset_seconds,
@@ -95,6 +99,13 @@ def build_index(
     advice = "Check the stride, the frame rate and the video's duration."
     notes += grouped_findings("warning", "length", index.loc[odd, "video_id"], texts, advice)
     return index, [*notes, *_conversion_findings(inventories, lengths, index, names)]
+
+
+def _dtypes(inventories: list[pd.DataFrame]) -> np.ndarray:
+    """What each video's streams are stored as (V,); float32, as they are read, where they differ."""
+    first, *others = [files["dtype"].to_numpy(object) for files in inventories]
+    alike = np.all([other == first for other in others], axis=0) if others else True
+    return np.where(alike, first, "float32")
 
 
 def _nonfinite(inventories: list[pd.DataFrame]) -> np.ndarray:
@@ -157,6 +168,10 @@ def _broken_findings(index: pd.DataFrame) -> list[dict]:
         ("broken features", broken[~missing], "Make the features of this video again."),
     ):
         notes += grouped_findings("error", kind, rows["video_id"], rows["reason"], advice + mend)
+    if 2 * missing.sum() > len(index) and len(index) > _LIST_UP_TO:
+        detail = f"only {len(index) - missing.sum()} of {len(index)} annotated videos have a feature file"
+        mend = "Is it the right folder, and copied to its end?"
+        notes.append(finding("warning", "few features", detail, advice=mend))
     return notes
 
 
@@ -172,11 +187,8 @@ def _conversion_findings(
                 f"{int(whole.sum())} files of {name} hold whole numbers ({files['dtype'][whole].iloc[0]})"
             )
             notes.append(finding("info", "dtype", detail, advice="They are read as float32."))
-        renamed = [
-            v
-            for v, path in zip(index["video_id"], files["path"], strict=True)
-            if path and f"{os.sep}{v}." not in path
-        ]
+        pairs = zip(index["video_id"].tolist(), files["path"].tolist(), strict=True)
+        renamed = [v for v, path in pairs if path and f"{os.sep}{v}." not in path]
         if renamed and not files["key"].any():
             detail = f"{len(renamed)} files of {name} differ from the video id by v_ (first: {renamed[0]})"
             notes.append(finding("info", "file names", detail, advice="They are matched all the same."))
@@ -194,12 +206,23 @@ def _conversion_findings(
 
 
 def grouped_findings(level: str, kind: str, videos: pd.Series, details: pd.Series, advice: str) -> list[dict]:
-    """One finding per video, or a single one that counts them where they are many."""
+    """One finding per video, or where they are many one per sort of detail, that counts them.
+
+    Details are of one sort if they differ in their numbers only.
+    """
     if len(videos) <= _LIST_UP_TO:
         rows = zip(videos, details, strict=True)
         return [finding(level, kind, detail, video_id=video_id, advice=advice) for video_id, detail in rows]
-    detail = f"{len(videos)} videos, first {videos.iloc[0]}: {details.iloc[0]}"
-    return [finding(level, kind, detail, advice=advice)]
+    sorts = details.str.replace(r"\d+", "#", regex=True).to_numpy()
+    table = pd.DataFrame({"video": videos.to_numpy(), "detail": details.to_numpy(), "sort": sorts})
+    groups = table.groupby("sort", sort=False).agg(
+        number=("video", "size"), video=("video", "first"), detail=("detail", "first")
+    )
+    lines = groups.sort_values("number", ascending=False, kind="stable").itertuples(index=False, name=None)
+    return [
+        finding(level, kind, f"{number} videos, first {video}: {detail}", advice=advice)
+        for number, video, detail in lines
+    ]
 
 
 # --- the Parquet file ---------------------------------------------------------------------------------
@@ -208,6 +231,34 @@ def grouped_findings(level: str, kind: str, videos: pd.Series, details: pd.Serie
 def index_path(home: Path, name: str) -> Path:
     """Where a dataset's index is kept."""
     return home / "datasets" / f"{name}.index.parquet"
+
+
+class KeptIndex(NamedTuple):
+    """An index as it was saved, and what was found and settled when it was made.
+
+    ``keys`` stand for the state of entry and files that it describes, the entry as given or as settled.
+    """
+
+    keys: list[str]
+    index: pd.DataFrame
+    findings: list[dict]
+    entry: DatasetEntry
+
+
+def load_index(path: Path, key: str) -> KeptIndex | None:
+    """The index saved at ``path`` if it describes the files as they are now, which ``key`` stands for."""
+    try:
+        schema = pq.read_schema(path)
+        kept = json.loads((schema.metadata or {})[_KEPT])
+        if not key or key not in kept["keys"]:
+            return None
+        columns = [name for name in schema.names if not _OF_A_FILE.match(name)]
+        index = pq.read_table(path, columns=columns).to_pandas()
+        return KeptIndex(
+            kept["keys"], index, kept["findings"], DatasetEntry.model_validate_json(kept["entry"])
+        )
+    except (OSError, pa.ArrowInvalid, ValueError, KeyError):  # absent, damaged or of an older form
+        return None
 
 
 def load_inventories(path: Path, streams: int) -> list[pd.DataFrame | None]:
@@ -226,20 +277,23 @@ def _file_columns(table: pd.DataFrame, stream: int) -> pd.DataFrame:
     )
 
 
-def save_index(index: pd.DataFrame, inventories: list[pd.DataFrame], path: Path) -> None:
-    """Replace the index file, if anything in it changed. Raises ``InputError`` if it can't be written."""
+def save_index(kept: KeptIndex, inventories: list[pd.DataFrame], path: Path) -> None:
+    """Replace the index file, if anything in it changed: whole, or not at all.
+
+    Raises:
+        InputError: if it can't be written; the former index then stays.
+    """
     parts = [files.reset_index(drop=True).add_prefix(f"feature{k}_") for k, files in enumerate(inventories)]
-    table = pa.Table.from_pandas(pd.concat([index, *parts], axis=1), preserve_index=False)
+    table = pa.Table.from_pandas(pd.concat([kept.index, *parts], axis=1), preserve_index=False)
+    said = {"keys": kept.keys, "findings": kept.findings, "entry": kept.entry.model_dump_json()}
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _KEPT: json.dumps(said).encode()})
     try:
-        if pq.read_table(path).equals(table):
+        if pq.read_table(path).equals(table, check_metadata=True):
             return
     except (OSError, pa.ArrowInvalid):
         pass  # absent or damaged: it is written below
-    temporary = path.with_name(f".{path.name}.new")
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            pq.write_table(table, temporary, compression="zstd")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    write_bytes(path, sink.getvalue())

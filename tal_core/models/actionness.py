@@ -176,6 +176,8 @@ METHOD = Method(
     reference="Zhao et al., Temporal Action Detection with Structured Segment Networks, ICCV 2017.",
     config=ActionnessConfig,
     build=Actionness,
-    sampler=lambda model, dataset, config: ClipSampler(dataset, config.batch_size, config.sequence_length),
+    sampler=lambda model, dataset, config: ClipSampler(
+        dataset, config.batch_size, config.sequence_length, keep=config.keep_features, device=config.device
+    ),
     prepare=prepare,
 )

@@ -23,10 +23,10 @@ from torch import nn
 
 from tal_core.models.config import MethodConfig, setting
 from tal_core.models.method import Candidates, FeatureDataset, Method
+from tal_core.models.reader import FeatureReader
 from tal_core.types import TimeGrid
 
 # Below this size the training features are kept in memory as they are; above it windows are read one by one.
-MEMORY_BYTES = 2 * 1024**3
 NORMALISATION_VIDEOS = 200
 
 
@@ -248,9 +248,7 @@ class WindowSampler:
         self.config, self.dataset = config, dataset
         self.videos = dataset.videos(dataset.training_subset)
         lengths = dataset.index.set_index("video_id")["length"].loc[self.videos].to_numpy()
-        width = 4 * dataset.num_features
-        in_memory = lengths.sum() * width <= MEMORY_BYTES
-        self.features = {v: np.asarray(dataset.features(v)) for v in self.videos} if in_memory else None
+        self.reader = FeatureReader(dataset, self.videos, config.keep_features, config.device)
         # One row per window: video, scale, centre.
         self.lengths = lengths
         self.windows, self.labels = self._all_windows()
@@ -289,20 +287,13 @@ class WindowSampler:
         return WindowBatches(self, drawn.numpy())
 
     def read(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
-        """The windows numbered ``rows``: ``windows`` (B, window, D) float32 and ``labels`` (B,)."""
+        """The windows numbered ``rows``: ``windows`` (B, window, D) as stored and ``labels`` (B,)."""
         steps = np.arange(self.config.window) - self.config.window // 2
         video, scale, centre = self.windows[rows].T
         inside = centre[:, None] + steps * scale[:, None]
         inside = inside.clip(0, self.lengths[video][:, None] - 1)
-        windows = np.empty((len(rows), self.config.window, self.dataset.num_features), dtype=np.float32)
-        for row, (number, snippets) in enumerate(zip(video, inside, strict=True)):
-            if self.features is not None:
-                windows[row] = self.features[self.videos[number]][snippets]
-            else:
-                first = snippets[0]
-                part = self.dataset.features(self.videos[number], int(first), int(snippets[-1]) + 1)
-                windows[row] = part[snippets - first]
-        return {"windows": torch.from_numpy(windows), "labels": torch.from_numpy(self.labels[rows])}
+        windows = self.reader.gather([self.videos[number] for number in video], inside)
+        return {"windows": windows, "labels": torch.from_numpy(self.labels[rows])}
 
 
 class WindowBatches(Sequence):

@@ -418,9 +418,10 @@ def prepare(model: BMN, dataset: FeatureDataset, config: BMNConfig) -> None:
 def make_sampler(model: BMN, dataset: FeatureDataset, config: BMNConfig) -> ClipSampler:
     """Whole videos, rescaled; or random windows, ``windows_per_video`` of each in an epoch."""
     del model
+    kept = {"keep": config.keep_features, "device": config.device}
     if config.input == "rescale":
-        return ClipSampler(dataset, config.batch_size, config.length, resize=config.length)
-    sampler = ClipSampler(dataset, config.batch_size, config.length, min_overlap=config.min_overlap)
+        return ClipSampler(dataset, config.batch_size, config.length, resize=config.length, **kept)
+    sampler = ClipSampler(dataset, config.batch_size, config.length, min_overlap=config.min_overlap, **kept)
     sampler.videos = [video for video in sampler.videos for _ in range(config.windows_per_video)]
     return sampler
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -20,7 +19,14 @@ class StagedSampler:
 
     def __init__(self, model: nn.Module, dataset: FeatureDataset, config: Any):
         self.model, self.config = model, config
-        self.clips = ClipSampler(dataset, config.batch_size, config.clip_length, resize=config.length)
+        self.clips = ClipSampler(
+            dataset,
+            config.batch_size,
+            config.clip_length,
+            resize=config.length,
+            keep=config.keep_features,
+            device=config.device,
+        )
         self.found: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def epoch(self, epoch: int, generator: torch.Generator) -> Sequence[dict[str, Any]]:
@@ -33,7 +39,7 @@ class StagedSampler:
     def proposals(self, video: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Features and IoU of a video's proposals, made once: TEM changes no more."""
         if video not in self.found:
-            features = torch.from_numpy(np.array(self.clips.reader.read(video)))
+            features = self.clips.reader.read(video).float()
             segments, length = self.clips.truth[video][0], self.config.length
             if length is not None:
                 segments = (segments + 0.5) * (length / len(features)) - 0.5
@@ -48,6 +54,8 @@ class StagedSampler:
 
 class ProposalBatches(Sequence):
     """Proposals of ``batch_size`` videos at a time."""
+
+    needs_network = True
 
     def __init__(self, sampler: StagedSampler, order: list[int]):
         self.sampler, self.order, self.size = sampler, order, sampler.config.batch_size

@@ -10,34 +10,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 
 from tal_core.models.method import FeatureDataset
+from tal_core.models.reader import FeatureReader, Keep
 from tal_core.types import TimeGrid
 
-# Below this size the training features are kept in memory; above it clips are read one by one.
-MEMORY_BYTES = 2 * 1024**3
 CROP_TRIALS = 200
-
-
-class FeatureReader:
-    """Reads ranges of the features of some videos, and keeps all of them in memory if they are small."""
-
-    def __init__(self, dataset: FeatureDataset, videos: Sequence[str]):
-        self.dataset = dataset
-        rows = dataset.index.set_index("video_id")["length"]
-        self.lengths = {video: int(rows[video]) for video in videos}
-        size = 4 * dataset.num_features * sum(self.lengths.values())
-        self.kept: dict[str, np.ndarray] | None = {} if size <= MEMORY_BYTES else None
-
-    def read(self, video: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Snippets ``start:stop``, float32 ``(T, D)``."""
-        if self.kept is None:
-            return self.dataset.features(video, start, stop)
-        if video not in self.kept:
-            self.kept[video] = np.asarray(self.dataset.features(video), dtype=np.float32)
-        return self.kept[video][start:stop]
 
 
 def training_segments(dataset: FeatureDataset, videos: Sequence[str]) -> dict[str, tuple]:
@@ -45,22 +26,22 @@ def training_segments(dataset: FeatureDataset, videos: Sequence[str]) -> dict[st
 
     Segments of no length and those wholly outside the features are left out: they teach nothing.
     """
-    number = {label: k for k, label in enumerate(dataset.labels)}
-    lengths = dataset.index.set_index("video_id")["length"]
-    table = dict(tuple(dataset.ground_truth(videos=list(videos)).groupby("video_id")))
-    found = {}
-    for video in videos:
-        rows = table.get(video)
-        if rows is None:
-            found[video] = np.zeros((0, 2), np.float32), np.zeros(0, np.int64)
-            continue
-        segments = dataset.grid(video).index(rows[["start", "end"]].to_numpy(np.float64))
-        labels = rows["label"].map(number).to_numpy(np.int64)
-        # A snippet reaches half a step to each side of its centre.
-        inside = (segments[:, 1] > -0.5) & (segments[:, 0] < lengths[video] - 0.5)
-        kept = inside & (segments[:, 1] > segments[:, 0])
-        found[video] = segments[kept].astype(np.float32), labels[kept]
-    return found
+    videos = list(dict.fromkeys(videos))
+    grids = [dataset.grid(video) for video in videos]
+    lengths = dataset.index.set_index("video_id")["length"].loc[videos].to_numpy()
+    table = dataset.ground_truth(videos=videos)
+    of = pd.Index(videos).get_indexer(table["video_id"])
+    strides, offsets = np.array([(grid.stride, grid.offset) for grid in grids]).reshape(-1, 2).T[:, of, None]
+    grid = TimeGrid(strides, offsets)
+    segments = grid.index(table[["start", "end"]].to_numpy(np.float64))
+    labels = pd.Index(dataset.labels).get_indexer(table["label"]).astype(np.int64)
+    # A snippet reaches half a step to each side of its centre.
+    inside = (segments[:, 1] > -0.5) & (segments[:, 0] < lengths[of] - 0.5)
+    kept = np.flatnonzero(inside & (segments[:, 1] > segments[:, 0]))
+    kept = kept[np.argsort(of[kept], kind="stable")]
+    ends = np.searchsorted(of[kept], np.arange(1, len(videos)))
+    parts = np.split(segments[kept].astype(np.float32), ends), np.split(labels[kept], ends)
+    return dict(zip(videos, zip(*parts, strict=True), strict=True))
 
 
 def resample(features: torch.Tensor, grid: TimeGrid, length: int) -> tuple[torch.Tensor, TimeGrid]:
@@ -91,7 +72,8 @@ class ClipSampler:
     Longer videos are cropped at random; with ``crop`` = (low, high) a shorter one too, to a random share of
     its length. A segment belongs to a crop if at least ``min_overlap`` of it is inside, cut at the crop's
     ends; crops without any are drawn again (the truncation of ActionFormer, Zhang et al., ECCV 2022).
-    ``resize`` brings every video to so many snippets first, by ``resampling``.
+    ``resize`` brings every video to so many snippets first, by ``resampling``. ``keep``, ``device``: see
+    ``FeatureReader``. Features stay as stored, float16 or float32, but where they are resized.
     """
 
     def __init__(
@@ -104,12 +86,14 @@ class ClipSampler:
         min_overlap: float = 0.5,
         resize: int | None = None,
         resampling: Callable[[torch.Tensor, TimeGrid, int], tuple[torch.Tensor, TimeGrid]] = resample,
+        keep: Keep = "auto",
+        device: str = "auto",
     ):
         self.batch_size, self.max_length = batch_size, max_length
         self.resize, self.resampling = resize, resampling
         self.crop, self.min_overlap = crop, min_overlap
         self.videos = dataset.videos(dataset.training_subset)
-        self.reader = FeatureReader(dataset, self.videos)
+        self.reader = FeatureReader(dataset, self.videos, keep, device)
         self.truth = training_segments(dataset, self.videos)
 
     def epoch(self, epoch: int, generator: torch.Generator) -> ClipBatches:
@@ -124,15 +108,14 @@ class ClipSampler:
         segments, labels = self.truth[video]
         length = self.reader.lengths[video]
         if self.resize is not None:
-            whole = torch.from_numpy(np.array(self.reader.read(video)))
-            resized, grid = self.resampling(whole, TimeGrid(1.0), self.resize)
+            resized, grid = self.resampling(self.reader.read(video).float(), TimeGrid(1.0), self.resize)
             return resized, grid.index(segments), labels
         size = self._crop_length(length, random)
         start, kept = 0, np.ones(len(labels), bool)
         if size < length:
             start, kept = self._crop(segments, length, size, random)
             segments = (segments[kept] - start).clip(-0.5, size - 0.5)
-        features = torch.from_numpy(np.array(self.reader.read(video, start, start + size)))
+        features = self.reader.read(video, start, start + size)
         return features, segments.astype(np.float32), labels[kept]
 
     def _crop_length(self, length: int, random: np.random.Generator) -> int:
@@ -180,9 +163,9 @@ def collate(clips: Sequence[tuple[torch.Tensor, np.ndarray, np.ndarray]]) -> dic
     """Clips (features, segments, labels) as one batch, padded to the longest."""
     lengths = [len(features) for features, _, _ in clips]
     longest = max(lengths)
-    features = torch.zeros(len(clips), longest, clips[0][0].shape[1])
-    for row, (clip, _, _) in enumerate(clips):
-        features[row, : len(clip)] = clip
+    parts = [features for features, _, _ in clips]
+    dtype = parts[0].dtype if len({part.dtype for part in parts}) == 1 else torch.float32
+    features = torch.nn.utils.rnn.pad_sequence([part.to(dtype) for part in parts], batch_first=True)
     return {
         "features": features,
         "mask": torch.arange(longest) < torch.tensor(lengths)[:, None],

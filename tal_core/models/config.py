@@ -91,6 +91,12 @@ class MethodConfig(BaseModel):
         "Precision of the training step; auto is bfloat16 or float16 on CUDA and float32 elsewhere.",
         "Run",
     )
+    keep_features: Literal["auto", "disk", "memory", "device"] = setting(
+        "auto",
+        "Where the training features are between steps: read from disk each time, or kept in memory or on the"
+        " device. Auto keeps them in memory up to 2 GB.",
+        "Run",
+    )
     compile: bool = setting(
         False, "Compile the network: slow to start, then faster, on a GPU above all.", "Run"
     )

@@ -31,8 +31,10 @@ class FeatureDataset(Protocol):
     def grid(self, video_id: str) -> TimeGrid:
         """Where the video's snippets lie in time."""
 
-    def features(self, video_id: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """``(T, D)`` features of a range of snippets."""
+    def features(
+        self, video_id: str, start: int = 0, stop: int | None = None, *, as_stored: bool = False
+    ) -> np.ndarray:
+        """``(T, D)`` features of a range of snippets: float32, or float16 if they are ``as_stored``."""
 
 
 class VideoClasses(NamedTuple):
@@ -83,8 +85,9 @@ class Sampler(Protocol):
 
         All order is drawn from ``generator`` here and random changes to a batch depend on its position
         alone, so that a run stopped inside an epoch continues with the very next batch. A batch is a
-        dict, list or tuple of tensors on the CPU. A method trained in stages gives different batches in
-        different epochs.
+        dict, list or tuple of tensors. It is made in a background thread, so that it may neither touch the
+        network nor torch's own random state; if it must, the sequence's ``needs_network`` is true. A method
+        trained in stages gives different batches in different epochs.
         """
 
 

@@ -209,36 +209,44 @@ def pairwise_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 
 def draw_segments(
-    truth: torch.Tensor, real: torch.Tensor, lengths: torch.Tensor, number: int
+    truth: torch.Tensor,
+    real: torch.Tensor,
+    lengths: torch.Tensor,
+    number: int,
+    generator: torch.Generator | None = None,
 ) -> torch.Tensor:
     """Segments to learn from, ``(B, number, 2)``, much as a proposal network finds them.
 
     Half are ground truth with both ends moved, by up to about half its length; a quarter run from the start
     or end of one action to one of another nearby, as proposals that join or split actions do; the rest lie
     anywhere and are as long as actions are. ``truth`` (B, M, 2), ``real`` (B, M) tells it from padding,
-    ``lengths`` (B,) snippets.
+    ``lengths`` (B,) snippets. ``generator``: by default torch's own.
     """
+    chance = {"generator": generator, "dtype": truth.dtype, "device": truth.device}
     moved, joined = number // 2, number // 4
     # A video without ground truth is all background; in it an "action" is a tenth of the video.
     empty = ~real.any(dim=1, keepdim=True)
     stand_in = lengths[:, None, None] * truth.new_tensor([0.45, 0.55])
     source = torch.where(empty[..., None], stand_in, truth)
-    picks = torch.multinomial((real | empty).float(), number, replacement=True)
+    picks = torch.multinomial((real | empty).float(), number, replacement=True, generator=generator)
     picked = source.gather(1, picks[..., None].expand(-1, -1, 2))
     size = (picked[..., 1] - picked[..., 0]).clamp(min=0.1)
 
-    around, spread = picked[:, :moved], 0.4 * torch.rand_like(size[:, :moved]) * size[:, :moved]
-    around = around + spread[..., None] * torch.randn_like(around)
+    around, spread = picked[:, :moved], 0.4 * torch.rand(size[:, :moved].shape, **chance) * size[:, :moved]
+    around = around + spread[..., None] * torch.randn(around.shape, **chance)
 
     ends = source.flatten(1)
     first = picked[:, moved : moved + joined]
-    first = first.gather(2, torch.randint(2, (len(truth), joined, 1), device=truth.device))
-    reach = 2 * size[:, moved : moved + joined, None] * torch.randn_like(first)
+    first = first.gather(
+        2, torch.randint(2, (len(truth), joined, 1), device=truth.device, generator=generator)
+    )
+    reach = 2 * size[:, moved : moved + joined, None] * torch.randn(first.shape, **chance)
     second = ends.gather(1, (first + reach - ends[:, None]).abs().argmin(dim=2))
     between = torch.cat([first, second[..., None]], dim=2)
 
-    length = size[:, moved + joined :] * torch.exp(0.3 * torch.randn_like(size[:, moved + joined :]))
-    outside = (torch.rand_like(length) * lengths[:, None])[..., None]
+    length = size[:, moved + joined :]
+    length = length * torch.exp(0.3 * torch.randn(length.shape, **chance))
+    outside = (torch.rand(length.shape, **chance) * lengths[:, None])[..., None]
     outside = outside + length[..., None] * length.new_tensor([-0.5, 0.5])
 
     drawn = torch.cat([around, between, outside], dim=1).sort(dim=2).values

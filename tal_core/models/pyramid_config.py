@@ -226,6 +226,8 @@ def sampler(model: nn.Module, dataset: FeatureDataset, config: PyramidConfig) ->
         min_overlap=config.min_overlap,
         resize=config.resize,
         resampling=_resampling(config),
+        keep=config.keep_features,
+        device=config.device,
     )
     if config.classes == "agnostic":
         clips.truth = {video: (segments, 0 * labels) for video, (segments, labels) in clips.truth.items()}

@@ -6,14 +6,14 @@ import importlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, get_args
 
-import numpy as np
 import torch
 from torch import nn
 
-from tal_core.models.clips import FeatureReader, training_segments
+from tal_core.models.clips import training_segments
 from tal_core.models.config import MethodConfig, validated
 from tal_core.models.method import FeatureDataset, Method, Sampler
 from tal_core.models.proposals import draw_segments, snippet_labels
+from tal_core.models.reader import FeatureReader
 from tal_core.models.structured_segments import (
     BACKGROUND,
     FOREGROUND,
@@ -121,7 +121,7 @@ class StagedSampler:
         method, settings = proposer_of(config)
         self.first: Sampler = method.sampler(model.proposer, dataset, settings)
         self.videos = dataset.videos(dataset.training_subset)
-        self.reader = FeatureReader(dataset, self.videos)
+        self.reader = FeatureReader(dataset, self.videos, config.keep_features, config.device)
         self.truth = {
             video: (torch.from_numpy(segments).double() + 0.5, torch.from_numpy(labels))
             for video, (segments, labels) in training_segments(dataset, self.videos).items()
@@ -146,7 +146,7 @@ class StagedSampler:
         self.model.eval()
         targets = []
         for video in self.videos:
-            features = torch.from_numpy(np.array(self.reader.read(video), dtype=np.float32)).to(device)
+            features = self.reader.read(video).float().to(device)
             edges = self.model.proposals(features, self.dataset.grid(video))
             self.proposed[video] = edges
             table = training_table(edges, *self.truth[video], len(features), self.config.rules)
@@ -185,12 +185,11 @@ class StagedSampler:
     def _moved(self, actions: torch.Tensor, length: int, generator: torch.Generator) -> torch.Tensor:
         """``moved_truth`` segments around the actions, from a random state of their own."""
         seed = int(torch.randint(2**62, (1,), generator=generator))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            truth = actions[None] if len(actions) else torch.full((1, 1, 2), -1e6, dtype=torch.float64)
-            real = torch.full(truth.shape[:2], bool(len(actions)))
-            lengths = torch.tensor([length], dtype=torch.float64)
-            return draw_segments(truth - 0.5, real, lengths, self.config.moved_truth)[0] + 0.5
+        truth = actions[None] if len(actions) else torch.full((1, 1, 2), -1e6, dtype=torch.float64)
+        real = torch.full(truth.shape[:2], bool(len(actions)))
+        lengths = torch.tensor([length], dtype=torch.float64)
+        own = torch.Generator().manual_seed(seed)
+        return draw_segments(truth - 0.5, real, lengths, self.config.moved_truth, own)[0] + 0.5
 
 
 class FirstStage(Sequence):
@@ -199,6 +198,7 @@ class FirstStage(Sequence):
     def __init__(self, passes: Sequence[Sequence[Any]]):
         self.passes = passes
         self.places = [(row, step) for row, batches in enumerate(passes) for step in range(len(batches))]
+        self.needs_network = any(getattr(batches, "needs_network", False) for batches in passes)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -248,11 +248,12 @@ class ProposalBatches(Sequence):
     def _whole(self, clips: Sequence[Clip]) -> dict[str, torch.Tensor]:
         lengths = torch.tensor([clip.stop - clip.start for clip in clips])
         longest = int(lengths.max())
-        features = torch.zeros(len(clips), longest, self.sampler.dataset.num_features)
+        reader, channels = self.sampler.reader, self.sampler.dataset.num_features
+        features = torch.zeros(len(clips), longest, channels, dtype=reader.dtype, device=reader.device)
         labels = torch.zeros(len(clips), longest, dtype=torch.long)
         for row, clip in enumerate(clips):
-            read = self.sampler.reader.read(clip.video, clip.start, clip.stop)
-            features[row, : len(read)] = torch.from_numpy(np.array(read))
+            read = reader.read(clip.video, clip.start, clip.stop)
+            features[row, : len(read)] = read
             if len(clip.actions):
                 actions, classes = clip.actions[None] - 0.5, clip.classes[None]
                 labels[row, : len(read)] = 1 + snippet_labels(actions, classes, len(read), -1)[0]
@@ -265,10 +266,11 @@ class ProposalBatches(Sequence):
         start = torch.minimum(edges[:, 0].long().clamp(min=0), lengths - 1)
         frames = torch.stack([start, torch.maximum(edges[:, 1].long(), start + 1)], dim=1)
         places, scaling = proposal_snippets(frames, lengths, config.counts, generator)
-        snippets = torch.empty(*places.shape, self.sampler.dataset.num_features)
+        shape = (*places.shape, self.sampler.dataset.num_features)
+        snippets = torch.empty(shape, dtype=reader.dtype, device=reader.device)
         for number, video in enumerate(videos):
             rows = of_clip == number
-            snippets[rows] = torch.from_numpy(np.asarray(reader.read(video)))[places[rows] - 1]
+            snippets[rows] = reader.read(video)[places[rows] - 1].to(reader.dtype)
         return {"snippets": snippets, "scaling": scaling}
 
 

@@ -34,8 +34,9 @@ from tal_core.models.device import choose_device, choose_precision, device_name
 from tal_core.models.method import FeatureDataset, Method
 from tal_core.training.config import build_config
 from tal_core.training.launch import IDLE_THREADS, PROJECT
+from tal_core.training.loader import to_device
 from tal_core.training.optimization import learning_rate
-from tal_core.training.steps import Steps, new_state, num_samples, to_device
+from tal_core.training.steps import Steps, new_state, num_samples
 from tal_core.types import InputError, TimeGrid
 
 WARM_UPS, MOST_STEPS, MOST_VIDEOS = 2, 20, 10
@@ -87,6 +88,7 @@ class TypicalDataset:
         self.labels = [f"class {k:02d}" for k in range(20)]
         names = [f"video {number:03d}" for number in range(self.count)]
         self.index = pd.DataFrame({"video_id": names, "length": self.length, "subset": self.training_subset})
+        self.index["dtype"] = "float32"
         self._features = np.random.default_rng(0).normal(size=(self.length, self.num_features))
         self._features = self._features.astype(np.float32)
 
@@ -114,9 +116,11 @@ class TypicalDataset:
         del video_id
         return TimeGrid(self.stride, self.stride * 2)
 
-    def features(self, video_id: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+    def features(
+        self, video_id: str, start: int = 0, stop: int | None = None, *, as_stored: bool = False
+    ) -> np.ndarray:
         """The same for all."""
-        del video_id
+        del video_id, as_stored
         return self._features[start:stop]
 
 

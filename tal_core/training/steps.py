@@ -9,6 +9,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from tal_core.models.config import MethodConfig
 from tal_core.models.method import Method, Sampler
 from tal_core.models.weights import WeightsInfo
 from tal_core.training.checkpoint import Position, State, save_state, set_random_state
+from tal_core.training.loader import prepared, to_device
 from tal_core.training.optimization import AveragedWeights, learning_rate, make_optimizer
 from tal_core.training.records import Recorder
 from tal_core.training.run import Run
@@ -56,15 +58,16 @@ def train_epoch(training: Training, steps: Steps, sampler: Sampler, info: Weight
     meter = Meter(training, state, len(batches))
     state.model.train()
     begun = time.perf_counter() - position.seconds
-    for number in range(position.step, len(batches)):
-        if recorder.stop_requested:
-            meter.finish()
-            position.seconds = time.perf_counter() - begun
-            save_state(training.run.checkpoints, state, info)
-        recorder.check()
-        rate = learning_rate(config, position.epoch, number, len(batches))
-        batch = to_device(batches[number], training.device)
-        meter.step(steps.take(batch, rate), rate, num_samples(batch))
+    with closing(prepared(batches, position.step, training.device)) as ready:
+        for number, batch in enumerate(ready, position.step):
+            if recorder.stop_requested:
+                meter.finish()
+                position.seconds = time.perf_counter() - begun
+                save_state(training.run.checkpoints, state, info)
+            recorder.check()
+            rate = learning_rate(config, position.epoch, number, len(batches))
+            batch = to_device(batch, training.device)
+            meter.step(steps.take(batch, rate), rate, num_samples(batch))
     meter.finish()
     seconds = time.perf_counter() - begun
     means = {name: value / len(batches) for name, value in position.sums.items()}
@@ -243,18 +246,6 @@ class Meter:
         where = f"epoch {position.epoch + 1}, step {position.step + 1}"
         mend = f"Lower learning_rate (now {rate:g}) or set gradient_clip in a new run."
         raise InputError(f"{wrong} became {terms[wrong]}", where=where, mend=mend)
-
-
-def to_device(batch: Any, device: torch.device) -> Any:
-    """A batch with its tensors on ``device``; pinned on their way to CUDA, so that nothing waits for them."""
-    if isinstance(batch, torch.Tensor):
-        batch = batch.pin_memory() if device.type == "cuda" and not batch.is_cuda else batch
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, dict):
-        return {name: to_device(value, device) for name, value in batch.items()}
-    if isinstance(batch, list | tuple):
-        return type(batch)(to_device(value, device) for value in batch)
-    return batch
 
 
 def num_samples(batch: Any) -> int:

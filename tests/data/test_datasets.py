@@ -483,7 +483,7 @@ def test_a_full_disk(home, files, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tal_core.data.index.pq.write_table", full)
+    monkeypatch.setattr("tal_core.workspace.os.fsync", full)
     with pytest.raises(InputError, match=r"No space left on device.*Free some space"):
         add_dataset(home, "small", **files)
     assert not list((home / "datasets").glob("*small*.parquet*"))

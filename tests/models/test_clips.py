@@ -9,8 +9,9 @@ import torch.nn.functional as F
 
 from tal_core.data.dataset import open_dataset
 from tal_core.data.registry import add_dataset
-from tal_core.models import clips
-from tal_core.models.clips import ClipSampler, FeatureReader, collate, resample, training_segments
+from tal_core.models import reader
+from tal_core.models.clips import ClipSampler, collate, resample, training_segments
+from tal_core.models.reader import FeatureReader
 from tal_core.models.summary import summarise
 from tal_core.types import TimeGrid
 
@@ -147,7 +148,7 @@ def test_resized_clips_move_their_segments_to_the_new_grid(dataset):
 
 def test_features_too_big_for_memory_are_read_in_ranges(dataset, monkeypatch):
     whole = FeatureReader(dataset, ["a"])
-    monkeypatch.setattr(clips, "MEMORY_BYTES", 10)
+    monkeypatch.setattr(reader, "MEMORY_BYTES", 10)
     ranged = FeatureReader(dataset, ["a"])
     assert ranged.kept is None and whole.kept is not None
     assert np.array_equal(ranged.read("a", 5, 9), whole.read("a", 5, 9))
