@@ -17,6 +17,7 @@ from tal_core.commands import (
     predict,
     profile,
     proposals,
+    report,
     segmentation,
     train,
 )
@@ -32,6 +33,7 @@ COMMANDS = (
     diagnose,
     proposals,
     segmentation,
+    report,
     postprocess,
     profile,
     import_checkpoint,

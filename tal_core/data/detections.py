@@ -84,8 +84,13 @@ def write_detections(table: pd.DataFrame, path: Path, *, extra: dict[str, Any] |
         return
     if path.suffix != ".json":
         raise InputError("unknown file ending", where=path, mend="Use .json or .csv.")
+    write_text(path, detections_json(table, extra=extra))
+
+
+def detections_json(table: pd.DataFrame, *, extra: dict[str, Any] | None = None) -> str:
+    """Detections as ActivityNet result JSON, order kept per video; ``extra``: see `write_detections`."""
     results: dict[str, list[dict[str, Any]]] = {}
     for video_id, start, end, label, score in table[list(DETECTION_COLUMNS)].itertuples(index=False):
         results.setdefault(video_id, []).append({"segment": [start, end], "label": label, "score": score})
     document = {"version": "TAL Studio", **(extra or {}), "results": results, "external_data": {}}
-    write_text(path, json.dumps(document, allow_nan=False))
+    return json.dumps(document, allow_nan=False)
