@@ -1,10 +1,10 @@
 """Explore: what a dataset is like, one video's features, a map of snippets, the health report."""
 
-import pandas as pd
 import streamlit as st
 
-from pages import dataset_forms, explore_features, shared
+from pages import dataset_forms, explore_features, explore_map, explore_similar, explore_videos, shared
 from tal_core.data import health, statistics
+from tal_core.data.dataset import Dataset
 from tal_core.plots import explore as plots
 from tal_core.plots.colors import class_colors
 
@@ -19,18 +19,25 @@ def pick_subset(data) -> str | None:
     return None if chosen == EVERYTHING else chosen
 
 
-def show_dataset(data, subset: str | None) -> None:
-    """Distributions over classes, durations and videos."""
+# The result keeps the dataset alive, so its id stays its own while it is cached.
+@st.cache_resource(max_entries=12, show_spinner=False, hash_funcs={Dataset: id})
+def figures_of(data: Dataset, subset: str | None) -> tuple:
+    """Ground truth, numbers per class, co-occurrence; shared by all sessions: never change the tables."""
     truth = data.ground_truth(subset)
-    rows = data.index if subset is None else data.index[data.index["subset"] == subset]
+    classes = statistics.per_class(truth, data.labels)
+    return truth, classes, statistics.co_occurrence(truth, data.labels), data
+
+
+def show_dataset(data: Dataset, subset: str | None) -> None:
+    """Distributions over classes, durations and videos."""
+    truth, classes, shares, _ = figures_of(data, subset)
+    videos = explore_videos.all_videos(data, subset)[0]
     if truth.empty:
         st.info("This subset has no annotated segments. Choose another one.")
         return
-    classes = statistics.per_class(truth, data.labels)
-    videos = statistics.per_video(truth, rows.set_index("video_id")["duration"])
     colors = class_colors(data.labels)
     figures = st.columns(5)
-    figures[0].metric("Videos", shared.number(len(rows)))
+    figures[0].metric("Videos", shared.number(len(videos)))
     figures[1].metric("Segments", shared.number(len(truth)), help="Annotated action instances.")
     figures[2].metric("Classes", f"{(classes['instances'] > 0).sum()}")
     figures[3].metric("Median segment", shared.seconds_text((truth["end"] - truth["start"]).median()))
@@ -49,7 +56,6 @@ def show_dataset(data, subset: str | None) -> None:
             "Box: middle half of the segments; whiskers: shortest and longest.",
         )
         chart("Coverage", plots.coverage_histogram(videos), "Overlapping segments count once.")
-        shares = statistics.co_occurrence(truth, data.labels)
         chart(
             "Classes that come together",
             plots.co_occurrence_map(shares, classes),
@@ -68,57 +74,13 @@ def chart(title: str, figure, caption: str) -> None:
     st.plotly_chart(figure, key=f"chart:{title}", config={"displaylogo": False}, alt=f"{title}. {caption}")
 
 
-def video_table(data, subset: str | None) -> pd.DataFrame:
-    """One row per video: segments, coverage and what its features are like."""
-    rows = data.index if subset is None else data.index[data.index["subset"] == subset]
-    table = statistics.per_video(data.ground_truth(subset), rows.set_index("video_id")["duration"])
-    extra = rows[["video_id", "subset", "length", "dimension", "usable", "reason"]]
-    return table.merge(extra, on="video_id")
-
-
-def show_videos(data, subset: str | None) -> None:
-    """Search and filter; a chosen row opens the video."""
-    table = video_table(data, subset)
-    search, classes, state = st.columns([2, 2, 1])
-    text = search.text_input("Search video ids", key="explore_search", placeholder="part of an id")
-    wanted = classes.multiselect("Has a segment of class", data.labels, key="explore_classes")
-    usable = state.selectbox("Features", ["any", "usable", "not usable"], key="explore_usable")
-    keep = table["video_id"].str.contains(text or "", case=False, regex=False)
-    truth = data.annotations.ground_truth
-    for label in wanted:
-        keep &= table["video_id"].isin(truth.loc[truth["label"] == label, "video_id"])
-    if usable != "any":
-        keep &= table["usable"] == (usable == "usable")
-    table = table[keep].reset_index(drop=True)
-    st.caption(f"{shared.number(len(table))} videos. Choose a row to look at the video.")
-    rows = st.dataframe(
-        table,
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
-        key="explore_videos",
-        height=520,
-        alt="Videos with duration, segments, coverage and features",
-        column_config={
-            "duration": st.column_config.NumberColumn("duration (s)", format="%.1f"),
-            "coverage": st.column_config.NumberColumn("covered", format="percent"),
-            "length": st.column_config.NumberColumn("snippets T"),
-            "dimension": st.column_config.NumberColumn("features D"),
-            "reason": "why not usable",
-        },
-    ).selection.rows
-    if rows and rows[0] < len(table):
-        shared.remember("video", [table.loc[rows[0], "video_id"]])
-        shared.remember("view", ["One video"])
-        st.rerun()
-
-
-def show_health(data, subset: str | None) -> None:
+def show_health(data: Dataset, subset: str | None) -> None:
     """The same report as ``datasets check``; findings on videos of other subsets are left out."""
     report = health.health_report(data)
     if subset is not None:
         report = report[report["video_id"].isin(["", *data.videos(subset, usable=False)])]
     st.markdown(health.summary(data) + ".")
+    top = st.container()  # for leaks, which are found last and matter most
     if st.button(
         "Check again", icon=":material/refresh:", help="Reads the files anew, every value included."
     ):
@@ -127,7 +89,13 @@ def show_health(data, subset: str | None) -> None:
         st.rerun()
     if report.empty:
         st.success("Nothing odd was found.")
-        return
+    else:
+        show_report(data, report)
+    explore_similar.show_health(data, subset, top)
+
+
+def show_report(data: Dataset, report) -> None:
+    """The findings by level, as a table and as CSV."""
     levels = st.pills("Show", LEVELS, selection_mode="multi", default=LEVELS, key="health_levels")
     report = report[report["level"].isin(levels)]
     st.dataframe(report, hide_index=True, alt="Health report: what is odd, and where")
@@ -137,9 +105,9 @@ def show_health(data, subset: str | None) -> None:
 
 VIEWS = {
     "Dataset": show_dataset,
-    "Videos": show_videos,
+    "Videos": explore_videos.show_videos,
     "One video": explore_features.show_video,
-    "Snippet map": explore_features.show_map,
+    "Snippet map": explore_map.show_map,
     "Health": show_health,
     "Add data": None,
 }

@@ -1,4 +1,4 @@
-"""Explore's look at features: one video over time, and a map of many videos' snippets."""
+"""Explore's look at one video: its features over time under its ground truth, and videos like it."""
 
 import html
 
@@ -6,31 +6,26 @@ import numpy as np
 import streamlit as st
 
 from pages import shared
+from pages.explore_similar import show_similar
+from pages.explore_videos import pick_video
 from pages.timeline_parts import show_player
-from tal_core.data import snippets, statistics
+from tal_core.data import statistics
 from tal_core.plots import explore as plots
 from tal_core.plots.colors import class_colors
 
 MOST_LEGEND = 40
 
 
-@st.cache_data(max_entries=16, show_spinner=False)
-def project(_data, videos: tuple[str, ...], count: int, key: tuple):  # pylint: disable=unused-argument
-    """Sample and project snippets; cached, since it reads many files."""
-    with shared.progress("Snippet map") as report:
-        features, table = snippets.sample_snippets(_data, videos, count=count, progress=report)
-    return *snippets.principal_components(features), table
-
-
 def show_video(data, subset: str | None) -> None:
     """Ground truth, features, norms and change points on one time axis; the video if there is one."""
-    video_id = shared.pick("Video", data.videos(subset, usable=False), "video")
+    video_id = pick_video(data, subset)
     truth = data.ground_truth(videos=[video_id])
     row = data.index[data.index["video_id"] == video_id].iloc[0]
     if row["reason"]:
         st.warning(f"**{video_id}** can't be used for training: {row['reason']}.")
+    segments = "1 segment" if len(truth) == 1 else f"{len(truth)} segments"
     st.markdown(
-        f"{shared.seconds_text(row['duration'])} · subset “{row['subset']}” · {len(truth)} segments · "
+        f"{shared.seconds_text(row['duration'])} · subset “{row['subset']}” · {segments} · "
         f"features {row['length']} × {row['dimension']} ({row['dtype']}), "
         f"one snippet every {row['snippet_seconds']:.3g} s"
     )
@@ -44,6 +39,10 @@ def show_video(data, subset: str | None) -> None:
         hide_index=True,
         height=min(320, 38 + 35 * max(1, len(truth))),
         alt=f"Annotated segments of {video_id}, in seconds",
+        column_config={
+            name: st.column_config.NumberColumn(f"{name} (s)", format="%.2f")
+            for name in ("start", "end", "duration")
+        },
     )
     if not row["length"]:
         return
@@ -73,6 +72,7 @@ def show_video(data, subset: str | None) -> None:
         dataset=data.name,
         video=video_id,
     )
+    show_similar(data, video_id)
 
 
 def show_legend(labels: list[str], colors: dict[str, str]) -> None:
@@ -84,22 +84,3 @@ def show_legend(labels: list[str], colors: dict[str, str]) -> None:
         for label in labels[:MOST_LEGEND]
     )
     st.html(f'<div style="font-size:.9rem;line-height:1.7">{marks}</div>')
-
-
-def show_map(data, subset: str | None) -> None:
-    """A sample of snippets in two dimensions."""
-    count = st.select_slider("Snippets in the sample", [500, 1000, 2000, 5000], value=2000, key="map_count")
-    videos = tuple(data.videos(subset))
-    with shared.guard():
-        key = (str(shared.home()), data.entry.model_dump_json(), id(data))
-        positions, share, table = project(data, videos, count, key)
-    if table.empty:
-        st.info("No video of this subset has usable features.")
-        return
-    figure = plots.snippet_map(positions, table, class_colors(data.labels), share)
-    st.plotly_chart(figure, key="snippet_map", config={"displaylogo": False}, alt="Map of snippets")
-    st.caption(
-        f"{len(table)} snippets of {table['video_id'].nunique()} videos, drawn at random; features "
-        "standardised, then projected on their first two principal components. Grey: under no segment. "
-        "Classes that lie apart here are easy; classes that mix need more than single snippets."
-    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tal_core.types import Progress
+from tal_core.types import InputError, Progress
 
 BACKGROUND_LABEL = "background"
 
@@ -18,15 +19,17 @@ def sample_snippets(
     videos: Sequence[str],
     *,
     count: int = 2000,
-    most_videos: int = 200,
+    most_videos: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[np.ndarray, pd.DataFrame]:
     """Features ``(N, D)`` float32 of about ``count`` snippets, and a table ``video_id, seconds, label``.
 
-    Snippets are drawn evenly from up to ``most_videos`` of the videos, at random places. The label is
-    that of the last segment (in file order) over the snippet's centre, else ``background``.
+    Snippets are drawn evenly from up to ``most_videos`` of the videos (by default one for every five
+    snippets, at least 200), at random places. The label is that of the last segment (in file order) over the
+    snippet's centre, else ``background``.
     """
+    most_videos = max(200, count // 5) if most_videos is None else most_videos
     generator = np.random.default_rng(seed)
     videos = list(videos)
     if len(videos) > most_videos:
@@ -45,7 +48,7 @@ def sample_snippets(
             )
         )
         if progress:
-            progress(done + 1, len(videos), "sampling snippets")
+            progress(done + 1, len(videos), f"reading {done + 1} of {len(videos)} videos")
     if not blocks:
         return np.zeros((0, 0), np.float32), pd.DataFrame(columns=["video_id", "seconds", "label"])
     return np.concatenate(blocks)[:count], pd.concat(tables, ignore_index=True)[:count]
@@ -85,3 +88,25 @@ def principal_components(
         positions = np.pad(positions, ((0, 0), (0, count - positions.shape[1])))
         share = np.pad(share, (0, count - len(share)))
     return positions, share
+
+
+def umap_positions(features: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Place ``(N, D)`` features on a plane (N, 2) by UMAP (McInnes et al., 2018), neighbours kept together.
+
+    Standardised and reduced to 50 principal components first. Repeatable by ``seed``, hence on one core.
+
+    Raises:
+        InputError: if the package ``umap-learn``, which is not among the requirements, is missing.
+    """
+    try:
+        umap = importlib.import_module("umap")  # with its compiler the slowest import of all: only when asked
+    except ImportError as error:
+        raise InputError(
+            f"UMAP needs the package umap-learn ({error})",
+            mend="Install it (pip install umap-learn), or choose principal components.",
+        ) from error
+    if len(features) < 4:
+        return principal_components(features)[0]
+    reduced, _ = principal_components(features, count=min(50, len(features), features.shape[1]))
+    reducer = umap.UMAP(n_neighbors=min(15, len(features) - 1), random_state=seed, n_jobs=1)
+    return np.asarray(reducer.fit_transform(reduced), np.float32)

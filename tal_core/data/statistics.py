@@ -46,6 +46,14 @@ def per_video(ground_truth: pd.DataFrame, durations: pd.Series) -> pd.DataFrame:
     return table.reset_index()
 
 
+def main_classes(ground_truth: pd.DataFrame) -> pd.Series:
+    """The class that most of a video's annotated seconds belong to, by video_id."""
+    seconds = ground_truth.assign(seconds=ground_truth["end"] - ground_truth["start"])
+    totals = seconds.groupby(["video_id", "label"], as_index=False)["seconds"].sum()
+    order = totals.sort_values(["video_id", "seconds"], ascending=[True, False], kind="stable")
+    return order.drop_duplicates("video_id").set_index("video_id")["label"]
+
+
 def covered_seconds(ground_truth: pd.DataFrame, durations: pd.Series) -> pd.Series:
     """Seconds of each video under at least one segment, without counting an overlap twice."""
     table = ground_truth[["video_id", "start", "end"]].sort_values(["video_id", "start"], kind="stable")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import colorsys
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,11 +11,14 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from tal_core.plots.colors import ACCENT, BACKGROUND, GRID, PALETTE, with_alpha
+from tal_core.data.snippets import BACKGROUND_LABEL
+from tal_core.plots.colors import ACCENT, BACKGROUND, GRID, OUTCOME_COLORS, PALETTE, with_alpha
 
 MOST_CLASSES = 40
 """Classes drawn in one figure; the tables beside the figures hold all."""
 
+_MARKS = (("circle-open", OUTCOME_COLORS["missed"]), ("diamond-open", OUTCOME_COLORS["wrong label"]))
+_SYMBOLS = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "star", "x")
 _TEAL = [[0.0, with_alpha(ACCENT, 0.04)], [0.5, with_alpha(ACCENT, 0.55)], [1.0, ACCENT]]
 _DIVERGING = [[0.0, PALETTE[0]], [0.5, with_alpha(BACKGROUND, 0.08)], [1.0, PALETTE[1]]]
 
@@ -206,32 +211,65 @@ def video_features(
 
 
 def snippet_map(
-    positions: np.ndarray, snippets: pd.DataFrame, colors: Mapping[str, str], share: np.ndarray
+    positions: np.ndarray,
+    snippets: pd.DataFrame,
+    colors: Mapping[str, str],
+    axes: tuple[str, str] = ("", ""),
+    marks: Mapping[str, np.ndarray] | None = None,
 ) -> go.Figure:
-    """Snippets at ``(N, 2)`` positions, one colour per class, background behind.
+    """Snippets at ``(N, 2)`` positions, one colour per class, what isn't among ``colors`` grey behind.
 
-    ``snippets``: the table of ``snippets.sample_snippets``; ``share``: of variance per axis.
+    ``snippets``: the table of ``snippets.sample_snippets``. ``marks``: names of what to circle, each with the
+    rows (N,) that it is true of. Every point's ``customdata`` is its video, second and class.
     """
     figure = go.Figure()
-    names = [name for name in snippets["label"].unique() if name not in colors]
-    for name in [*names, *sorted(set(snippets["label"]) & set(colors))]:
-        rows = (snippets["label"] == name).to_numpy()
-        figure.add_scattergl(
-            x=positions[rows, 0],
-            y=positions[rows, 1],
-            mode="markers",
-            name=name,
-            marker={
-                "size": 4 if name not in colors else 6,
-                "color": colors.get(name, BACKGROUND),
-                "opacity": 0.35 if name not in colors else 0.8,
-            },
-            customdata=snippets.loc[rows, ["video_id", "seconds"]],
-            hovertemplate="%{customdata[0]} at %{customdata[1]:.1f} s<extra>" + name + "</extra>",
-        )
+    labels = snippets["label"].to_numpy(object)
+    known = np.isin(labels, list(colors))
+    background = labels == BACKGROUND_LABEL
+    groups = {BACKGROUND_LABEL: background, "other classes": ~known & ~background}
+    groups |= {label: labels == label for label in sorted(set(labels[known]))}
+    symbols = _symbols(colors)
+    for name, rows in groups.items():
+        if rows.any():
+            marker = {"size": 6, "color": colors.get(name, BACKGROUND), "opacity": 0.8}
+            marker["symbol"] = symbols.get(name, "circle")
+            if name not in colors:
+                marker |= {"size": 4, "opacity": 0.3 if name == BACKGROUND_LABEL else 0.5}
+            _add_snippets(figure, name, positions[rows], snippets[rows], marker)
+    for (name, rows), (symbol, color) in zip((marks or {}).items(), _MARKS, strict=False):
+        if rows.any():
+            marker = {"size": 12, "symbol": symbol, "color": color, "line": {"width": 2}}
+            _add_snippets(figure, f"{name} ({int(rows.sum())})", positions[rows], snippets[rows], marker)
     figure.update_layout(legend={"itemsizing": "constant"}, showlegend=True)
-    return _lay_out(
-        figure, x=f"component 1 ({share[0]:.0%} of variance)", y=f"component 2 ({share[1]:.0%})", height=520
+    figure.update_layout(clickmode="event+select", dragmode="pan")
+    return _lay_out(figure, x=axes[0], y=axes[1], height=560)
+
+
+def _symbols(colors: Mapping[str, str]) -> dict[str, str]:
+    """A marker per class: of classes with the same hue only the first is a dot, so that they stay apart."""
+    seen: Counter[float] = Counter()
+    symbols = {}
+    for label in sorted(colors):
+        red, green, blue = (int(colors[label][i : i + 2], 16) / 255 for i in (1, 3, 5))
+        hue = round(colorsys.rgb_to_hls(red, green, blue)[0], 1)
+        symbols[label] = _SYMBOLS[seen[hue] % len(_SYMBOLS)]
+        seen[hue] += 1
+    return symbols
+
+
+def _add_snippets(
+    figure: go.Figure, name: str, positions: np.ndarray, rows: pd.DataFrame, marker: dict
+) -> None:
+    """Points of one kind; those not selected stay as they are."""
+    figure.add_scattergl(
+        x=positions[:, 0],
+        y=positions[:, 1],
+        mode="markers",
+        name=name,
+        marker=marker,
+        customdata=rows[["video_id", "seconds", "label"]],
+        unselected={"marker": {"opacity": marker.get("opacity", 1.0)}},
+        hovertemplate="<b>%{customdata[2]}</b><br>%{customdata[0]} at %{customdata[1]:.1f} s<extra></extra>",
     )
 
 

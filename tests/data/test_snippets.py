@@ -1,9 +1,11 @@
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from tal_core.data.snippets import labels_at, principal_components, sample_snippets
-from tal_core.types import TimeGrid
+from tal_core.data.snippets import labels_at, principal_components, sample_snippets, umap_positions
+from tal_core.types import InputError, TimeGrid
 
 
 class Videos:
@@ -54,3 +56,9 @@ def test_components_equal_a_full_decomposition():
 def test_tiny_inputs_still_get_two_coordinates(shape):
     positions, share = principal_components(np.ones(shape))
     assert positions.shape == (shape[0], 2) and np.isfinite(positions).all() and share.shape == (2,)
+
+
+def test_umap_says_what_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(InputError, match="pip install umap-learn"):
+        umap_positions(np.ones((20, 3)))

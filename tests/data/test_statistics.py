@@ -40,6 +40,13 @@ def test_coverage_equals_counting_on_a_fine_grid():
     assert statistics.covered_seconds(truth, pd.Series({"v": 100.0}))["v"] == pytest.approx(grid.sum())
 
 
+def test_main_class_has_the_most_seconds(truth):
+    assert statistics.main_classes(truth).to_dict() == {"a": "jump", "b": "run"}
+    longer = truth.assign(end=[2.0, 9.0, 2.5, 9.0])
+    assert statistics.main_classes(longer)["a"] == "run"
+    assert statistics.main_classes(truth.iloc[:0]).empty
+
+
 def test_co_occurrence_is_of_the_rows_videos(truth):
     shares = statistics.co_occurrence(truth, ["jump", "run", "wave"])
     assert shares.loc["run", "jump"] == pytest.approx(0.5)

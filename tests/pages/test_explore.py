@@ -1,9 +1,12 @@
 import os
+import sys
 
 import numpy as np
 import pytest
 from page_tools import button, open_page, selectbox, small_dataset, table, texts
 
+from pages import explore_similar, explore_videos
+from tal_core.data import video_search
 from tal_core.data.dataset import open_dataset
 from tal_core.data.health import health_report
 from tal_core.data.registry import list_datasets
@@ -32,10 +35,76 @@ def test_videos_are_searched_and_filtered():
     app.text_input(key="explore_search").set_value("V5").run()
     assert table(app, "video_id")["video_id"].tolist() == ["v5"]
     app.text_input(key="explore_search").set_value("").run()
-    app.selectbox(key="explore_usable").set_value("not usable").run()
+    app.selectbox(key="explore_features").set_value("broken").run()
     assert table(app, "video_id")["video_id"].tolist() == ["v5"]
     app.text_input(key="explore_search").set_value("(").run()
-    assert not app.exception and table(app, "video_id").empty
+    assert not app.exception and "No video is like that" in texts(app)
+
+
+def test_videos_are_filtered_by_class_and_numbers_and_sorted():
+    app = open_page("explore", dataset="small", view="Videos", subset="training", sort="video_id")
+    assert len(table(app, "video_id")) == 4
+    app.multiselect(key="explore_has").set_value(["jump", "run"]).run()
+    app.selectbox(key="explore_order").set_value("descending").run()
+    assert table(app, "video_id")["video_id"].tolist() == ["v3", "v2", "v1", "v0"]
+    app.number_input(key="explore_segments_from").set_value(3.0).run()
+    assert not app.exception and "No video is like that" in texts(app)
+    assert app.query_params["segments_from"] == "3.0" and app.query_params["has"] == ["jump", "run"]
+
+
+def test_only_one_page_of_videos_is_sent(monkeypatch):
+    monkeypatch.setattr(video_search, "PAGE_SIZES", (2, 4))
+    app = open_page("explore", dataset="small", view="Videos", page_number="2")
+    assert table(app, "video_id")["video_id"].tolist() == ["v2", "v3"]
+    assert "3 to 4 below" in texts(app)
+    app.selectbox(key="explore_sort").set_value("instances").run()
+    assert table(app, "video_id")["video_id"].tolist() == ["v0", "v1"]
+    app.selectbox(key="explore_rows").set_value("4").run()
+    assert len(table(app, "video_id")) == 4
+
+
+@pytest.mark.parametrize("odd", ["-1", "x", "99", "nan"])
+def test_odd_links_to_pages_and_limits_still_show_videos(odd):
+    app = open_page(
+        "explore", dataset="small", view="Videos", page_number=odd, seconds_to=odd, sort=odd, has=odd
+    )
+    assert not app.exception and not app.error
+
+
+def test_of_many_videos_a_search_finds_one(monkeypatch):
+    monkeypatch.setattr(explore_videos, "ALL_IN_ONE", 3)
+    monkeypatch.setattr(explore_videos, "MATCHES", 2)
+    app = open_page("explore", dataset="small", view="One video", video="v3")
+    assert selectbox(app, "Video").options == ["v3", "v0", "v1"]
+    app.text_input(key="explore_find").set_value("V4").run()
+    assert not app.exception and selectbox(app, "Video").value == "v4"
+    app.text_input(key="explore_find").set_value("absent").run()
+    assert not app.exception and selectbox(app, "Video").value == "v4"
+
+
+def test_similar_videos_and_leaks(tmp_path, home):
+    folder = tmp_path / "small-features"
+    np.save(folder / "v4.npy", np.load(folder / "v1.npy"))
+    app = open_page("explore", dataset="small", view="One video", video="v1")
+    found = table(app, "similarity")
+    assert found["video_id"].iloc[0] == "v4" and found["similarity"].iloc[0] == pytest.approx(1)
+    app = open_page("explore", dataset="small", view="Health")
+    assert "1 video of “testing” is also in “training”" in texts(app)
+    assert table(app, "leak")["video_id"].tolist() == ["v1", "v4"]
+
+
+def test_reading_everything_is_asked_for_first(monkeypatch):
+    monkeypatch.setattr(explore_similar, "READ_UNASKED", 0)
+    app = open_page("explore", dataset="small", view="Health")
+    assert "every feature file is read once" in texts(app)
+    button(app, "Compare all videos").click().run()
+    assert not app.exception and "No two videos are that much alike" in texts(app)
+
+
+def test_map_without_umap_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", None)
+    app = open_page("explore", dataset="small", view="Snippet map", map="umap", sample="500")
+    assert not app.exception and "pip install umap-learn" in app.error[0].value
 
 
 def test_a_broken_video_says_why():

@@ -87,11 +87,34 @@ def test_video_features_stays_small_and_finite(truth, length, dimension):
     json.loads(figure.to_json())
 
 
-def test_snippet_map_has_a_trace_per_class_with_its_colour():
-    colors = class_colors(LABELS)
-    snippets = pd.DataFrame(
-        {"video_id": ["a"] * 3, "seconds": [0.0, 1, 2], "label": ["jump", "background", "run"]}
+@pytest.fixture
+def snippets() -> pd.DataFrame:
+    return pd.DataFrame(
+        {"video_id": list("aab"), "seconds": [0.0, 1, 2], "label": ["jump", "background", "run"]}
     )
-    figure = explore.snippet_map(np.zeros((3, 2)), snippets, colors, np.array([0.5, 0.2]))
+
+
+def test_snippet_map_has_a_trace_per_class_with_its_colour(snippets):
+    colors = class_colors(LABELS)
+    figure = explore.snippet_map(np.zeros((3, 2)), snippets, colors)
     assert [trace.name for trace in figure.data] == ["background", "jump", "run"]
     assert figure.data[1].marker.color == colors["jump"]
+    assert list(figure.data[2].customdata[0]) == ["b", 2.0, "run"]
+
+
+def test_snippet_map_greys_other_classes_and_circles_marks(snippets):
+    colors = {"run": class_colors(LABELS)["run"]}
+    marks = {"outliers": np.array([False, False, True]), "duplicate videos": np.zeros(3, bool)}
+    figure = explore.snippet_map(np.zeros((3, 2)), snippets, colors, ("x", "y"), marks)
+    names = [trace.name for trace in figure.data]
+    assert names == ["background", "other classes", "run", "outliers (1)"]
+    assert figure.layout.xaxis.title.text == "x"
+
+
+def test_classes_of_one_hue_get_markers_of_their_own():
+    labels = [f"c{k:02d}" for k in range(36)]
+    table = pd.DataFrame({"video_id": "a", "seconds": 0.0, "label": labels})
+    figure = explore.snippet_map(np.zeros((36, 2)), table, class_colors(labels))
+    looks = {(trace.marker.color, trace.marker.symbol) for trace in figure.data}
+    same_hue = [figure.data[k].marker.symbol for k in (0, 12, 24)]
+    assert len(looks) == 36 and len(set(same_hue)) == 3
