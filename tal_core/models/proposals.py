@@ -226,8 +226,7 @@ def draw_segments(
     moved, joined = number // 2, number // 4
     # A video without ground truth is all background; in it an "action" is a tenth of the video.
     empty = ~real.any(dim=1, keepdim=True)
-    stand_in = lengths[:, None, None] * truth.new_tensor([0.45, 0.55])
-    source = torch.where(empty[..., None], stand_in, truth)
+    source = torch.where(empty[..., None], lengths[:, None, None] * truth.new_tensor([0.45, 0.55]), truth)
     picks = torch.multinomial((real | empty).float(), number, replacement=True, generator=generator)
     picked = source.gather(1, picks[..., None].expand(-1, -1, 2))
     size = (picked[..., 1] - picked[..., 0]).clamp(min=0.1)
@@ -242,14 +241,14 @@ def draw_segments(
     )
     reach = 2 * size[:, moved : moved + joined, None] * torch.randn(first.shape, **chance)
     second = ends.gather(1, (first + reach - ends[:, None]).abs().argmin(dim=2))
-    between = torch.cat([first, second[..., None]], dim=2)
+    first = torch.cat([first, second[..., None]], dim=2)
 
     length = size[:, moved + joined :]
     length = length * torch.exp(0.3 * torch.randn(length.shape, **chance))
     outside = (torch.rand(length.shape, **chance) * lengths[:, None])[..., None]
     outside = outside + length[..., None] * length.new_tensor([-0.5, 0.5])
 
-    drawn = torch.cat([around, between, outside], dim=1).sort(dim=2).values
+    drawn = torch.cat([around, first, outside], dim=1).sort(dim=2).values
     drawn = torch.minimum(drawn.clamp(min=-0.5), lengths[:, None, None] - 0.5)
     return torch.stack([drawn[..., 0], torch.maximum(drawn[..., 1], drawn[..., 0] + 0.1)], dim=2)
 

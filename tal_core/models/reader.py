@@ -51,7 +51,7 @@ class FeatureReader:
         self.first, self.ready = ends[:-1], np.zeros(len(self.lengths), bool)
         # Mixed files are float32: half precision would not do for all of them.
         self.dtype = torch.float16 if len(rows) and (rows["dtype"] == "float16").all() else torch.float32
-        size = int(ends[-1]) * dataset.num_features * self.dtype.itemsize if len(rows) else 0
+        size = int(ends[-1]) * dataset.num_features * torch.finfo(self.dtype).bits // 8 if len(rows) else 0
         self.device = choose_device(device) if keep == "device" else torch.device("cpu")
         self.kept: torch.Tensor | None = None
         if _fits(size, keep, self.device):
