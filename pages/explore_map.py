@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from pages import explore_similar, explore_videos, shared
+from pages import explore_pooled, explore_videos, shared
 from tal_core.data import similarity, snippets
 from tal_core.data.dataset import Dataset
 from tal_core.plots import explore as plots
@@ -59,7 +59,7 @@ def show_map(data: Dataset, subset: str | None) -> None:
 
 def sample(data: Dataset, subset: str | None, count: int) -> tuple[np.ndarray, pd.DataFrame]:
     """Snippets and their table with the column ``odd``; made once."""
-    known, key = explore_similar.results(data), ("sample", subset, count)
+    known, key = explore_pooled.results(data), ("sample", subset, count)
     if key not in known:
         with shared.progress("Snippets") as report:
             features, table = snippets.sample_snippets(
@@ -75,7 +75,7 @@ def project(
     data: Dataset, subset: str | None, count: int, method: str, features: np.ndarray
 ) -> tuple[np.ndarray, tuple[str, str]]:
     """Positions on the plane and the names of its axes; made once."""
-    known, key = explore_similar.results(data), ("map", subset, count, method)
+    known, key = explore_pooled.results(data), ("map", subset, count, method)
     if key not in known:
         if method == "umap":
             with st.spinner("UMAP: the first time takes about a minute"):
@@ -102,8 +102,8 @@ def colored_classes(data: Dataset, table: pd.DataFrame, place) -> list[str]:
 def marks(data: Dataset, table: pd.DataFrame) -> dict[str, np.ndarray]:
     """What to circle: odd snippets and, once all videos are compared, those of duplicate videos."""
     found = {"outliers": (table["odd"] != "").to_numpy()}
-    pooled = explore_similar.pooled_features(data, ask=False)
-    groups = pooled and explore_similar.duplicate_groups(data, pooled, similarity.NEAR_DUPLICATE)
+    pooled = explore_pooled.pooled_features(data, ask=False)
+    groups = pooled and explore_pooled.duplicate_groups(data, pooled, similarity.NEAR_DUPLICATE)
     if groups is not None:
         found["duplicate videos"] = table["video_id"].isin(groups["video_id"]).to_numpy()
     else:

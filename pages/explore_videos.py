@@ -1,13 +1,10 @@
 """Explore's list of videos: search, filter, sort, and only the page that is looked at goes to the browser."""
 
-import math
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import pandas as pd
 import streamlit as st
 
 from pages import shared
+from pages.explore_address import address_number, in_address, kept
 from tal_core.data import video_search
 from tal_core.data.dataset import Dataset
 from tal_core.data.video_search import VideoFilter
@@ -120,52 +117,6 @@ def filters(data: Dataset) -> tuple[VideoFilter, str, bool, int]:
     size = kept(cells[4].selectbox, "Rows per page", "rows", [str(n) for n in video_search.PAGE_SIZES])
     wanted = VideoFilter(text.strip(), labels, (low, high), (fewest, most), None if state == "any" else state)
     return wanted, by, down, int(size)
-
-
-def kept(
-    widget: Callable[..., Any], label: str, key: str, options: Sequence[str] | None = None, **more: Any
-) -> Any:
-    """A widget whose value lives in the address bar under ``key`` unless it is the usual one. Another value
-    leads back to the first page."""
-    name = f"explore_{key}"
-    asked = st.session_state[name] if name in st.session_state else shared.choice(key)
-    asked = asked if isinstance(asked, list) else [asked]
-    usual: Any = None
-    if widget.__name__ == "multiselect":
-        usual, value = [], [label for label in asked if label in options]
-    elif options is not None:
-        usual, value = options[0], next((v for v in asked if v in options), options[0])
-    elif widget.__name__ == "text_input":
-        usual, value = "", str(asked[0] or "")
-    else:
-        value = asked[0] if isinstance(asked[0], float) else address_number(key)
-    st.session_state[name] = value
-    arguments = [label] if options is None else [label, list(options)]
-    chosen = widget(*arguments, key=name, on_change=to_first_page, **more)
-    in_address(key, [] if chosen == usual else chosen if isinstance(chosen, list) else [chosen])
-    return chosen
-
-
-def to_first_page() -> None:
-    """Another filter shows its beginning."""
-    shared.forget("page_number")
-
-
-def in_address(key: str, values: Sequence[Any]) -> None:
-    """Remember values; none leave nothing in the address bar."""
-    if values:
-        shared.remember(key, values)
-    else:
-        shared.forget(key)
-
-
-def address_number(key: str) -> float | None:
-    """The number that the address bar gives for ``key``; None for anything else."""
-    try:
-        value = float((shared.choice(key) or [""])[0])
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and value >= 0 else None
 
 
 def pick_video(data: Dataset, subset: str | None) -> str:

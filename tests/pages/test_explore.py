@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from page_tools import button, open_page, selectbox, small_dataset, table, texts
 
-from pages import explore_similar, explore_videos
+from pages import explore_pooled, explore_videos
 from tal_core.data import video_search
 from tal_core.data.dataset import open_dataset
 from tal_core.data.health import health_report
@@ -94,7 +94,7 @@ def test_similar_videos_and_leaks(tmp_path, home):
 
 
 def test_reading_everything_is_asked_for_first(monkeypatch):
-    monkeypatch.setattr(explore_similar, "READ_UNASKED", 0)
+    monkeypatch.setattr(explore_pooled, "READ_UNASKED", 0)
     app = open_page("explore", dataset="small", view="Health")
     assert "every feature file is read once" in texts(app)
     button(app, "Compare all videos").click().run()
