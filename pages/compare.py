@@ -5,7 +5,7 @@ import streamlit as st
 from pages import compare_details as details
 from pages import compare_parts as parts
 from pages import compare_views as views
-from pages import published_parts, shared
+from pages import downloads, published_parts, shared
 from pages.evaluate_parts import pick_settings
 from tal_core.data.dataset import Dataset
 from tal_core.data.published import benchmark_of
@@ -72,6 +72,7 @@ def show_page() -> None:
                 label_visibility="collapsed",
             )
             SECTIONS[section](pair)
+            downloads.report(data, runs, subset, tiou, protocol)
     published_parts.show_table(benchmark_of(data.labels, published_parts.figures()[1]))
 
 

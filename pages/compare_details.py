@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from pages import downloads
 from pages.compare_parts import COLUMNS, Pair, measure
 from tal_core.plots import comparison as plots
 from tal_core.training.run_table import run_table, setting_differences
@@ -15,12 +16,16 @@ def show_training(pair: Pair) -> None:
         st.info(f"{' and '.join(without)} recorded no training: imported detections have none.")
     left, right = st.columns(2)
     left.subheader("Training loss", anchor=False)
-    left.plotly_chart(plots.loss_curves(metrics), key="compare_loss", alt="Training loss of both runs")
+    with left:
+        figure = plots.loss_curves(metrics)
+        downloads.chart(figure, pair.file("loss"), key="compare_loss", alt="Training loss of both runs")
     left.caption(
         "Moving averages. Losses of different methods have different terms: compare shapes, not heights."
     )
     right.subheader("Validation mAP", anchor=False)
-    right.plotly_chart(plots.validation_curves(metrics), key="compare_validation", alt="Validation mAP")
+    with right:
+        figure = plots.validation_curves(metrics)
+        downloads.chart(figure, pair.file("validation"), key="compare_validation", alt="Validation mAP")
     right.caption(
         "On the evaluation subset, average over the thresholds. With validate_every = 0 only the last."
     )
@@ -31,6 +36,7 @@ def show_settings(pair: Pair) -> None:
     table = run_table(pair.runs).drop(columns=["dataset", "tiou", "created"])
     table["average_mAP"] *= 100
     st.dataframe(table, hide_index=True, column_config=COLUMNS, placeholder="", alt="Cost of both runs")
+    downloads.table(table, pair.file("cost"))
     with st.container(horizontal=True):
         for run in pair.runs:
             measure(run)
@@ -44,6 +50,7 @@ def show_settings(pair: Pair) -> None:
     else:
         st.markdown("Settings that both have and set otherwise:")
         st.dataframe(differences, hide_index=True, alt="Settings in which the two runs differ")
+        downloads.table(differences, pair.file("settings"))
     for name, mine, others in zip(pair.names, own, own[::-1], strict=True):
         if mine - others:
             st.caption(f"Only {name} has: {', '.join(sorted(mine - others))}.")

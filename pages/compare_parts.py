@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 import pandas as pd
 import streamlit as st
 
-from pages import shared
+from pages import downloads, shared
 from pages.evaluate_parts import evaluated
 from tal_core.data.dataset import Dataset
 from tal_core.evaluation.comparison import Interval, Side, match_side, paired_bootstrap
@@ -55,6 +55,10 @@ class Pair:
     def names(self) -> tuple[str, str]:
         """The runs' ids."""
         return self.runs[0].run_id, self.runs[1].run_id
+
+    def file(self, what: str) -> str:
+        """The name of a file to save, without its ending."""
+        return f"{'-'.join(self.names)}-{what}"
 
     @cached_property
     def detections(self) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -138,6 +142,7 @@ def show_runs(dataset: str) -> None:
         placeholder="",
         alt="Runs with method, average mAP, cost and the settings in which they differ",
     )
+    downloads.table(table, f"{dataset}-runs")
     different = len(table.columns) - len(known)
     note = (
         f" The {different} columns before “started” are the settings in which these runs differ."

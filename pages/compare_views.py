@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from pages import published_parts, shared
+from pages import downloads, published_parts, shared
 from pages.compare_parts import Pair
 from tal_core.evaluation.comparison import class_differences, found_by, video_differences
 from tal_core.plots import comparison as plots
@@ -22,10 +22,12 @@ def show_maps(pair: Pair) -> None:
     methods = [run.config()["model"] for run in pair.runs]
     references = published_parts.pick_references(pair.data, pair.subset, methods)
     figure = plots.with_published(map_curves(pair.evaluations), references, list(pair.tiou))
-    st.plotly_chart(figure, key="compare_maps", alt="mAP of both runs against the tIoU threshold")
+    words = "mAP of both runs against the tIoU threshold"
+    downloads.chart(figure, pair.file("mAP"), key="compare_maps", alt=words)
     table = map_table(pair.evaluations)
     numbers = {c: st.column_config.NumberColumn(c, format="%.2f") for c in table.columns[1:]}
     st.dataframe(table, hide_index=True, column_config=numbers, alt="mAP of both runs in percent per tIoU")
+    downloads.table(table, pair.file("mAP"))
 
 
 def show_classes(pair: Pair) -> None:
@@ -33,7 +35,7 @@ def show_classes(pair: Pair) -> None:
     table = class_differences(*pair.evaluations.values())
     shown = plots.most_different(table)
     figure = plots.difference_bars(shown, "label", pair.names, "AP")
-    st.plotly_chart(figure, key="compare_classes", alt="Difference in AP per class")
+    downloads.chart(figure, pair.file("classes"), key="compare_classes", alt="Difference in AP per class")
     st.caption(_caption(table, shown, "classes") + " AP averaged over the tIoU thresholds.")
     _table(pair, table, "label", "class", "classes")
 
@@ -50,7 +52,7 @@ def show_videos(pair: Pair) -> None:
     st.caption(SCORE_WORDS)
     shown = plots.most_different(table)
     figure = plots.difference_bars(shown, "video_id", pair.names, "F1")
-    st.plotly_chart(figure, key="compare_videos", alt="Difference in F1 per video")
+    downloads.chart(figure, pair.file("videos"), key="compare_videos", alt="Difference in F1 per video")
     st.caption(_caption(table, shown, "videos"))
     tiou = _timeline_tiou(pair)
     largest = table.loc[table["difference"].abs().idxmax(), "video_id"]
@@ -113,7 +115,7 @@ def show_segments(pair: Pair) -> None:
     )
     if len(table) > MOST_ROWS:
         st.caption(f"The {MOST_ROWS} with the highest scores; the download has all {len(table)}.")
-    _download(pair, table, "segments")
+    downloads.table(table, pair.file("segments"))
 
 
 def _open(pair: Pair, words: str, place: tuple) -> None:
@@ -156,9 +158,4 @@ def _table(pair: Pair, table: pd.DataFrame, column: str, title: str, file: str) 
         },
         alt=f"Both runs by {title}",
     )
-    _download(pair, table.drop(columns=links), file)
-
-
-def _download(pair: Pair, table: pd.DataFrame, file: str) -> None:
-    name = f"{pair.names[0]}-{pair.names[1]}-{file}.csv"
-    st.download_button("Download as CSV", table.to_csv(index=False), name, "text/csv", on_click="ignore")
+    downloads.table(table.drop(columns=links), pair.file(file))

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages import shared
+from pages import downloads, shared
 from pages.diagnose_parts import View
 from pages.diagnose_segments import CLICK, CLICK_CELL, COLUMNS, WIDTHS, clickable, show_segments
 from tal_core.evaluation import behind
@@ -70,6 +70,7 @@ def show_classes(view: View) -> None:
         show_segments(view, f"{picked[0]}: {picked[1]}", behind.of_class(diagnosis, *picked, multiple))
     with st.expander("All classes as a table"):
         st.dataframe(counts, hide_index=True, column_config=COLUMNS, alt="Errors per class")
+        downloads.table(counts, f"{view.data.name}-errors-per-class")
     st.subheader("Classes taken for each other", anchor=False)
     confusion = class_confusion(diagnosis.ranked, diagnosis.detections, diagnosis.best(multiple))
     left, right = st.columns(WIDTHS)
@@ -103,6 +104,7 @@ def show_videos(view: View) -> None:
         column_config=COLUMNS,
         alt="Errors per video",
     ).selection.rows
+    downloads.table(counts, f"{view.data.name}-errors-per-video")
     if rows and rows[0] < len(counts):
         video_id = counts.loc[rows[0], "video_id"]
         show_segments(view, f"Errors in {video_id}", behind.of_video(diagnosis, video_id, multiple))

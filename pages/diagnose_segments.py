@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 import pandas as pd
 import streamlit as st
 
-from pages import shared
+from pages import downloads, shared
 from pages.diagnose_parts import View
 
 WIDTHS = [5, 2]
@@ -32,8 +32,8 @@ COLUMNS = {
 
 def clickable(figure: Any, key: str, alt: str) -> list | None:
     """Draw a figure; what the bar or cell carries that was clicked last, if any."""
-    event = st.plotly_chart(
-        figure, key=key, on_select="rerun", selection_mode="points", config={"displaylogo": False}, alt=alt
+    event = downloads.chart(
+        figure, f"diagnosis {alt}", key=key, on_select="rerun", selection_mode="points", alt=alt
     )
     points = [point for point in event["selection"]["points"] if point.get("customdata")]
     return list(points[0]["customdata"]) if points else None
@@ -66,14 +66,8 @@ def show_segments(view: View, what: str, table: pd.DataFrame) -> None:
             alt=f"Segments: {what}",
         )
         left, right = st.columns([2, 3], vertical_alignment="center")
-        left.download_button(
-            "Download as CSV",
-            table.to_csv(index=False),
-            f"{view.data.name}-segments.csv",
-            "text/csv",
-            key=view.key("csv"),
-            on_click="ignore",
-        )
+        with left:
+            downloads.table(table, f"{view.data.name}-segments")
         note = f"The first {MOST_ROWS} are listed. " if len(table) > MOST_ROWS else ""
         if view.run_id is None:
             note += "A file's detections aren't on the Timeline: the links show the ground truth there."

@@ -4,7 +4,7 @@ import json
 
 import streamlit as st
 
-from pages import evaluate_lab, evaluate_proposals, evaluate_segmentation, published_parts, shared
+from pages import downloads, evaluate_lab, evaluate_proposals, evaluate_segmentation, published_parts, shared
 from pages import evaluate_parts as parts
 from tal_core.data.dataset import Dataset
 from tal_core.evaluation.average_precision import precision_recall
@@ -30,18 +30,21 @@ def show_maps(
     references = published_parts.pick_references(data, subset, methods)
     tiou = next(iter(evaluations.values())).tiou
     figure = with_published(plots.map_curves(evaluations), references, tiou)
-    st.plotly_chart(figure, key="map_curves", alt="mAP against the tIoU threshold")
+    downloads.chart(figure, f"{data.name}-mAP", key="map_curves", alt="mAP against the tIoU threshold")
     table = plots.map_table(evaluations)
     numbers = {c: st.column_config.NumberColumn(c, format="%.2f") for c in table.columns[1:]}
     st.dataframe(table, hide_index=True, column_config=numbers, alt="mAP in percent per tIoU")
+    downloads.table(table, f"{data.name}-mAP")
     st.caption("mAP in percent: the mean over classes of the average precision at each tIoU.")
 
 
-def show_classes(evaluations: dict[str, Evaluation]) -> None:
-    """AP per class as a heat map."""
+def show_classes(evaluations: dict[str, Evaluation], file: str) -> None:
+    """AP per class as a heat map; all runs' as a table to save."""
     names = list(evaluations)
     name = st.selectbox("Run", names, key="evaluate_map_run") if len(names) > 1 else names[0]
-    st.plotly_chart(plots.class_map(evaluations[name]), key="class_map", alt="AP per class and tIoU")
+    figure = plots.class_map(evaluations[name])
+    downloads.chart(figure, f"{file}-AP", key="class_map", alt="AP per class and tIoU")
+    downloads.table(plots.class_table(evaluations), f"{file}-AP", label="Save AP per class")
 
 
 def show_precision_recall(found: dict, data: Dataset, subset: str | None, tiou: tuple, protocol: str) -> None:
@@ -61,9 +64,9 @@ def show_precision_recall(found: dict, data: Dataset, subset: str | None, tiou: 
             )
             for name, detections in found.items()
         }
-    st.plotly_chart(
-        plots.precision_recall_figure(curves), key="precision_recall", alt="Precision against recall"
-    )
+    figure = plots.precision_recall_figure(curves)
+    name = f"{data.name}-precision-recall"
+    downloads.chart(figure, name, key="precision_recall", alt="Precision against recall")
     count = int((truth["label"] == label).sum())
     st.caption(f"{label}: {count} annotations. The strong line is interpolated; the area under it is the AP.")
 
@@ -75,11 +78,26 @@ def show_counts(evaluations: dict[str, Evaluation], name: str) -> None:
     st.caption(
         "Detections in videos outside the subset and detections without length count as false positives."
     )
-    results = json.dumps({run: result.to_json() for run, result in evaluations.items()}, indent=2)
-    table = plots.class_table(evaluations).to_csv(index=False)
-    first, second, _ = st.columns([2, 2, 3])
-    first.download_button("Download AP per class as CSV", table, f"{name}-ap.csv", on_click="ignore")
-    second.download_button("Download all as JSON", results, f"{name}-evaluation.json", on_click="ignore")
+    downloads.table(counts, f"{name}-counts")
+
+
+def show_files(
+    evaluations: dict[str, Evaluation], found: dict, runs: list, data: Dataset, settings: tuple
+) -> None:
+    """Numbers, detections and the report. ``settings``: subset, thresholds and protocol."""
+    results = {run: result.to_json() for run, result in evaluations.items()}
+    with st.container(horizontal=True):
+        st.download_button(
+            "Download all as JSON",
+            lambda: json.dumps(results, indent=2),
+            f"{data.name}-evaluation.json",
+            on_click="ignore",
+        )
+        if 1 <= len(runs) <= 2:
+            downloads.report(data, runs, *settings)
+    if len(runs) > 2:
+        st.caption("A report is of one run or of two: choose fewer.")
+    downloads.detections(found, data.name)
 
 
 def show_page() -> None:
@@ -108,7 +126,7 @@ def show_page() -> None:
     with views[0]:
         show_maps(evaluations, data, subset, methods)
     with views[1]:
-        show_classes(evaluations)
+        show_classes(evaluations, data.name)
     with views[2]:
         show_precision_recall(found, data, subset, tiou, protocol)
     with views[3]:
@@ -119,6 +137,7 @@ def show_page() -> None:
         evaluate_lab.show_lab(runs, data, subset, tiou, protocol)
     with views[6]:
         show_counts(evaluations, data.name)
+        show_files(evaluations, found, runs, data, (subset, tiou, protocol))
 
 
 show_page()

@@ -5,9 +5,9 @@ from dataclasses import asdict
 
 import streamlit as st
 
+from pages import downloads, evaluate_parts, shared
 from pages import evaluate_lab_controls as controls
 from pages import evaluate_lab_keep as actions
-from pages import evaluate_parts, shared
 from tal_core.data.class_scores import ClassScores
 from tal_core.data.dataset import Dataset
 from tal_core.evaluation.result import Evaluation
@@ -120,10 +120,12 @@ def _show_answer(present: Evaluation, changed: Evaluation) -> None:
     words = f"{gain:+.2f} points against the run as it is" if abs(gain) >= 0.005 else None
     st.metric("Average mAP", shared.percent(changed.average_mAP, 2), words)
     both = {"as it is": present, "lab": changed}
-    st.plotly_chart(plots.map_curves(both), key="lab_curves", alt="mAP against tIoU, as it is and in the lab")
+    figure = plots.map_curves(both)
+    downloads.chart(figure, "lab-mAP", key="lab_curves", alt="mAP against tIoU, as it is and in the lab")
     table = lab_plots.compare_table(present, changed)
     numbers = {c: st.column_config.NumberColumn(c, format="%.2f") for c in table.columns[1:]}
     st.dataframe(table, hide_index=True, column_config=numbers, alt="mAP in percent, as it is and in the lab")
+    downloads.table(table, "lab-mAP")
 
 
 def _show_changes(present: Evaluation, changed: Evaluation) -> None:
@@ -131,7 +133,11 @@ def _show_changes(present: Evaluation, changed: Evaluation) -> None:
     changes = lab_plots.class_changes(present, changed)
     with st.expander("Change per class", expanded=bool((changes["change"].abs() > 0.005).any())):
         left, right = st.columns([3, 2])
-        left.plotly_chart(lab_plots.change_bars(changes), key="lab_bars", alt="Change of AP of each class")
+        with left:
+            figure = lab_plots.change_bars(changes)
+            downloads.chart(figure, "lab-classes", key="lab_bars", alt="Change of AP of each class")
         numbers = {c: st.column_config.NumberColumn(c, format="%.1f") for c in changes.columns[1:]}
         right.dataframe(changes, hide_index=True, column_config=numbers, alt="AP of each class in percent")
+        with right:
+            downloads.table(changes, "lab-classes")
         st.caption("Average AP over the tIoU thresholds, in percent.")

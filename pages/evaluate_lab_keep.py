@@ -2,8 +2,8 @@
 
 import streamlit as st
 
+from pages import downloads, shared
 from pages import evaluate_lab_controls as controls
-from pages import shared
 from tal_core.data.class_scores import ClassScores
 from tal_core.data.dataset import Dataset
 from tal_core.inference.candidates import suppression
@@ -60,6 +60,7 @@ def _show_found(run: Run, found: Suggestion) -> None:
     table = lab_plots.suggestion_table(found)
     numbers = {c: st.column_config.NumberColumn(c, format="%.2f") for c in table.columns[2:]}
     st.dataframe(table, hide_index=True, column_config=numbers, alt="Average mAP of the best settings")
+    downloads.table(table, f"{run.run_id}-settings-tried")
     best, words = found.best[0], f"chosen among {found.num_tried} settings on {found.num_chosen} videos"
     if found.num_reported:
         gain = 100 * (best.reported - found.present.reported)

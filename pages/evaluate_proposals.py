@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from pages import shared
+from pages import downloads, shared
 from tal_core.data.dataset import Dataset
 from tal_core.evaluation.proposals import THRESHOLDS, ProposalRecall, proposal_recall, without_repeats
 from tal_core.plots import proposals as plots
@@ -35,11 +35,16 @@ def show(detections: dict[str, pd.DataFrame], data: Dataset, subset: str | None)
     if not found:
         return
     left, right = st.columns([3, 2])
-    left.plotly_chart(plots.recall_curves(found), key="recall_curves", alt="Average recall against proposals")
-    right.plotly_chart(plots.recall_by_threshold(found), key="recall_tiou", alt="Recall at each tIoU")
+    with left:
+        figure, name = plots.recall_curves(found), f"{data.name}-AR-AN"
+        downloads.chart(figure, name, key="recall_curves", alt="Average recall against proposals")
+    with right:
+        figure, name = plots.recall_by_threshold(found), f"{data.name}-recall"
+        downloads.chart(figure, name, key="recall_tiou", alt="Recall at each tIoU")
     table = plots.recall_table(found)
     numbers = {c: st.column_config.NumberColumn(c, format="%.2f") for c in table.columns[1:-1]}
     st.dataframe(table, hide_index=True, column_config=numbers, alt="AR@AN and AUC in percent")
+    downloads.table(table, f"{data.name}-AR-AN")
     st.caption(
         "As in ActivityNet's proposal task: labels are ignored, recall is averaged over "
         f"{shared.tiou_text(THRESHOLDS)}, and AUC is the area up to {MOST} proposals a video, in percent. A "

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from pages import shared
+from pages import downloads, shared
 from pages.timeline_parts import matched
 from tal_core.data.dataset import Dataset
 from tal_core.evaluation.segmentation import Segmentation, segmentation_scores
@@ -73,6 +73,7 @@ def show(detections: dict[str, pd.DataFrame], data: Dataset, subset: str | None)
     numbers = {c: st.column_config.NumberColumn(c, format="%.2f") for c in table.columns[2:]}
     numbers["score at least"] = st.column_config.NumberColumn(format="%.3g")
     st.dataframe(table, hide_index=True, column_config=numbers, alt="Accuracy, edit score and F1 in percent")
+    downloads.table(table, f"{data.name}-frames")
     st.caption(
         "As in action segmentation (Lea et al., CVPR 2017), in percent and averaged over videos: each frame "
         "has the label of the best-scored detection over it. Background counts in accuracy and is left out "
@@ -83,6 +84,7 @@ def show(detections: dict[str, pd.DataFrame], data: Dataset, subset: str | None)
         videos = found[name].per_video
         numbers = {c: st.column_config.NumberColumn(c, format="%.2f") for c in videos.columns[1:]}
         st.dataframe(videos, hide_index=True, column_config=numbers, alt=f"The {PER_VIDEO}")
+        downloads.table(videos, f"{data.name}-frames-per-video")
 
 
 def threshold(data: Dataset, detections: pd.DataFrame, subset: str | None, chosen: str) -> float:

@@ -2,7 +2,15 @@
 
 import streamlit as st
 
-from pages import dataset_forms, explore_features, explore_map, explore_similar, explore_videos, shared
+from pages import (
+    dataset_forms,
+    downloads,
+    explore_features,
+    explore_map,
+    explore_similar,
+    explore_videos,
+    shared,
+)
 from tal_core.data import health, statistics
 from tal_core.data.dataset import Dataset
 from tal_core.plots import explore as plots
@@ -65,13 +73,14 @@ def show_dataset(data: Dataset, subset: str | None) -> None:
         st.caption(f"Figures show the {plots.MOST_CLASSES} most frequent classes; the table has all.")
     with st.expander("The figures as a table"):
         st.dataframe(classes, hide_index=True, alt="Instances and durations per class")
+        downloads.table(classes, f"{data.name}-classes")
 
 
 def chart(title: str, figure, caption: str) -> None:
     """A titled figure with a sentence on what it counts."""
     st.subheader(title, anchor=False)
     st.caption(caption)
-    st.plotly_chart(figure, key=f"chart:{title}", config={"displaylogo": False}, alt=f"{title}. {caption}")
+    downloads.chart(figure, title, key=f"chart:{title}", alt=f"{title}. {caption}")
 
 
 def show_health(data: Dataset, subset: str | None) -> None:
@@ -99,7 +108,7 @@ def show_report(data: Dataset, report) -> None:
     levels = st.pills("Show", LEVELS, selection_mode="multi", default=LEVELS, key="health_levels")
     report = report[report["level"].isin(levels)]
     st.dataframe(report, hide_index=True, alt="Health report: what is odd, and where")
-    st.download_button("Download as CSV", report.to_csv(index=False), f"{data.name}-health.csv", "text/csv")
+    downloads.table(report, f"{data.name}-health")
     st.caption(f"The same as `python -m tal_core datasets check {data.name}`.")
 
 

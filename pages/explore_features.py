@@ -5,7 +5,7 @@ import html
 import numpy as np
 import streamlit as st
 
-from pages import shared
+from pages import downloads, shared
 from pages.explore_similar import show_similar
 from pages.explore_videos import pick_video
 from pages.timeline_parts import show_player
@@ -59,7 +59,7 @@ def show_video(data, subset: str | None) -> None:
         statistics.change_points(scores),
     )
     show_legend([label for label in data.labels if label in set(truth["label"])], colors)
-    st.plotly_chart(figure, key="video_features", config={"displaylogo": False}, alt="Features over time")
+    downloads.chart(figure, f"{video_id}-features", key="video_features", alt="Features over time")
     st.caption(
         "Top: ground truth, one row per class. Map: each feature dimension in deviations from its mean over "
         "this video. Norm: length of the feature vector. Change: distance between the 4 snippets before and "

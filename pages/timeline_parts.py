@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from pages import shared
+from pages import downloads, shared
 from tal_core.data.dataset import Dataset
 from tal_core.evaluation.outcomes import label_detections
 from tal_core.inference.candidates import load_snippet_scores
@@ -138,8 +138,8 @@ def explain_runs(dataset: str, chosen: list[Run]) -> None:
         shared.link("train", "Train a first model", icon=":material/model_training:", dataset=dataset)
 
 
-def show_segments(table: pd.DataFrame, name: str) -> None:
-    """The video's segments as a table, and as CSV."""
+def show_segments(table: pd.DataFrame, video: str) -> None:
+    """The video's segments as a table; the table, and each run's detections in it, as files."""
     st.dataframe(
         table,
         hide_index=True,
@@ -158,6 +158,7 @@ def show_segments(table: pd.DataFrame, name: str) -> None:
             "annotation": st.column_config.TextColumn("with annotation of"),
         },
     )
-    st.download_button(
-        "Download as CSV", table.to_csv(index=False), f"{name}-timeline.csv", "text/csv", on_click="ignore"
-    )
+    rows = table[table["row"] != plots.TRUTH].assign(video_id=video)
+    with st.container(horizontal=True):
+        downloads.table(table, f"{video}-timeline")
+        downloads.shown_detections(dict(iter(rows.groupby("row", sort=False))), video)
