@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from pages import explore_pooled, explore_videos, shared
+from pages import downloads, explore_pooled, explore_videos, shared
 from tal_core.data import similarity, snippets
 from tal_core.data.dataset import Dataset
 from tal_core.plots import explore as plots
@@ -36,14 +36,16 @@ def show_map(data: Dataset, subset: str | None) -> None:
         axes,
         marks(data, table),
     )
+    file = f"{data.name}-snippet-map"
     event = st.plotly_chart(
         figure,
         key="snippet_map",
         on_select="rerun",
         selection_mode="points",
-        config={"displaylogo": False, "scrollZoom": True},
+        config=downloads.camera(file) | {"scrollZoom": True},
         alt="Map of snippets, coloured by class",
     )
+    downloads.figure(figure, file)
     show_chosen(data, event.selection.points)
     how = (
         "features standardised, then projected on their first two principal components"

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from pages import shared
+from pages import downloads, shared
 from pages.explore_pooled import duplicate_groups, odd_videos, pooled_features, results
 from pages.explore_videos import show_rows
 from tal_core.data import similarity
@@ -92,9 +92,7 @@ def show_groups(data: Dataset, subset: str | None, groups: pd.DataFrame, top) ->
         f"{f', the first {MOST_ROWS} below' if len(table) > MOST_ROWS else ''}. Choose a row to look at it."
     )
     show_rows(table.head(MOST_ROWS), "duplicate_rows", "Groups of videos with the same or similar features")
-    st.download_button(
-        "Download as CSV", table.to_csv(index=False), f"{data.name}-duplicates.csv", "text/csv"
-    )
+    downloads.table(table, f"{data.name}-duplicates")
 
 
 def show_outliers(data: Dataset, subset: str | None, table: pd.DataFrame) -> None:

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from pages import shared
+from pages import downloads, shared
 from pages.explore_address import address_number, in_address, kept
 from tal_core.data import video_search
 from tal_core.data.dataset import Dataset
@@ -63,6 +63,7 @@ def show_videos(data: Dataset, subset: str | None) -> None:
         return
     shown["coverage"] *= 100
     show_rows(shown, f"explore_videos:{number}", "Videos with duration, segments, coverage and features")
+    downloads.table(found, f"{data.name}-videos")
 
 
 def show_rows(table: pd.DataFrame, key: str, alt: str) -> None:
