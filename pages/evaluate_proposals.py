@@ -30,8 +30,10 @@ def show(detections: dict[str, pd.DataFrame], data: Dataset, subset: str | None)
         st.info(
             f"No segments in annotated videos of this subset, so nothing to recall: {', '.join(outside)}."
         )
-    with shared.guard():
-        found = {name: recalled(data, detections[name], subset)[0] for name in inside}
+    found = {}
+    for name in inside:
+        with shared.guard(stop=False):
+            found[name] = recalled(data, detections[name], subset)[0]
     if not found:
         return
     left, right = st.columns([3, 2])

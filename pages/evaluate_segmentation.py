@@ -6,7 +6,7 @@ import streamlit as st
 from pages import downloads, shared
 from pages.timeline_parts import matched
 from tal_core.data.dataset import Dataset
-from tal_core.evaluation.segmentation import Segmentation, segmentation_scores
+from tal_core.evaluation.segmentation import Segmentation, compare_subset, usual_step
 from tal_core.plots import proposals as plots
 from tal_core.plots.timeline import best_f1
 
@@ -24,16 +24,7 @@ def compared(
     data: Dataset, detections: pd.DataFrame, subset: str | None, step: float, score: float
 ) -> tuple[Segmentation, tuple]:
     """The figures on a subset (None: on all videos), cached. Raises InputError."""
-    videos = data.index.set_index("video_id").loc[data.videos(subset, usable=False)]
-    durations = videos["duration"].to_dict()
-    found = segmentation_scores(data.ground_truth(subset), detections, durations, step, score)
-    return found, (data, detections)
-
-
-def usual_step(data: Dataset) -> float:
-    """The time between two snippets of a video, or a tenth of a second."""
-    videos = data.videos(data.evaluation_subset)
-    return round(data.grid(videos[0]).stride, 3) if videos else 0.1
+    return compare_subset(data, detections, subset, step, score), (data, detections)
 
 
 def pick_settings(data: Dataset) -> tuple[float, str]:
@@ -43,7 +34,7 @@ def pick_settings(data: Dataset) -> tuple[float, str]:
         "Seconds between two frames",
         min_value=0.01,
         max_value=60.0,
-        value=max(0.01, usual_step(data)),
+        value=usual_step(data),
         format="%.3f",
         key=f"frame_step:{data.name}",
         help="Every video becomes a row of labelled frames so far apart; first the stride of the features.",

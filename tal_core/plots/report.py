@@ -1,6 +1,7 @@
 """The report: one HTML page on a run, or on two runs against each other, that needs nothing but a browser.
 
-Settings, mAP by tIoU and class, what was counted, the diagnosis, training curves and cost.
+Settings, mAP by tIoU and class, what was counted, recall of proposals, labelled frames, the diagnosis,
+training curves and cost.
 """
 
 from __future__ import annotations
@@ -18,11 +19,16 @@ from tal_core.data.dataset import Dataset
 from tal_core.evaluation import comparison, diagnosis_advice
 from tal_core.evaluation.average_precision import evaluate
 from tal_core.evaluation.diagnosis import Diagnosis, diagnose
+from tal_core.evaluation.outcomes import label_detections
+from tal_core.evaluation.proposals import proposal_recall, without_repeats
 from tal_core.evaluation.result import Evaluation
+from tal_core.evaluation.segmentation import compare_subset, usual_step
 from tal_core.plots import comparison as two
 from tal_core.plots import diagnosis as errors
 from tal_core.plots import evaluation as plots
+from tal_core.plots import proposals as recalls
 from tal_core.plots.export import html_figure, html_table, page
+from tal_core.plots.timeline import best_f1
 from tal_core.training.config import to_text
 from tal_core.training.run import Run
 from tal_core.training.run_table import run_table, setting_differences
@@ -144,6 +150,8 @@ def make_report(
     _add_maps(sheet, material)
     _add_classes(sheet, material)
     _add_counts(sheet, material)
+    _add_proposals(sheet, material)
+    _add_frames(sheet, material)
     for name, table in found.items():
         durations = data.index.set_index("video_id")["duration"]
         _add_diagnosis(sheet, name, diagnose(truth, table, (DIAGNOSED_AT,), durations=durations))
@@ -259,6 +267,50 @@ def _add_counts(sheet: _Page, material: _Material) -> None:
     sheet.add(
         "p",
         "Detections in videos outside the subset and detections without length count as false positives.",
+        quiet=True,
+    )
+
+
+def _add_proposals(sheet: _Page, material: _Material) -> None:
+    """Recall whatever the labels."""
+    sheet.add("h2", "Proposals")
+    truth, found = material.data.ground_truth(material.subset), {}
+    for name, table in material.detections.items():
+        try:
+            found[name] = proposal_recall(truth, without_repeats(table))
+        except InputError as error:
+            sheet.add("p", f"{name}: {error}", quiet=True)
+    if not found:
+        return
+    sheet.figure(recalls.recall_curves(found), "AR-AN")
+    sheet.table(recalls.recall_table(found))
+    sheet.add(
+        "p",
+        "In percent, as in ActivityNet's proposal task: labels ignored, averaged over tIoU 0.5:0.95:0.05. A "
+        "segment that several classes share counts once.",
+        quiet=True,
+    )
+
+
+def _add_frames(sheet: _Page, material: _Material) -> None:
+    """What the action segmentation literature reports."""
+    sheet.add("h2", "Labelled frames")
+    data, subset, found, scores = material.data, material.subset, {}, {}
+    truth, step, videos = data.ground_truth(subset), usual_step(data), data.videos(subset, usable=False)
+    for name, table in material.detections.items():
+        inside = table[table["video_id"].isin(videos)]
+        scores[name], _ = best_f1(label_detections(truth, inside, DIAGNOSED_AT)[0], len(truth))
+        try:
+            found[name] = compare_subset(data, inside, subset, step, scores[name])
+        except InputError as error:
+            sheet.add("p", f"{name}: {error}", quiet=True)
+    if found:
+        sheet.table(recalls.segmentation_table(found, scores))
+    sheet.add(
+        "p",
+        f"In percent, averaged over videos, a frame each {step:g} s. Detections count from the score with "
+        f"the best F1 at tIoU {DIAGNOSED_AT:g}; each frame has the label of the best-scored one over it. "
+        "Background counts in accuracy and is left out of edit and F1.",
         quiet=True,
     )
 

@@ -16,7 +16,7 @@ from tal_core.training.importing_detections import keep_detections
 from tal_core.training.run import open_run
 from tal_core.types import InputError
 
-DEMO_FIGURES = 10  # mAP, classes, six of the diagnosis, loss, validation
+DEMO_FIGURES = 11  # mAP, classes, AR@AN, six of the diagnosis, loss, validation
 
 
 class Page(HTMLParser):
@@ -120,14 +120,22 @@ def test_report_of_the_shipped_run(demo, home):
     assert len(re.findall(r"plotly\.js v\d", text)) == 1, "Plotly is in it once"
     words = "".join(shown.words)
     assert f"{100 * run.evaluation().average_mAP:.2f} %" in words
-    for expected in ("learning_rate", "mAP@0.5", "annotations counted", *demo.labels, "parameters"):
+    for expected in (
+        "learning_rate",
+        "mAP@0.5",
+        "annotations counted",
+        "AR@100",
+        "F1@50",
+        *demo.labels,
+        "parameters",
+    ):
         assert expected in words, expected
 
 
 def test_report_of_two_says_how_they_differ(demo, home, weaker):
     runs = [open_run(home, "demo-baseline"), weaker]
     words = "".join((shown := Page(make_report(demo, runs, subset="testing", tiou=[0.5]))).words)
-    assert shown.figures == 2 + 2 * 6 + 2 and not shown.addresses
+    assert shown.figures == 3 + 2 * 6 + 2 and not shown.addresses
     assert "demo-baseline against weaker on demo" in words
     assert "weaker minus demo-baseline: -" in words and "95 % interval" in words
     assert "difference (points)" in words and "weaker recorded no training" in words
@@ -136,7 +144,7 @@ def test_report_of_two_says_how_they_differ(demo, home, weaker):
 def test_command_writes_the_page_and_refuses_in_one_line(home, demo, weaker, tmp_path, capsys):
     out = tmp_path / "new" / "report.html"
     assert main(["report", "--run", "demo-baseline", "--run", "weaker", "--out", str(out)]) == 0
-    assert Page(out.read_text()).figures == 16
+    assert Page(out.read_text()).figures == 17
 
     def refused(*arguments):
         assert main(["report", *arguments]) == 2
