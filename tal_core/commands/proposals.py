@@ -46,13 +46,21 @@ def run_proposals(options: argparse.Namespace) -> None:
     subset = options.subset or evaluation_subset(annotations)
     truth, _ = in_subset(annotations, subset, where=options.ground_truth)
     proposals = read_detections(options.detections)
-    found = proposal_recall(truth, proposals, options.max_proposals)
+    findings = detection_findings(proposals.assign(label=""), truth.assign(label=""), annotations.videos)
+    try:
+        found = proposal_recall(truth, proposals, options.max_proposals)
+    except InputError as error:
+        # Names that differ by a prefix are the usual cause; the findings say which.
+        advice = findings.loc[findings["kind"] == "unknown videos", "advice"]
+        raise InputError(
+            error.what, where=options.detections, mend=advice.iloc[0] if len(advice) else error.mend
+        ) from None
     counts = f"{found.num_ground_truth} annotations in {found.num_videos} videos"
     print(f"{found.num_proposals} proposals, {counts}")
     for number in SHOWN:
         if found.at(number) is not None:
             print(f"{f'AR@{number}':8s}{100 * found.at(number):7.2f} %")
     print(f"{'AUC':8s}{100 * found.auc:7.2f} %   up to {found.proposals_per_video[-1]:g} proposals per video")
-    print_findings(detection_findings(proposals.assign(label=""), truth.assign(label=""), annotations.videos))
+    print_findings(findings)
     if options.json:
         write_json(options.json, found.to_json())

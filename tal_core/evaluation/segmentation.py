@@ -20,7 +20,7 @@ from tal_core.types import InputError
 
 OVERLAPS = (10, 25, 50)
 BACKGROUND = -1
-MOST_FRAMES = 10_000_000
+MOST_FRAMES = 100_000_000
 
 
 @dataclass(frozen=True)

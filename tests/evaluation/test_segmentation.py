@@ -125,8 +125,8 @@ def test_a_step_that_makes_no_sense(step):
 
 
 def test_too_many_frames_and_no_videos():
-    with pytest.raises(InputError, match=r"a step of 1e-06 s makes more than 10,000,000 frames"):
-        segmentation_scores(truth_of(), detections_of(), {"v": 40.0}, 1e-6)
+    with pytest.raises(InputError, match=r"a step of 1e-07 s makes more than 100,000,000 frames"):
+        segmentation_scores(truth_of(), detections_of(), {"v": 40.0}, 1e-7)
     with pytest.raises(InputError, match="no videos"):
         segmentation_scores(truth_of(), detections_of(), {}, 1.0)
     assert segmentation.OVERLAPS == (10, 25, 50)
