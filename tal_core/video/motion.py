@@ -72,6 +72,10 @@ class MotionExtractor:
     and known half a window later. ``finish`` returns those that the end of the video cuts short.
     """
 
+    num_features = NUM_FEATURES
+    grid = GRID
+    delay = WINDOW / 2
+
     def __init__(self):
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOpticalFlow_PRESET_FAST)
         self._flow.setFinestScale(1)

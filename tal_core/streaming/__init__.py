@@ -1,0 +1,1 @@
+"""Real-time localization: sources of frames, online detectors, events, and the server."""
