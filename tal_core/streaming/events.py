@@ -18,7 +18,7 @@ from tal_core.types import TimeGrid
 
 @dataclass(frozen=True)
 class Event:
-    """An action has begun (``start``: ``end`` is None, all else may still change) or is over (``end``: final).
+    """An action has begun (``start``: no ``end`` yet, all else may still change) or is over (``end``: final).
 
     ``segment`` counts the segments of a stream from 0; both events of a segment carry the same number.
     A detector that only reports whole segments sends no ``start``. ``decided``: the stream's time at which
