@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import torch
 
-from tal_core.models.device import choose_device
+from tal_core.device import choose_device
 from tal_core.models.method import FeatureDataset
 from tal_core.types import InputError
 

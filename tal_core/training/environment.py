@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from tal_core.data.dataset import Dataset
-from tal_core.models.device import device_name
+from tal_core.device import device_name
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = ("torch", "numpy", "pandas", "pydantic", "safetensors")

@@ -12,7 +12,7 @@ import torch
 
 from tal_core.data.dataset import Dataset, open_dataset
 from tal_core.data.files import read_json, read_text, suffix
-from tal_core.models.device import choose_device, device_name
+from tal_core.device import choose_device, device_name
 from tal_core.models.imported import Imported, class_order, complete, read_imported
 from tal_core.models.registry import get_method
 from tal_core.models.weights import WeightsInfo, save_weights

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from tal_core.training.run import ACTIVE, Run, this_process
+from tal_core.processes import this_process
+from tal_core.training.run import ACTIVE, Run
 from tal_core.types import InputError
 from tal_core.workspace import write_json, writing
 

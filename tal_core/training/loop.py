@@ -20,6 +20,7 @@ import torch
 
 from tal_core.data.dataset import Dataset, open_dataset
 from tal_core.data.detections import write_detections
+from tal_core.device import choose_device, choose_precision, device_name
 from tal_core.evaluation.average_precision import Evaluation, evaluate
 from tal_core.inference.candidates import (
     post_process_predictions,
@@ -29,7 +30,6 @@ from tal_core.inference.candidates import (
 )
 from tal_core.inference.predict import Predictions, predict_videos, read_config
 from tal_core.models.config import MethodConfig
-from tal_core.models.device import choose_device, choose_precision, device_name
 from tal_core.models.summary import summarise
 from tal_core.models.weights import WeightsInfo, load_weights, save_weights
 from tal_core.training.advice import warnings

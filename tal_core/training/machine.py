@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from tal_core.models.device import choose_device, device_name
+from tal_core.device import choose_device, device_name
 
 GIB = 1024**3
 

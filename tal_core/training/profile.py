@@ -28,9 +28,9 @@ import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from tal_core.device import choose_device, choose_precision, device_name
 from tal_core.inference.candidates import post_process_predictions, suppression
 from tal_core.models.config import MethodConfig
-from tal_core.models.device import choose_device, choose_precision, device_name
 from tal_core.models.method import FeatureDataset, Method
 from tal_core.training.config import build_config
 from tal_core.training.launch import IDLE_THREADS, PROJECT

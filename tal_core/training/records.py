@@ -13,7 +13,8 @@ from typing import Any
 import psutil
 import torch
 
-from tal_core.training.run import Run, this_process
+from tal_core.processes import this_process
+from tal_core.training.run import Run
 from tal_core.types import InputError
 from tal_core.workspace import write_bytes, writing
 

@@ -17,9 +17,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
 import tempfile
 import time
 from dataclasses import dataclass
@@ -28,19 +26,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 
 from tal_core.data.detections import read_detections
 from tal_core.data.entry import load_entry
 from tal_core.evaluation.result import Evaluation
 from tal_core.models.config import MethodConfig
+from tal_core.processes import process_alive
 from tal_core.types import InputError
 from tal_core.workspace import DEMO, check_name, write_json, writing
 
 STATES = ("created", "running", "stopping", "stopped", "finished", "failed", "killed")
 ACTIVE = ("running", "stopping")
-# On another machine sharing the workspace only the heartbeat tells whether a run lives.
-SILENT_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -158,28 +154,6 @@ class Run:
         if not isinstance(content, dict):
             raise InputError("is not a JSON object", where=self.folder / name, mend="Start a new run.")
         return content
-
-
-def process_alive(status: dict[str, Any]) -> bool:
-    """Whether the process that a status names still runs (and no later one of the same number)."""
-    if status.get("host") != socket.gethostname():
-        return time.time() - (status.get("heartbeat") or 0) < SILENT_SECONDS
-    try:
-        process = psutil.Process(int(status["pid"]))
-        same = abs(process.create_time() - status["process_started"]) < 2
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, KeyError, TypeError, ValueError):
-        return False
-
-
-def this_process(pid: int | None = None) -> dict[str, Any]:
-    """How a status names a process; this one by default."""
-    pid = os.getpid() if pid is None else pid
-    return {
-        "pid": pid,
-        "process_started": psutil.Process(pid).create_time(),
-        "host": socket.gethostname(),
-    }
 
 
 def create_run(home: Path, dataset: str, model: str, config: MethodConfig, run_id: str | None = None) -> Run:

@@ -6,9 +6,10 @@ from page_tools import button, finish, open_page, selectbox, small_dataset, smal
 from streamlit.testing.v1 import AppTest
 
 from tal_core.models.registry import METHODS
+from tal_core.processes import this_process
 from tal_core.training.config import form_fields
 from tal_core.training.profile import Cost
-from tal_core.training.run import list_runs, this_process
+from tal_core.training.run import list_runs
 from tal_core.types import InputError
 
 

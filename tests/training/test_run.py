@@ -8,10 +8,11 @@ import time
 
 import pytest
 
+from tal_core.processes import this_process
 from tal_core.training import run as runs
 from tal_core.training.config import build_config
 from tal_core.training.loop import train
-from tal_core.training.run import Run, create_run, list_runs, open_run, this_process
+from tal_core.training.run import Run, create_run, list_runs, open_run
 from tal_core.types import InputError
 from tests.training.synthetic import make_dataset, make_run
 
