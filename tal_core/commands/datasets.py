@@ -28,7 +28,11 @@ def add(commands) -> None:
     )
     new.add_argument("name")
     new.add_argument(
-        "--annotations", type=Path, required=True, metavar="F", help="JSON, CSV or THUMOS14 text folder"
+        "--annotations",
+        type=Path,
+        required=True,
+        metavar="F",
+        help="ActivityNet JSON, CSV, THUMOS14 folder, ELAN .eaf or a folder of them, VIA, Label Studio",
     )
     new.add_argument(
         "--features",
@@ -40,6 +44,13 @@ def add(commands) -> None:
     )
     new.add_argument("--videos", type=Path, metavar="DIR", help="folder of the videos, for playing")
     new.add_argument("--video-info", type=Path, metavar="F", help="table of subset and duration per video")
+    new.add_argument(
+        "--tiers",
+        nargs="+",
+        default=[],
+        metavar="T",
+        help="ELAN tiers, VIA attributes or Label Studio controls that hold the labels (default: all)",
+    )
     new.add_argument(
         "--class-scores",
         type=Path,
@@ -113,6 +124,7 @@ def run_datasets_add(options: argparse.Namespace) -> None:
         features=options.features,
         videos=options.videos,
         video_info=options.video_info,
+        tiers=options.tiers,
         class_scores=options.class_scores,
         layout=options.layout,
         stride=options.stride,

@@ -1,48 +1,56 @@
 """Annotation files in and out.
 
 Read: ActivityNet JSON (with ``database``, or flat with ``duration_second``), the DETAD form with its extra
-characteristics, THUMOS14 text folders, CSV; each also gzipped. Written: ActivityNet JSON and CSV.
+characteristics, THUMOS14 text folders, CSV; ELAN, VIA and Label Studio files; each also gzipped. Written:
+ActivityNet JSON and CSV.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from tal_core.data.elan import is_elan, read_elan
 from tal_core.data.entries import entries_table
 from tal_core.data.files import check_segments, numbers, read_columns, read_json, suffix
+from tal_core.data.label_studio import is_label_studio, read_label_studio
+from tal_core.data.labels import TIER, choose_tiers
 from tal_core.data.oddities import annotation_findings
 from tal_core.data.thumos import read_thumos
+from tal_core.data.via import is_via, is_via_csv, read_via, read_via_csv
 from tal_core.data.video_info import DURATION, FPS, SUBSET, VIDEO, fill_from, read_video_info
 from tal_core.types import FINDING_COLUMNS, GROUND_TRUTH_COLUMNS, VIDEO_COLUMNS, Annotations, InputError
 from tal_core.workspace import write_text, writing
 
 AMBIGUOUS = "Ambiguous"
-FORMS = "ActivityNet JSON, a THUMOS14 text folder, or CSV with the columns video_id, start, end, label"
+FORMS = (
+    "ActivityNet JSON, a THUMOS14 text folder, ELAN .eaf files, a VIA 3 project or its CSV, Label Studio's "
+    "JSON (not JSON-MIN), or CSV with the columns video_id, start, end, label"
+)
 
 
-def read_annotations(path: Path, video_info: Path | None = None) -> Annotations:
-    """Read an annotation file, or a folder of THUMOS14 text files; the form is recognised.
+def read_annotations(path: Path, video_info: Path | None = None, tiers: Sequence[str] = ()) -> Annotations:
+    """Read an annotation file, or a folder of THUMOS14 text or ELAN files; the form is recognised.
 
     Text that the file doesn't give (a video's subset) is ``""``; numbers (duration, fps) are NaN.
     ``video_info``: a CSV that adds subset, duration or fps of the videos, for files that lack them.
+    ``tiers``: of ELAN, VIA and Label Studio files only these tiers, attributes or controls; all by default.
 
     Raises:
         InputError: naming file, video and field, if the annotations can't be used as they are.
     """
     path = Path(path)
-    if path.is_dir():
-        table, videos, notes = read_thumos(path)
-    elif suffix(path) in (".csv", ".tsv"):
-        table, videos, notes = _read_csv(path)
-    else:
-        table, videos, notes = _read_json(path)
-    if video_info is not None:
-        videos, more = fill_from(videos, read_video_info(video_info), video_info)
+    info = read_video_info(video_info) if video_info is not None else None
+    table, videos, notes = _read(path, info["fps"].to_dict() if info is not None and "fps" in info else {})
+    table, more = choose_tiers(table, tiers, path)
+    notes = [*notes, *more]
+    if info is not None:
+        videos, more = fill_from(videos, info, video_info)
         notes = [*notes, *more]
     unsure = (table["label"] == AMBIGUOUS).to_numpy()
     truth, ambiguous = table[~unsure].reset_index(drop=True), table[unsure].reset_index(drop=True)
@@ -52,6 +60,29 @@ def read_annotations(path: Path, video_info: Path | None = None) -> Annotations:
     return Annotations(
         truth, videos, ambiguous, pd.DataFrame(notes, columns=list(FINDING_COLUMNS), dtype="str")
     )
+
+
+def list_tiers(path: Path) -> dict[str, int]:
+    """Segments of each tier of an ELAN, VIA or Label Studio file; empty for other files. Raises as
+    ``read_annotations``."""
+    table = _read(Path(path), {})[0]
+    return table[TIER].value_counts(sort=False).to_dict() if TIER in table else {}
+
+
+def _read(path: Path, rates: Mapping[str, float]) -> tuple[pd.DataFrame, pd.DataFrame, list[dict]]:
+    """Segments, videos and findings of a file in any form; ``rates``: frames per second by video."""
+    if is_elan(path):
+        return read_elan(path)
+    if path.is_dir():
+        return read_thumos(path)
+    if suffix(path) in (".csv", ".tsv"):
+        return read_via_csv(path) if is_via_csv(path) else _read_csv(path)
+    value = read_json(path)
+    if is_via(value):
+        return read_via(value, path)
+    if is_label_studio(value):
+        return read_label_studio(value, path, rates)
+    return _read_activitynet(value, path)
 
 
 def write_annotations(annotations: Annotations, path: Path) -> None:
@@ -92,9 +123,8 @@ def _database(table: pd.DataFrame, videos: pd.DataFrame) -> dict[str, dict[str, 
 # --- ActivityNet JSON ---------------------------------------------------------------------------------
 
 
-def _read_json(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[dict]]:
+def _read_activitynet(value: Any, path: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[dict]]:
     """Segments, videos and findings of ActivityNet JSON in either form, or of the DETAD form."""
-    value = read_json(path)
     if isinstance(value, dict) and "results" in value:
         raise InputError("this is a detections file", where=path, mend="Give the annotation file instead.")
     database = value.get("database", value) if isinstance(value, dict) else None

@@ -289,7 +289,7 @@ class _Parts:
 def _list_parts(entry: DatasetEntry, index: Path) -> _Parts:
     """Read the annotations and list the files of a dataset whose index is at ``index``."""
     kept = index.with_name(f"{entry.name}.annotations.arrow")
-    annotations, content = read_kept_annotations(entry.annotations, entry.video_info, kept)
+    annotations, content = read_kept_annotations(entry.annotations, entry.video_info, kept, entry.tiers)
     streams = [list_stream(folder) for folder in entry.features]
     video_files = _video_files(entry.videos, annotations.videos["video_id"])
     state = hashlib.blake2b(f"{content} {video_files}".encode(), digest_size=16)

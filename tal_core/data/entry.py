@@ -47,6 +47,9 @@ class DatasetEntry(BaseModel):
     description: str = ""
     annotations: Path
     video_info: Path | None = None
+    tiers: list[str] = Field(
+        default_factory=list, description="tiers, attributes or controls that hold the labels; all by default"
+    )
     features: list[Path] = Field(min_length=1, description="one folder or .h5 file per stream")
     videos: Path | None = None
     class_scores: Path | None = Field(None, description="video-level class scores, for proposal methods")

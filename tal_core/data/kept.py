@@ -14,12 +14,14 @@ from tal_core.data.annotations import read_annotations
 from tal_core.types import Annotations
 from tal_core.workspace import write_bytes, writing
 
-_FORM = f"1 {__version__}"
+_FORM = f"2 {__version__}"
 """Changes whenever the same file would be read otherwise than before."""
 _TABLES = ("ground_truth", "videos", "ambiguous", "findings")
 
 
-def read_kept_annotations(path: Path, video_info: Path | None, kept: Path) -> tuple[Annotations, str]:
+def read_kept_annotations(
+    path: Path, video_info: Path | None, kept: Path, tiers: Sequence[str] = ()
+) -> tuple[Annotations, str]:
     """``read_annotations``, from the file ``kept`` if that holds this very content.
 
     Returns the annotations and a hash of what they were read from, ``""`` for a folder, which isn't kept.
@@ -28,20 +30,20 @@ def read_kept_annotations(path: Path, video_info: Path | None, kept: Path) -> tu
         InputError: as ``read_annotations``, or if ``kept`` can't be written.
     """
     paths = [path, video_info] if video_info else [path]
-    key = _content_hash(paths)
+    key = _content_hash(paths, tiers)
     known = _load(kept, key) if key else None
     if known is not None:
         return known, key
-    annotations = read_annotations(path, video_info)
-    if key and key == _content_hash(paths):  # not if it was written to meanwhile
+    annotations = read_annotations(path, video_info, tiers)
+    if key and key == _content_hash(paths, tiers):  # not if it was written to meanwhile
         with writing(kept):
             kept.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(kept, _packed(annotations, key))
     return annotations, key
 
 
-def _content_hash(paths: Sequence[Path]) -> str:
-    content = hashlib.blake2b(_FORM.encode(), digest_size=16)
+def _content_hash(paths: Sequence[Path], tiers: Sequence[str]) -> str:
+    content = hashlib.blake2b(repr((_FORM, *tiers)).encode(), digest_size=16)
     try:
         for path in paths:
             content.update(str(path).encode())

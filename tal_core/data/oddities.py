@@ -9,6 +9,8 @@ from tal_core.types import FINDING_COLUMNS, finding
 
 BEYOND = 1e-3
 """Seconds that a segment may pass the video's end unreported: durations are often rounded to that."""
+ALIKE = 0.9
+"""tIoU from which two segments of a class in a video may be one action, annotated twice."""
 
 
 def annotation_findings(truth: pd.DataFrame, ambiguous: pd.DataFrame, videos: pd.DataFrame) -> list[dict]:
@@ -23,6 +25,8 @@ def annotation_findings(truth: pd.DataFrame, ambiguous: pd.DataFrame, videos: pd
         *_per_video(truth, truth["start"] < 0, "negative start", "starting before 0", cut),
         *_per_video(truth, truth.duplicated().to_numpy(), "duplicate", "written twice",
                     "Kept for evaluation by the official protocol. Remove the copies if they are slips."),
+        *_per_video(truth, _nearly_twice(truth), "overlap", "nearly the same as the one before",
+                    "Kept. Remove one of the two if they mean the same action."),
     ]  # fmt: skip
     notes += _alike(sorted(truth["label"].unique()))
     numbered = truth["label"].str.fullmatch(r"\d+")
@@ -94,6 +98,19 @@ def _per_video(
         detail = f"{len(group)} annotation{plural} {what} (first: {label}, {start:g} to {end:g} s)"
         notes.append(finding("warning", kind, detail, video_id=str(video_id), advice=advice))
     return notes
+
+
+def _nearly_twice(truth: pd.DataFrame) -> np.ndarray:
+    """Segments (G,) with a tIoU of ``ALIKE`` or more, but below 1, with the one before of their class."""
+    order = truth.sort_values(["video_id", "label", "start", "end"], kind="stable")
+    before = order.shift()
+    start, end = order["start"].to_numpy(), order["end"].to_numpy()
+    other_start, other_end = before["start"].to_numpy(), before["end"].to_numpy()
+    common = np.minimum(end, other_end) - np.maximum(start, other_start)
+    whole = np.maximum(end, other_end) - np.minimum(start, other_start)
+    odd = (order["video_id"] == before["video_id"]) & (order["label"] == before["label"])
+    odd &= (common >= ALIKE * whole) & (common < whole)
+    return odd.reindex(truth.index).to_numpy()
 
 
 def _alike(labels: list[str]) -> list[dict]:

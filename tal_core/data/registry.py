@@ -53,6 +53,7 @@ def add_dataset(  # pylint: disable=too-many-arguments,too-many-locals  # one ar
     features: Path | Sequence[Path],
     videos: Path | None = None,
     video_info: Path | None = None,
+    tiers: Sequence[str] = (),
     class_scores: Path | None = None,
     layout: str = "auto",
     stride: float | None = None,
@@ -70,8 +71,8 @@ def add_dataset(  # pylint: disable=too-many-arguments,too-many-locals  # one ar
 ) -> DatasetEntry:
     """Register a dataset: check its files, work out what was not said, write its entry and index.
 
-    ``features``: one folder (or ``.h5`` file) per stream. Time: see ``DatasetEntry``. ``replace``: overwrite
-    a dataset of this name.
+    ``features``: one folder (or ``.h5`` file) per stream. ``tiers``: see ``read_annotations``. Time: see
+    ``DatasetEntry``. ``replace``: overwrite a dataset of this name.
 
     Raises:
         InputError: if anything can't be used; then nothing is registered.
@@ -82,6 +83,7 @@ def add_dataset(  # pylint: disable=too-many-arguments,too-many-locals  # one ar
         description=description,
         annotations=annotations,
         video_info=video_info,
+        tiers=list(tiers),
         features=[features] if isinstance(features, (str, Path)) else list(features),
         videos=videos,
         class_scores=class_scores,
@@ -161,6 +163,7 @@ def make_subset(
             "description": size,
             "annotations": target.resolve(),
             "video_info": None,
+            "tiers": [],
             "split": None,
         }
     )

@@ -34,7 +34,7 @@ def read_thumos(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[dict]]:
         raise InputError(
             "no class files in this folder",
             where=folder,
-            mend="THUMOS14 files are named Class_test.txt or Class_val.txt.",
+            mend="THUMOS14 files are named Class_test.txt or Class_val.txt, ELAN files video.eaf.",
         )
     tables, subsets, notes = [empty_table(GROUND_TRUTH_COLUMNS)], {}, []
     for path, match in files:
