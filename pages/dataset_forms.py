@@ -6,9 +6,13 @@ import streamlit as st
 
 from pages import shared
 from tal_core.data import registry
+from tal_core.data.benchmarks import BENCHMARKS, Benchmark, Convention, describe, find_preset
 from tal_core.types import InputError
 
+OWN = "none: my own data"
+
 TIMING = {
+    "As these features are made": "preset",
     "Work it out from the files": "auto",
     "Frames between snippets (stride and fps)": "stride",
     "Seconds between snippets": "seconds",
@@ -28,9 +32,11 @@ def show() -> None:
     with left:
         st.subheader("Register a dataset", anchor=False)
         st.caption("Files stay where they are; paths are on the machine that runs the studio.")
-        timing = st.selectbox("Where snippets lie in time", list(TIMING), key="add_timing")
+        preset = pick_preset()
+        ways = list(TIMING) if preset else list(TIMING)[1:]
+        timing = st.selectbox("Where snippets lie in time", ways, key="add_timing")
         with st.form("add_dataset"):
-            register(TIMING[timing])
+            register(TIMING[timing], preset)
     with right:
         st.subheader("Make a smaller dataset", anchor=False)
         st.caption("A few videos or classes of a bigger one, to try things quickly. Features are shared.")
@@ -39,7 +45,37 @@ def show() -> None:
             make_smaller(source)
 
 
-def register(timing: str) -> None:
+def pick_preset() -> str:
+    """A benchmark with one of its features, as `add_dataset` names it; ``""`` for one's own data."""
+    names = [OWN, *BENCHMARKS]
+    left, right = st.columns(2)
+    name = left.selectbox(
+        "Benchmark",
+        names,
+        format_func=lambda name: BENCHMARKS[name].title if name in BENCHMARKS else name,
+        key="add_benchmark",
+        help="Sets what isn't filled in below: subsets, tIoU thresholds, and where snippets lie in time.",
+    )
+    if name == OWN:
+        return ""
+    benchmark = BENCHMARKS[name]
+    features = right.selectbox(
+        "Features", list(benchmark.features), key=f"add_features_of:{name}", help="The commonly shared ones."
+    )
+    explain(benchmark, benchmark.features[features])
+    return f"{name}-{features}"
+
+
+def explain(benchmark: Benchmark, convention: Convention) -> None:
+    """What a preset sets, and where it is from."""
+    subsets = " or ".join(f"{train} / {test}" for train, test in benchmark.subsets)
+    st.caption(
+        f"{convention.title}: {describe(convention)} (source: {convention.source}). Trains / evaluates on "
+        f"{subsets}, {shared.tiou_text(benchmark.tiou)}. {benchmark.note}"
+    )
+
+
+def register(timing: str, preset: str) -> None:
     """Fields for the files and the time grid."""
     name = st.text_input("Name", placeholder="thumos14", key="add_name")
     annotations = st.text_input(
@@ -72,6 +108,7 @@ def register(timing: str) -> None:
                     name.strip(),
                     annotations=Path(annotations.strip()),
                     features=folders,
+                    preset=preset,
                     videos=Path(videos.strip()) if videos.strip() else None,
                     progress=report,
                     **grid,
@@ -82,6 +119,16 @@ def register(timing: str) -> None:
 
 def timing_fields(timing: str) -> dict:
     """Arguments of ``add_dataset`` that say how features run in time."""
+    if timing == "preset":
+        return {
+            "fps": st.number_input(
+                "Frames per second, if other than these features have",
+                min_value=0.0,
+                value=None,
+                format="%g",
+                placeholder="as usual",
+            )
+        }
     if timing == "stride":
         stride = st.number_input("Stride (frames between snippets)", min_value=0.0, value=16.0, format="%g")
         fps = st.number_input(
@@ -98,6 +145,11 @@ def other_fields() -> dict:
     layout = st.selectbox("Layout of the feature files", list(LAYOUTS), key="add_layout")
     training = st.text_input("Training subset", placeholder="named training, or split off")
     evaluating = st.text_input("Evaluation subset", placeholder="named testing, test or validation")
+    blocked = st.text_input(
+        "Blocked videos (optional)",
+        help="A list of videos to leave out, such as those of ActivityNet that can't be had any more: JSON, "
+        "or text with one id a line. They are in neither the ground truth nor the detections.",
+    )
     info = st.text_input("Durations and fps (optional)", help="A table of videos, for THUMOS14 text folders.")
     scores = st.text_input(
         "Video-level class scores (optional)",
@@ -107,6 +159,7 @@ def other_fields() -> dict:
         "layout": LAYOUTS[layout],
         "training_subset": training.strip(),
         "evaluation_subset": evaluating.strip(),
+        "blocked": Path(blocked.strip()) if blocked.strip() else None,
         "video_info": Path(info.strip()) if info.strip() else None,
         "class_scores": Path(scores.strip()) if scores.strip() else None,
     }
@@ -154,5 +207,8 @@ def finish(entry) -> None:
     st.success(f"Dataset **{entry.name}** is ready: {len(data.index)} videos, {len(data.labels)} classes.")
     for text in data.entry.derived:
         st.caption(f"Worked out: {text}")
+    if data.entry.benchmark:
+        settings = [f"{method}: {preset}" for method, preset in find_preset(data.entry.benchmark)[1].settings]
+        st.caption(f"Presets with published settings: {', '.join(settings) or 'none; auto suits it'}.")
     shared.link("explore", "Explore it", icon=":material/insights:", dataset=entry.name, view="Dataset")
     shared.link("train", "Train on it", icon=":material/model_training:", dataset=entry.name)

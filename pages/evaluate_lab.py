@@ -27,7 +27,8 @@ _ALIVE = {Dataset: id, Stored: id, Bench: id, ClassScores: id, Suppression: asdi
 @st.cache_resource(max_entries=4, show_spinner="Reading candidates", hash_funcs=_ALIVE)
 def _stored(folder: str, changed: int, data: Dataset, subset: str | None) -> tuple:  # pylint: disable=unused-argument
     path = f"{folder}/candidates.npz"
-    return open_candidates(path, data.labels, data.videos(subset, usable=False)), data
+    videos = data.videos(subset, usable=False)
+    return open_candidates(path, data.labels, videos, data.blocked), data
 
 
 @st.cache_resource(max_entries=6, show_spinner="Preparing the lab", hash_funcs=_ALIVE)

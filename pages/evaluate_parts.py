@@ -11,8 +11,8 @@ from pages import shared
 from tal_core.data.dataset import Dataset
 from tal_core.data.oddities import detection_findings
 from tal_core.evaluation.average_precision import PROTOCOLS, evaluate, parse_tiou
-from tal_core.plots.evaluation import thresholds_text
-from tal_core.training.importing_detections import keep_detections, read_foreign, rename_videos
+from tal_core.evaluation.result import thresholds_text
+from tal_core.training.importing_detections import fit_videos, keep_detections, read_foreign
 from tal_core.training.run import Run
 from tal_core.types import InputError
 
@@ -98,13 +98,13 @@ def gather(runs: list[Run], data: Dataset) -> dict[str, pd.DataFrame]:
 
 @st.cache_resource(max_entries=8, show_spinner=False, hash_funcs={Dataset: id, pd.DataFrame: id})
 def renamed(data: Dataset, detections: pd.DataFrame) -> tuple:
-    """A file's detections under the dataset's video ids, and what was renamed."""
-    table, notes = rename_videos(detections, data.index["video_id"].tolist())
+    """A file's detections under the dataset's video ids, and what was renamed or left out."""
+    table, notes = fit_videos(detections, data)
     return table, notes, (data, detections)
 
 
 def offer_to_keep(data: Dataset, detections: pd.DataFrame, name: str) -> None:
-    """Say what was renamed, and make a run of an uploaded file for all the other pages."""
+    """Say what was changed, and make a run of an uploaded file for all the other pages."""
     for note in renamed(data, detections)[1]:
         st.info(f"**{name}**: {note}")
     with st.form("keep_upload", border=False):

@@ -110,7 +110,8 @@ def _opened() -> dict[tuple, datasets.Dataset]:
 
 def _dataset_key(name: str) -> tuple:
     entry = registry.load_entry(home(), name)
-    return (str(home()), entry.model_dump_json(), *_changed(entry.annotations, *entry.features))
+    files = (entry.annotations, entry.video_info, entry.blocked, *entry.features)
+    return (str(home()), entry.model_dump_json(), *_changed(*files))
 
 
 def load_dataset(name: str) -> datasets.Dataset:
@@ -139,6 +140,10 @@ def _read_detections(_run: training_runs.Run, key: tuple) -> pd.DataFrame:  # py
 
 
 def _detections_key(run: training_runs.Run) -> tuple:
+    with guard(stop=False):
+        entry = registry.load_entry(home(), run.config()["dataset"])
+        blocked = (str(entry.blocked), *_changed(entry.blocked))
+        return (str(run.folder), *_changed(run.folder / "detections.json"), *blocked)
     return (str(run.folder), *_changed(run.folder / "detections.json"))
 
 

@@ -28,6 +28,12 @@ def add(commands) -> None:
     )
     new.add_argument("name")
     new.add_argument(
+        "--preset",
+        default="",
+        metavar="P",
+        help="a benchmark: subsets, thresholds and time where nothing else is said (see: datasets presets)",
+    )
+    new.add_argument(
         "--annotations",
         type=Path,
         required=True,
@@ -57,6 +63,12 @@ def add(commands) -> None:
         metavar="F",
         help="video-level class scores (.json, .npz, .npy), for proposal methods",
     )
+    new.add_argument(
+        "--blocked",
+        type=Path,
+        metavar="F",
+        help="videos to leave out: a JSON list, or text with one id a line",
+    )
     new.add_argument("--stride", type=float, metavar="S", help="frames between snippets")
     new.add_argument(
         "--fps", type=float, metavar="F", help="frames per second of what the features were made from"
@@ -65,6 +77,7 @@ def add(commands) -> None:
     new.add_argument(
         "--offset-seconds", type=float, metavar="S", help="centre of the first snippet (half a step)"
     )
+    new.add_argument("--offset-frames", type=float, metavar="F", help="the same in frames, with --stride")
     new.add_argument(
         "--timing",
         choices=("fixed", "stretched"),
@@ -84,6 +97,14 @@ def add(commands) -> None:
     new.add_argument("--replace", action="store_true", help="overwrite a dataset of this name")
 
     command(actions, "list", run_datasets_list, "list all datasets", "datasets list")
+
+    command(
+        actions,
+        "presets",
+        run_datasets_presets,
+        "list the benchmarks: subsets, thresholds, features, published settings",
+        "datasets presets",
+    )
 
     check = command(
         actions, "check", run_datasets_check, "report what is odd or broken", "datasets check salads"
@@ -122,9 +143,11 @@ def run_datasets_add(options: argparse.Namespace) -> None:
         options.name,
         annotations=options.annotations,
         features=options.features,
+        preset=options.preset,
         videos=options.videos,
         video_info=options.video_info,
         tiers=options.tiers,
+        blocked=options.blocked,
         class_scores=options.class_scores,
         layout=options.layout,
         stride=options.stride,
@@ -132,6 +155,7 @@ def run_datasets_add(options: argparse.Namespace) -> None:
         snippet_seconds=options.snippet_seconds,
         timing=options.timing,
         offset_seconds=options.offset_seconds,
+        offset_frames=options.offset_frames,
         training_subset=options.training_subset,
         evaluation_subset=options.evaluation_subset,
         tiou=parse_tiou(options.tiou) if options.tiou else None,
@@ -140,6 +164,28 @@ def run_datasets_add(options: argparse.Namespace) -> None:
         progress=progress_bar(),
     )
     _print_health(options.name, details=False)
+    if options.preset:
+        from tal_core.data.benchmarks import find_preset
+
+        for method, preset in find_preset(options.preset)[1].settings:
+            print(f"published settings: train --dataset {options.name} --model {method} --preset {preset}")
+
+
+def run_datasets_presets(_options: argparse.Namespace) -> None:
+    """Every benchmark with its features; the first of them is what its name alone means."""
+    from tal_core.data.benchmarks import BENCHMARKS, describe
+    from tal_core.evaluation.result import thresholds_text
+
+    for name, benchmark in BENCHMARKS.items():
+        subsets = " or ".join("/".join(pair) for pair in benchmark.subsets)
+        print(f"{name}\t{benchmark.title}: tIoU {thresholds_text(benchmark.tiou)}; subsets {subsets}")
+        print(f"    source: {benchmark.source}")
+        if benchmark.note:
+            print(f"    note: {benchmark.note}")
+        for key, convention in benchmark.features.items():
+            print(f"  {name}-{key}\t{convention.title}; {describe(convention)}")
+            settings = ", ".join(f"{method} {preset}" for method, preset in convention.settings)
+            print(f"    settings: {settings or 'none published, --preset auto'}; source: {convention.source}")
 
 
 def run_datasets_list(_options: argparse.Namespace) -> None:

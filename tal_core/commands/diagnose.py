@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tal_core.commands.parsing import add_files, command, print_findings, progress_bar
+from tal_core.commands.parsing import add_files, command, print_findings, progress_bar, read_inputs
 from tal_core.workspace import write_json
 
 
@@ -38,19 +38,13 @@ def add(commands) -> None:
 
 def run_diagnose(options: argparse.Namespace) -> None:
     """Print the report; optionally write the numbers as JSON."""
-    from tal_core.data.annotations import read_annotations
-    from tal_core.data.detections import read_detections
     from tal_core.data.oddities import detection_findings
-    from tal_core.data.subsets import evaluation_subset, in_subset
     from tal_core.evaluation.diagnosis import diagnose
     from tal_core.evaluation.diagnosis_report import format_report, to_json
     from tal_core.evaluation.result import parse_tiou
 
     thresholds = parse_tiou(options.tiou)
-    annotations = read_annotations(options.ground_truth, options.video_info)
-    subset = options.subset or evaluation_subset(annotations)
-    truth, _ = in_subset(annotations, subset, where=options.ground_truth)
-    detections = read_detections(options.detections)
+    annotations, subset, truth, _, detections = read_inputs(options)
     diagnosis = diagnose(
         truth,
         detections,

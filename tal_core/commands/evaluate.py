@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tal_core.commands.parsing import add_files, command, print_findings
+from tal_core.commands.parsing import add_files, command, print_findings, read_inputs
 from tal_core.workspace import write_json
 
 
@@ -40,17 +40,11 @@ def add(commands) -> None:
 
 def run_evaluate(options: argparse.Namespace) -> None:
     """Print AP per class and mAP; optionally write them as JSON."""
-    from tal_core.data.annotations import read_annotations
-    from tal_core.data.detections import read_detections
     from tal_core.data.oddities import detection_findings
-    from tal_core.data.subsets import evaluation_subset, in_subset
     from tal_core.evaluation.average_precision import evaluate
     from tal_core.evaluation.result import format_table, parse_tiou
 
-    annotations = read_annotations(options.ground_truth, options.video_info)
-    subset = options.subset or evaluation_subset(annotations)
-    truth, videos = in_subset(annotations, subset, where=options.ground_truth)
-    detections = read_detections(options.detections)
+    annotations, subset, truth, videos, detections = read_inputs(options)
     result = evaluate(
         truth,
         detections,

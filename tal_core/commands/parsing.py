@@ -8,9 +8,12 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from tal_core.types import Progress
+from tal_core.types import Annotations, Progress
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -45,6 +48,40 @@ def add_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--subset", metavar="S", help="subset of the ground truth (default: its evaluation subset)"
     )
+    parser.add_argument(
+        "--blocked",
+        type=Path,
+        metavar="F",
+        help="videos to leave out of both: a JSON list, or text with one id a line",
+    )
+
+
+class Inputs(NamedTuple):
+    """What `add_files` names: all annotations, the subset's ground truth and videos, the detections."""
+
+    annotations: Annotations
+    subset: str
+    truth: pd.DataFrame
+    videos: list[str]
+    detections: pd.DataFrame
+
+
+def read_inputs(options: argparse.Namespace) -> Inputs:
+    """Read the files of `add_files`. Raises ``InputError``."""
+    from tal_core.data.annotations import read_annotations
+    from tal_core.data.blocked import leave_out, read_blocked, without_blocked
+    from tal_core.data.detections import read_detections
+    from tal_core.data.subsets import evaluation_subset, in_subset
+
+    annotations = read_annotations(options.ground_truth, options.video_info)
+    blocked = read_blocked(options.blocked) if options.blocked else frozenset()
+    if blocked:
+        annotations = leave_out(annotations, blocked, options.blocked)
+        print_findings(annotations.findings[annotations.findings["kind"] == "blocked videos"])
+    subset = options.subset or evaluation_subset(annotations)
+    truth, videos = in_subset(annotations, subset, where=options.ground_truth)
+    detections = without_blocked(read_detections(options.detections), blocked)
+    return Inputs(annotations, subset, truth, videos, detections)
 
 
 def progress_bar() -> Progress:

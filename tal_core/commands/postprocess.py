@@ -59,7 +59,7 @@ def run_postprocess(options: argparse.Namespace) -> None:
     config = changed_config(run, parse_settings(options.set))
     data = open_dataset(home(), run.config()["dataset"], progress_bar())
     videos = data.videos(data.evaluation_subset, usable=False)
-    stored = open_candidates(run.folder / "candidates.npz", data.labels, videos)
+    stored = open_candidates(run.folder / "candidates.npz", data.labels, videos, data.blocked)
     fusion = scores = None
     if options.class_scores:
         fusion = Fusion(options.fusion, options.top_k, options.power)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tal_core.commands.parsing import add_files, command, print_findings
+from tal_core.commands.parsing import add_files, command, print_findings, read_inputs
 from tal_core.workspace import write_json
 
 
@@ -33,19 +33,13 @@ def add(commands) -> None:
 
 def run_proposals(options: argparse.Namespace) -> None:
     """Print recall and area; optionally write the curve as JSON."""
-    from tal_core.data.annotations import read_annotations
-    from tal_core.data.detections import read_detections
     from tal_core.data.oddities import detection_findings
-    from tal_core.data.subsets import evaluation_subset, in_subset
     from tal_core.evaluation.proposals import SHOWN, proposal_recall
     from tal_core.types import InputError
 
     if not options.max_proposals > 0:
         raise InputError("it has to be above 0", where="--max-proposals", mend="The usual number is 100.")
-    annotations = read_annotations(options.ground_truth, options.video_info)
-    subset = options.subset or evaluation_subset(annotations)
-    truth, _ = in_subset(annotations, subset, where=options.ground_truth)
-    proposals = read_detections(options.detections)
+    annotations, _, truth, _, proposals = read_inputs(options)
     findings = detection_findings(proposals.assign(label=""), truth.assign(label=""), annotations.videos)
     try:
         found = proposal_recall(truth, proposals, options.max_proposals)

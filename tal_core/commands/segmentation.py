@@ -8,7 +8,7 @@ import argparse
 import math
 from pathlib import Path
 
-from tal_core.commands.parsing import add_files, command, print_findings
+from tal_core.commands.parsing import add_files, command, print_findings, read_inputs
 from tal_core.workspace import write_json
 
 
@@ -37,16 +37,10 @@ def add(commands) -> None:
 
 def run_segmentation(options: argparse.Namespace) -> None:
     """Print the means over the videos; optionally write them as JSON."""
-    from tal_core.data.annotations import read_annotations
-    from tal_core.data.detections import read_detections
     from tal_core.data.oddities import detection_findings
-    from tal_core.data.subsets import evaluation_subset, in_subset
     from tal_core.evaluation.segmentation import segmentation_scores
 
-    annotations = read_annotations(options.ground_truth, options.video_info)
-    subset = options.subset or evaluation_subset(annotations)
-    truth, videos = in_subset(annotations, subset, where=options.ground_truth)
-    detections = read_detections(options.detections)
+    annotations, _, truth, videos, detections = read_inputs(options)
     stated = annotations.videos.set_index("video_id")["duration"]
     durations = {video: float(stated.get(video, math.nan)) for video in videos}
     found = segmentation_scores(truth, detections, durations, options.step, options.min_score)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from tal_core.data.blocked import leave_out, read_blocked
 from tal_core.data.class_scores import ClassScores, read_class_scores
 from tal_core.data.entry import DatasetEntry, load_entry
 from tal_core.data.features import FeatureStore, Stream, decide_layout, list_stream
@@ -42,7 +43,8 @@ class Dataset:
     """A registered dataset, ready to explore and train on.
 
     ``index``: one row per video (see ``index.build_index``). ``findings``: everything odd
-    (``FINDING_COLUMNS``). Tables are shared by all callers, so copy before changing one.
+    (``FINDING_COLUMNS``). ``blocked``: videos that annotations and detections leave out. Tables are shared
+    by all callers, so copy before changing one.
     """
 
     entry: DatasetEntry
@@ -50,6 +52,7 @@ class Dataset:
     index: pd.DataFrame
     findings: pd.DataFrame
     store: FeatureStore = field(repr=False)
+    blocked: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -264,7 +267,7 @@ def open_entry(
     annotations, notes = parts.annotations, pd.DataFrame(known.findings, columns=list(FINDING_COLUMNS))
     findings = pd.concat([notes.astype("str"), annotations.findings], ignore_index=True)
     store = FeatureStore(parts.streams, known.entry.layout or [])
-    return Dataset(known.entry, annotations, known.index, findings, store)
+    return Dataset(known.entry, annotations, known.index, findings, store, parts.blocked)
 
 
 @dataclass(frozen=True)
@@ -278,6 +281,7 @@ class _Parts:
     annotations: Annotations
     streams: list[Stream]
     video_files: dict[str, str]
+    blocked: frozenset[str]
     state: str
 
     def key(self, entry: DatasetEntry) -> str:
@@ -290,12 +294,16 @@ def _list_parts(entry: DatasetEntry, index: Path) -> _Parts:
     """Read the annotations and list the files of a dataset whose index is at ``index``."""
     kept = index.with_name(f"{entry.name}.annotations.arrow")
     annotations, content = read_kept_annotations(entry.annotations, entry.video_info, kept, entry.tiers)
+    blocked = read_blocked(entry.blocked) if entry.blocked is not None else frozenset()
+    if entry.blocked is not None:
+        annotations = leave_out(annotations, blocked, entry.blocked)
     streams = [list_stream(folder) for folder in entry.features]
     video_files = _video_files(entry.videos, annotations.videos["video_id"])
-    state = hashlib.blake2b(f"{content} {video_files}".encode(), digest_size=16)
+    state = hashlib.blake2b(f"{content} {video_files} {sorted(blocked)}".encode(), digest_size=16)
     for stream in streams:
         state.update(stream.digest())
-    return _Parts(entry, annotations, streams, video_files, state.hexdigest() if content else "")
+    known = state.hexdigest() if content else ""
+    return _Parts(entry, annotations, streams, video_files, blocked, known)
 
 
 def _make_index(parts: _Parts, path: Path, progress: Progress | None, scan_all: bool) -> KeptIndex:

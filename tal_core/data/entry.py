@@ -38,18 +38,20 @@ class DatasetEntry(BaseModel):
     snippets, spread over its duration), ``snippet_seconds``, or ``stride`` in frames with ``fps``. Without
     ``fps`` the annotations' own fps of each video is taken; a given ``fps`` goes before it, since features
     are often made from re-encoded videos. Paths are absolute here, and in the file relative to it if they
-    lie beside it.
+    lie beside it. ``benchmark``: the preset of `benchmarks` that it was added with; it names the subsets.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     description: str = ""
+    benchmark: str = ""
     annotations: Path
     video_info: Path | None = None
     tiers: list[str] = Field(
         default_factory=list, description="tiers, attributes or controls that hold the labels; all by default"
     )
+    blocked: Path | None = Field(None, description="list of videos that are left out, see `blocked`")
     features: list[Path] = Field(min_length=1, description="one folder or .h5 file per stream")
     videos: Path | None = None
     class_scores: Path | None = Field(None, description="video-level class scores, for proposal methods")
@@ -61,6 +63,7 @@ class DatasetEntry(BaseModel):
     offset_seconds: float | None = Field(
         None, description="centre of the first snippet; half a step by default"
     )
+    offset_frames: float | None = Field(None, description="the same in frames, with stride")
     training_subset: str = ""
     evaluation_subset: str = ""
     tiou: list[float] = Field(default_factory=lambda: list(THUMOS_TIOU), min_length=1)
@@ -179,6 +182,7 @@ def _with_paths(entry: DatasetEntry, change: Any) -> dict[str, Any]:
         "annotations": change(entry.annotations),
         "features": [change(path) for path in entry.features],
         "video_info": change(entry.video_info) if entry.video_info else None,
+        "blocked": change(entry.blocked) if entry.blocked else None,
         "videos": change(entry.videos) if entry.videos else None,
         "class_scores": change(entry.class_scores) if entry.class_scores else None,
     }

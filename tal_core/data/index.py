@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from tal_core.data.entry import DatasetEntry
 from tal_core.data.features import STREAM_SLACK
 from tal_core.data.inventory import FILE_COLUMNS
-from tal_core.data.timing import steps
+from tal_core.data.timing import offsets, steps
 from tal_core.types import Annotations, finding
 from tal_core.workspace import write_bytes, writing
 
@@ -78,7 +78,7 @@ def build_index(
             "dtype": _dtypes(inventories),
             "path": inventories[0]["path"].to_numpy(),
             "snippet_seconds": step,
-            "offset_seconds": step / 2 if entry.offset_seconds is None else entry.offset_seconds,
+            "offset_seconds": offsets(entry, step),
             "usable": reasons == "",
             "reason": reasons,
             "num_segments": counts.reindex(videos["video_id"], fill_value=0).to_numpy(),

@@ -11,6 +11,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from tal_core.data.annotations import write_annotations
+from tal_core.data.benchmarks import find_preset
 from tal_core.data.class_scores import read_class_scores
 from tal_core.data.dataset import Dataset, open_dataset, open_entry
 from tal_core.data.entry import (
@@ -51,9 +52,11 @@ def add_dataset(  # pylint: disable=too-many-arguments,too-many-locals  # one ar
     *,
     annotations: Path,
     features: Path | Sequence[Path],
+    preset: str = "",
     videos: Path | None = None,
     video_info: Path | None = None,
     tiers: Sequence[str] = (),
+    blocked: Path | None = None,
     class_scores: Path | None = None,
     layout: str = "auto",
     stride: float | None = None,
@@ -61,6 +64,7 @@ def add_dataset(  # pylint: disable=too-many-arguments,too-many-locals  # one ar
     snippet_seconds: float | None = None,
     timing: Literal["fixed", "stretched"] = "fixed",
     offset_seconds: float | None = None,
+    offset_frames: float | None = None,
     training_subset: str = "",
     evaluation_subset: str = "",
     tiou: Sequence[float] | None = None,
@@ -72,31 +76,41 @@ def add_dataset(  # pylint: disable=too-many-arguments,too-many-locals  # one ar
     """Register a dataset: check its files, work out what was not said, write its entry and index.
 
     ``features``: one folder (or ``.h5`` file) per stream. ``tiers``: see ``read_annotations``. Time: see
-    ``DatasetEntry``. ``replace``: overwrite a dataset of this name.
+    ``DatasetEntry``. ``preset``: a benchmark (see `benchmarks`) for what is not said of subsets, thresholds
+    and time. ``replace``: overwrite a dataset of this name.
 
     Raises:
         InputError: if anything can't be used; then nothing is registered.
     """
     path = _free_path(home, name, replace)
+    grid = {
+        "timing": timing,
+        "stride": stride,
+        "fps": fps,
+        "snippet_seconds": snippet_seconds,
+        "offset_seconds": offset_seconds,
+        "offset_frames": offset_frames,
+    }
+    if preset:
+        benchmark, convention = find_preset(preset)
+        tiou, grid = tiou or benchmark.tiou, _with_convention(grid, convention.timing())
     draft = _draft(
         name=name,
         description=description,
+        benchmark=preset,
         annotations=annotations,
         video_info=video_info,
         tiers=list(tiers),
+        blocked=blocked,
         features=[features] if isinstance(features, (str, Path)) else list(features),
         videos=videos,
         class_scores=class_scores,
         layout=layout,
-        timing=timing,
-        stride=stride,
-        fps=fps,
-        snippet_seconds=snippet_seconds,
-        offset_seconds=offset_seconds,
         training_subset=training_subset,
         evaluation_subset=evaluation_subset,
         tiou=list(tiou or THUMOS_TIOU),
         split=split,
+        **grid,
     )
     dataset = open_entry(home, draft, progress)
     if draft.class_scores is not None:
@@ -105,9 +119,20 @@ def add_dataset(  # pylint: disable=too-many-arguments,too-many-locals  # one ar
     return dataset.entry
 
 
+def _with_convention(given: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+    """Fields of the time grid: a person's own where they say how snippets run, else the usual ones with a
+    person's frame rate and offset."""
+    if given["stride"] or given["snippet_seconds"] or given["timing"] == "stretched":
+        return given
+    said = {name: value for name, value in given.items() if value is not None and name != "timing"}
+    if "offset_seconds" in said:
+        usual = {name: value for name, value in usual.items() if name != "offset_frames"}
+    return {**given, **usual, **said}
+
+
 def _draft(**fields: Any) -> DatasetEntry:
     """The entry of what was said, with absolute paths and no layout for ``auto``."""
-    for field in ("annotations", "video_info", "videos", "class_scores"):
+    for field in ("annotations", "video_info", "videos", "class_scores", "blocked"):
         fields[field] = _absolute(fields[field]) if fields[field] else None
     fields["features"] = [_absolute(folder) for folder in fields["features"]]
     given = fields["layout"] != "auto"
@@ -164,6 +189,7 @@ def make_subset(
             "annotations": target.resolve(),
             "video_info": None,
             "tiers": [],
+            "blocked": None,
             "split": None,
         }
     )

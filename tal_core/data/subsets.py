@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from tal_core.data.benchmarks import find_preset
 from tal_core.data.entry import DatasetEntry, Split
 from tal_core.types import Annotations, InputError
 
@@ -102,9 +103,10 @@ def in_subset(annotations: Annotations, subset: str, where: object = None) -> tu
 def choose_subsets(entry: DatasetEntry, videos: pd.DataFrame, truth: pd.DataFrame) -> dict[str, object]:
     """Fields of the entry that say what trains and what evaluates, as far as they are left open.
 
-    Training is the subset named training or train, or else validation (the THUMOS14 custom). Evaluation is
-    the testing or else validation subset that has annotations and isn't the training one. With fewer than
-    two annotated subsets the annotated videos are split.
+    A benchmark's are those that its files usually have. Otherwise training is the subset named training or
+    train, or else validation (the THUMOS14 custom), and evaluation the testing or else validation subset
+    that has annotations and isn't the training one. With fewer than two annotated subsets the annotated
+    videos are split.
 
     Raises:
         InputError: if a named subset doesn't exist, or the names are unusual and none was given.
@@ -128,6 +130,8 @@ def choose_subsets(entry: DatasetEntry, videos: pd.DataFrame, truth: pd.DataFram
     if len(names) < 2:
         return _split_fields(entry, videos, truth)
     training, evaluation = chosen["training_subset"], chosen["evaluation_subset"]
+    if entry.benchmark and not training and not evaluation:
+        training, evaluation = _usual_pair(entry.benchmark, by_lower)
     training = training or _first(_TRAINING_CUSTOM, by_lower, evaluation)
     evaluation = evaluation or _first(_EVALUATION, by_lower, training)
     if not training or not evaluation:
@@ -137,6 +141,14 @@ def choose_subsets(entry: DatasetEntry, videos: pd.DataFrame, truth: pd.DataFram
             mend="Give --training-subset and --evaluation-subset.",
         )
     return {"training_subset": training, "evaluation_subset": evaluation}
+
+
+def _usual_pair(benchmark: str, by_lower: dict[str, str]) -> tuple[str, str]:
+    """The benchmark's training and evaluation subset as this file calls them, ``""`` if it has no such."""
+    for pair in find_preset(benchmark)[0].subsets:
+        if set(pair) <= set(by_lower):
+            return by_lower[pair[0]], by_lower[pair[1]]
+    return "", ""
 
 
 def _first(names: Sequence[str], by_lower: dict[str, str], other: str) -> str:

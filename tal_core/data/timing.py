@@ -31,6 +31,13 @@ def steps(entry: DatasetEntry, videos: pd.DataFrame, lengths: np.ndarray | None 
     return np.full(len(videos), np.nan)
 
 
+def offsets(entry: DatasetEntry, step: np.ndarray) -> np.ndarray:
+    """Seconds at the centre of each video's first snippet (V,); ``step``: as `steps` gives it."""
+    if entry.offset_frames is not None and entry.stride is not None:
+        return entry.offset_frames / entry.stride * step
+    return step / 2 if entry.offset_seconds is None else np.full(len(step), entry.offset_seconds)
+
+
 def check_timing(entry: DatasetEntry, videos: pd.DataFrame) -> None:
     """Check that what was given about time fits together.
 
@@ -42,6 +49,11 @@ def check_timing(entry: DatasetEntry, videos: pd.DataFrame) -> None:
     if entry.timing == "stretched" and (entry.snippet_seconds is not None or entry.stride is not None):
         raise InputError(
             "stretched features have no fixed step", mend="Leave out stride and snippet seconds."
+        )
+    if entry.offset_frames is not None and (entry.stride is None or entry.offset_seconds is not None):
+        what = "without stride" if entry.stride is None else "and seconds were both given"
+        raise InputError(
+            f"the offset in frames {what}", mend="Give --offset-frames with --stride, or --offset-seconds."
         )
     if entry.fps is not None and entry.stride is None:
         raise InputError(

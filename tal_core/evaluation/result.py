@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -100,6 +101,14 @@ def parse_tiou(text: str) -> list[float]:
     if len(set(thresholds)) < len(thresholds):
         raise InputError(f"tIoU thresholds {text!r} give one twice", mend=mend)
     return thresholds
+
+
+def thresholds_text(tiou: Sequence[float]) -> str:
+    """Thresholds as ``parse_tiou`` reads them: ``0.3:0.7:0.1`` if evenly spaced, else ``0.5,0.75``."""
+    steps = np.diff(tiou)
+    if len(tiou) > 2 and np.allclose(steps, steps[0], atol=1e-6):
+        return f"{tiou[0]:g}:{tiou[-1]:g}:{round(float(steps[0]), 6):g}"
+    return ",".join(f"{t:g}" for t in tiou)
 
 
 def _spaced(first: float, last: float, step: float) -> list[float]:

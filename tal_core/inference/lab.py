@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tal_core.data.blocked import are_blocked
 from tal_core.data.class_scores import ClassScores
 from tal_core.evaluation.average_precision import AMBIGUOUS, clean_ground_truth
 from tal_core.evaluation.matching import Pairs, greedy_match, overlapping_pairs
@@ -51,13 +52,18 @@ class Stored:
         return replace(self, candidates=fuse_class_scores(self.candidates, scores, fusion))
 
 
-def open_candidates(path: Path, labels: Sequence[str], videos: Sequence[str]) -> Stored:
-    """The candidates in ``path``, checked against a dataset's classes and the videos to evaluate on.
+def open_candidates(
+    path: Path, labels: Sequence[str], videos: Sequence[str], blocked: frozenset[str] = frozenset()
+) -> Stored:
+    """The candidates in ``path``, checked against a dataset's classes and the videos to evaluate on; without
+    those of ``blocked`` videos.
 
     Raises:
         InputError: if the file is missing or faulty, or shares no class or no video with the dataset.
     """
     candidates, names = load_candidates(path)
+    gone = are_blocked(pd.Series(list(candidates), dtype="str"), blocked)
+    candidates = {video: candidates[video] for video, out in zip(candidates, gone, strict=True) if not out}
     if not any(len(found) for found in candidates.values()):
         raise InputError("holds no candidates", where=path, mend="Choose another run, or train it longer.")
     notes = []

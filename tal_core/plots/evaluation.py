@@ -5,7 +5,7 @@ Pure functions; AP and mAP come as fractions and are shown in percent, as the fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -173,11 +173,3 @@ def style_axes(figure: go.Figure, x: str, y: str) -> None:
 def plain_text(text: str) -> str:
     """Plotly reads a little HTML in its texts; names are not HTML."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def thresholds_text(tiou: Sequence[float]) -> str:
-    """Thresholds as ``parse_tiou`` reads them: ``0.3:0.7:0.1`` if evenly spaced, else ``0.5,0.75``."""
-    steps = np.diff(tiou)
-    if len(tiou) > 2 and np.allclose(steps, steps[0], atol=1e-6):
-        return f"{tiou[0]:g}:{tiou[-1]:g}:{round(float(steps[0]), 6):g}"
-    return ",".join(f"{t:g}" for t in tiou)

@@ -21,7 +21,7 @@ from tal_core.evaluation.average_precision import evaluate
 from tal_core.evaluation.diagnosis import Diagnosis, diagnose
 from tal_core.evaluation.outcomes import label_detections
 from tal_core.evaluation.proposals import proposal_recall, without_repeats
-from tal_core.evaluation.result import Evaluation
+from tal_core.evaluation.result import Evaluation, thresholds_text
 from tal_core.evaluation.segmentation import compare_subset, usual_step
 from tal_core.plots import comparison as two
 from tal_core.plots import diagnosis as errors
@@ -169,7 +169,7 @@ def _add_head(sheet: _Page, material: _Material, title: str) -> None:
         "p",
         f"{where} of the dataset {material.data.name}: "
         f"{len(material.data.videos(material.subset, usable=False))} videos. "
-        f"tIoU {plots.thresholds_text(material.tiou)}, {_PROTOCOLS[material.protocol]}.",
+        f"tIoU {thresholds_text(material.tiou)}, {_PROTOCOLS[material.protocol]}.",
     )
     averages = [f"{name} {100 * e.average_mAP:.2f} %" for name, e in material.evaluations.items()]
     sheet.add("p", f"Average mAP: {', '.join(averages)}.")

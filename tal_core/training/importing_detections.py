@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from tal_core.data.blocked import without_blocked
 from tal_core.data.dataset import Dataset, open_dataset
 from tal_core.data.detections import read_detections, write_detections
 from tal_core.data.files import suffix
@@ -102,8 +103,7 @@ def keep_detections(
     Raises:
         InputError: if no video, or no label, is one of the dataset's, or the id is taken; no run is made.
     """
-    known = data.index["video_id"].tolist()
-    detections, notes = rename_videos(detections, known, prefix)
+    detections, notes = fit_videos(detections, data, prefix)
     _check_belongs(detections, data, name)
     proposals = not detections["label"].any()
     notes += _strangers(detections, data, proposals)
@@ -120,6 +120,17 @@ def keep_detections(
         shutil.rmtree(run.folder, ignore_errors=True)
         raise
     return run, notes
+
+
+def fit_videos(
+    detections: pd.DataFrame, data: Dataset, prefix: str | None = None
+) -> tuple[pd.DataFrame, list[str]]:
+    """Detections under the dataset's video ids and outside its blocked videos; sentences on what was done."""
+    detections, notes = rename_videos(detections, data.index["video_id"].tolist(), prefix)
+    rest = without_blocked(detections, data.blocked)
+    if len(rest) < len(detections):
+        notes.append(f"{len(detections) - len(rest)} detections of blocked videos were left out.")
+    return rest, notes
 
 
 def rename_videos(

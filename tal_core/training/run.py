@@ -27,6 +27,7 @@ from typing import Any
 
 import pandas as pd
 
+from tal_core.data.blocked import read_blocked, without_blocked
 from tal_core.data.detections import read_detections
 from tal_core.data.entry import load_entry
 from tal_core.evaluation.result import Evaluation
@@ -117,14 +118,25 @@ class Run:
         return Evaluation.from_json(self._read_json(path.name), where=path) if path.exists() else None
 
     def detections(self) -> pd.DataFrame:
-        """The final detections. Raises InputError as long as there are none."""
+        """The final detections, outside the videos that the dataset blocks by now.
+
+        Raises:
+            InputError: as long as there are none.
+        """
         path = self.folder / "detections.json"
         if not path.exists():
             self.config()
             raise InputError(
                 "there are no detections yet", where=self.run_id, mend="Let the training finish."
             )
-        return read_detections(path)
+        return without_blocked(read_detections(path), self._blocked())
+
+    def _blocked(self) -> frozenset[str]:
+        try:
+            entry = load_entry(self.folder.parent.parent, self.config()["dataset"])
+        except InputError:  # the dataset was removed; the run can still be looked at
+            return frozenset()
+        return read_blocked(entry.blocked) if entry.blocked else frozenset()
 
     def log_tail(self, lines: int = 40) -> str:
         """The end of ``train.log``."""

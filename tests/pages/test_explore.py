@@ -140,6 +140,26 @@ def test_register_a_dataset(tmp_path, home):
     assert "**mine** is ready" in texts(app)
 
 
+def test_register_a_benchmark_without_its_blocked_videos(tmp_path, home):
+    blocked = tmp_path / "blocked.txt"
+    blocked.write_text("v4\n")
+    app = open_page("explore", view="Add data")
+    app.selectbox(key="add_benchmark").set_value("activitynet").run()
+    selectbox(app, "Features").set_value("tsn-100").run()
+    assert "spread over each video" in texts(app) and "opts.py" in texts(app)
+    app.text_input(key="add_name").set_value("anet")
+    app.text_input(key="add_annotations").set_value(str(tmp_path / "small.json"))
+    app.text_area(key="add_features").set_value(str(tmp_path / "small-features"))
+    app.selectbox(key="add_layout").set_value("TD: (time, channels)")
+    next(field for field in app.text_input if field.label.startswith("Blocked")).set_value(str(blocked))
+    button(app, "Register").click().run()
+    assert not app.exception and not app.error
+    assert "bmn: activitynet, bsn: activitynet" in texts(app)
+    data = open_dataset(home, "anet")
+    assert data.entry.timing == "stretched" and data.tiou[0] == 0.5 and len(data.tiou) == 10
+    assert "v4" not in data.index["video_id"].tolist()
+
+
 @pytest.mark.parametrize(
     "name,annotations,features,complaint",
     [

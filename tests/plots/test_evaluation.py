@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from tal_core.evaluation.average_precision import evaluate, parse_tiou, precision_recall
+from tal_core.evaluation.result import thresholds_text
 from tal_core.plots import evaluation as plots
 
 
@@ -72,4 +73,4 @@ def test_tables_for_download(evaluations):
 
 @pytest.mark.parametrize("text", ["0.3:0.7:0.1", "0.5:0.95:0.05", "0.5", "0.5,0.75", "0.1,0.5,0.6"])
 def test_thresholds_are_written_as_they_are_read(text):
-    assert plots.thresholds_text(parse_tiou(text)) == text
+    assert thresholds_text(parse_tiou(text)) == text
