@@ -19,6 +19,7 @@ from tal_core.commands import (
     proposals,
     report,
     segmentation,
+    stream,
     train,
 )
 from tal_core.commands.parsing import OneLineParser
@@ -29,6 +30,7 @@ COMMANDS = (
     datasets,
     train,
     predict,
+    stream,
     evaluate,
     diagnose,
     proposals,

@@ -1,0 +1,147 @@
+"""``stream``: detect on a live stream, a camera or a file."""
+
+# pylint: disable=import-outside-toplevel
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from tal_core.commands.parsing import command
+from tal_core.types import InputError
+from tal_core.workspace import home
+
+STATUS_SECONDS = 1.0
+
+
+def add(commands) -> None:
+    """Its arguments."""
+    parser = command(
+        commands,
+        "stream",
+        run_stream,
+        "detect actions on a live stream, a camera or a file as they happen",
+        "stream --run demo-miniroad --source rtmp://127.0.0.1/live/demo --out events.jsonl",
+    )
+    parser.add_argument("--run", required=True, metavar="ID", help="the trained run")
+    parser.add_argument(
+        "--source",
+        required=True,
+        metavar="S",
+        help="a video file, camera:0, or an rtmp://, rtsp://, http:// or https:// address (HLS, MJPEG, file)",
+    )
+    parser.add_argument("--out", type=Path, metavar="F", help="append events to this .jsonl file, one a line")
+    parser.add_argument(
+        "--delay",
+        type=float,
+        metavar="S",
+        help="seconds the detector waits before it decides (the run's own)",
+    )
+    parser.add_argument("--paced", action="store_true", help="play a file in real time, as if it were live")
+    parser.add_argument("--webhook", metavar="URL", help="post every event there as JSON")
+    parser.add_argument(
+        "--wait", type=float, default=10.0, metavar="S", help="for the first picture (%(default)s)"
+    )
+    parser.add_argument(
+        "--give-up",
+        type=float,
+        metavar="S",
+        help="seconds after which a live source that broke off is given up (default: never)",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
+    parser.add_argument("--quiet", action="store_true", help="no status line")
+
+
+def run_stream(options: argparse.Namespace) -> None:
+    """Detect until the source ends or Ctrl-C."""
+    from tal_core.streaming.opening import make_session, open_detector
+    from tal_core.streaming.sinks import JsonLines, Lines, Sink
+    from tal_core.streaming.sources import Patience, open_source
+    from tal_core.training.run import open_run
+
+    if options.delay is not None and not 0 <= options.delay <= 600:
+        raise InputError(f"--delay {options.delay:g}", mend="Give 0 to 600 seconds.")
+    source = open_source(
+        options.source,
+        paced=options.paced,
+        patience=Patience(first=max(0.0, options.wait), lost=options.give_up),
+    )
+    run = open_run(home(), options.run)
+    status = StatusLine(sys.stderr.isatty() and not options.quiet)
+    sinks: list[Sink] = [Lines(status.say)]
+    if options.webhook:
+        from tal_core.streaming.webhook import Webhook
+
+        sinks.append(Webhook(options.webhook))
+    model, extractor = open_detector(run, delay=options.delay, device=options.device)
+    if options.out:
+        sinks.append(JsonLines(options.out))
+    session = make_session(model, source, extractor, sinks, run.run_id)
+    asked = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked.set())
+    session.start()
+    while not asked.is_set() and not session.wait(STATUS_SECONDS / 4):
+        status.show(session.stats())
+    session.stop()
+    status.clear()
+    print(summary(session.stats()), file=sys.stderr)
+    if session.error is not None:
+        raise session.error
+    if options.webhook:
+        posted = sinks[1]
+        if posted.failed or posted.dropped:
+            lost = posted.failed + posted.dropped
+            print(f"webhook: {posted.sent} sent, {lost} lost ({posted.error})", file=sys.stderr)
+    if any(thread.name == "stream-read" for thread in threading.enumerate()):
+        sys.stdout.flush()
+        # It hangs in the network, in code that Python can't end; the process need not wait for it.
+        os._exit(0)
+
+
+class StatusLine:
+    """One line at the bottom of a terminal, under what is said."""
+
+    def __init__(self, shown: bool):
+        self._shown, self._lock = shown, threading.Lock()
+
+    def say(self, line: str) -> None:
+        """Print a line above it."""
+        with self._lock:
+            self._erase()
+            print(line, flush=True)
+
+    def show(self, stats: dict) -> None:
+        """Replace it."""
+        if self._shown:
+            with self._lock:
+                self._erase()
+                print(summary(stats), end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Take it away."""
+        with self._lock:
+            self._erase()
+
+    def _erase(self) -> None:
+        if self._shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def summary(stats: dict) -> str:
+    """Figures of a session in one line."""
+    latency = stats["latency_ms"]["p95"]
+    parts = [
+        f"{stats['state']}",
+        f"{stats['seconds']:.1f} s",
+        f"{stats['frames']} frames ({stats['fps']:.1f} a second, {stats['dropped']} dropped)",
+        f"{stats['events']} events",
+    ]
+    if latency is not None:
+        parts.append(f"p95 {latency:.0f} ms")
+    parts += [f"{stats[name]} {name}" for name in ("broken", "gaps", "reconnects") if stats.get(name)]
+    return " | ".join(parts)

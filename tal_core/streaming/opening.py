@@ -1,0 +1,64 @@
+"""Puts a stream together: the run's detector, the extractor it was trained on, the source, the sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tal_core.inference.predict import read_config
+from tal_core.models.weights import read_info
+from tal_core.streaming.events import OnlineModel
+from tal_core.streaming.folder import StreamFolder
+from tal_core.streaming.recorder import Recorder
+from tal_core.streaming.session import Session
+from tal_core.streaming.sinks import Sink
+from tal_core.streaming.sources import Patience, Source, open_source
+from tal_core.training.run import Run, open_run
+from tal_core.video.extractor import Extractor
+
+
+def open_detector(
+    run: Run, *, delay: float | None = None, device: str = "auto"
+) -> tuple[OnlineModel, Extractor]:
+    """The detector of a run, and the extractor whose features it was trained on.
+
+    Raises:
+        InputError: if the run can't serve a stream, or nothing here makes its features.
+    """
+    # pylint: disable=import-outside-toplevel,no-name-in-module,import-error
+    from tal_core.streaming.online import open_online
+    from tal_core.video.extractor import make_extractor, spec_of
+
+    _, config = read_config(run.folder)
+    info = read_info(run.checkpoints / f"{config.checkpoint}.safetensors")
+    return open_online(run, delay=delay, device=device), make_extractor(spec_of(info), device)
+
+
+def make_session(
+    model: OnlineModel,
+    source: Source,
+    extractor: Extractor,
+    sinks: Sequence[Sink],
+    run_id: str,
+    **settings: Any,
+) -> Session:
+    """A session with a header that says what it is."""
+    about = {"run": run_id, "source": source.shown, "delay": model.delay}
+    return Session(model, source, extractor, sinks, about=about, **settings)
+
+
+def detect_in_folder(home: Path, stream: StreamFolder, source: str, webhook: str | None = None) -> None:
+    """Detect until the source ends or the folder's ``stop`` file appears. Raises InputError if it fails."""
+    from tal_core.streaming.webhook import Webhook  # pylint: disable=import-outside-toplevel  # loads requests
+
+    config = stream.config()
+    run = open_run(home, config["run"])
+    opened = open_source(source, paced=config["paced"], patience=Patience())
+    opened.shown = config["source"]
+    model, extractor = open_detector(run, delay=config["delay"], device=config["device"])
+    recorder = Recorder(stream, model.labels)
+    sinks: list[Sink] = [*recorder.sinks, *([Webhook(webhook)] if webhook else [])]
+    session = make_session(model, opened, extractor, sinks, run.run_id)
+    with recorder.watch(session):
+        session.run()
