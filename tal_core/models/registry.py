@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tal_core.models import actionformer, baseline, bmn, bsn, ssn, temporalmaxer, tridet
+from tal_core.models import actionformer, baseline, bmn, bsn, miniroad, ssn, temporalmaxer, tridet
 from tal_core.models.method import Method
 from tal_core.types import InputError
 
@@ -16,6 +16,7 @@ METHODS: dict[str, Method] = {
         actionformer.METHOD,
         temporalmaxer.METHOD,
         tridet.METHOD,
+        miniroad.METHOD,
     )
 }  # fmt: skip
 

@@ -1,0 +1,258 @@
+"""MiniROAD (An et al., MiniROAD: Minimal RNN Framework for Online Action Detection, ICCV 2023).
+
+    features -> linear, LayerNorm, ReLU, dropout -> GRU -> ReLU -> linear -> background and K classes
+
+The GRU looks back only, so that the network serves a stream snippet by snippet (``step``), and a whole video
+at once gives the same numbers (``sequence``).
+
+    training    a window of snippets; only its last one counts in the loss (non-uniform, section 3.3), whose
+                labels share the cross-entropy
+    inference   class scores per snippet -> stretches above several thresholds = candidates
+
+A snippet has the classes whose segments hold its centre; a segment between two centres labels the nearer one.
+Class 0 of the network is background, as in the reference; what has no class is background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import nn
+
+from tal_core.models.baseline import group
+from tal_core.models.baseline import prepare as take_mean
+from tal_core.models.clips import training_segments
+from tal_core.models.config import MethodConfig, setting
+from tal_core.models.method import Candidates, FeatureDataset, Method
+from tal_core.models.reader import FeatureReader
+from tal_core.types import TimeGrid
+
+
+class MiniRoadConfig(MethodConfig):
+    """Settings of MiniROAD; defaults for THUMOS14."""
+
+    epochs: int = setting(10, "Passes over the training windows.", "Optimisation", ge=1, le=10_000)
+    batch_size: int = setting(16, "Windows in one optimisation step.", "Optimisation", ge=1, le=65_536)
+    optimizer: Literal["adam", "adamw"] = setting(
+        "adamw", "AdamW decays weight matrices only, apart from the gradient.", "Optimisation"
+    )
+    weight_decay: float = setting(0.05, "Pull of the weights towards zero.", "Optimisation", ge=0, le=1)
+
+    embed_dim: int = setting(2048, "Width of the embedding.", "Network", ge=1, le=8192)
+    hidden_dim: int = setting(1024, "Numbers that the GRU remembers.", "Network", ge=1, le=8192)
+    layers: int = setting(1, "GRU layers on top of each other.", "Network", ge=1, le=8)
+    dropout: float = setting(0.2, "Share of the embedding left out in training.", "Network", ge=0, lt=1)
+    normalise: bool = setting(True, "Take mean and deviation of the training features out first.", "Network")
+
+    window: int = setting(
+        128,
+        "Snippets that the GRU sees in training before the one that counts, itself included.",
+        "Windows",
+        ge=1,
+        le=10_000,
+    )
+    window_stride: int = setting(
+        4, "Snippets from one training window to the next.", "Windows", ge=1, le=10_000
+    )
+
+    thresholds: list[Annotated[float, Field(gt=0, lt=1)]] = setting(
+        [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
+        "Snippet scores above each of these are grouped into segments.",
+        "Detection",
+        min_length=1,
+        max_length=50,
+    )
+    contrast: float = setting(
+        0.6, "How much high scores just outside a segment count against it.", "Detection", ge=0, le=1
+    )
+
+
+class MiniRoad(nn.Module):
+    """The network, its loss and its candidates. Class 0 of its ``K + 1`` outputs is background."""
+
+    def __init__(self, config: MiniRoadConfig, num_features: int, num_classes: int):
+        super().__init__()
+        self.config = config
+        self.register_buffer("mean", torch.zeros(num_features))
+        self.register_buffer("std", torch.ones(num_features))
+        self.embedding = nn.Linear(num_features, config.embed_dim)
+        self.norm = nn.LayerNorm(config.embed_dim)
+        self.gru = nn.GRU(config.embed_dim, config.hidden_dim, config.layers, batch_first=True)
+        self.classifier = nn.Linear(config.hidden_dim, num_classes + 1)
+
+    def embed(self, features: torch.Tensor) -> torch.Tensor:
+        """``(B, T, D)`` normalised features -> ``(B, T, E)``."""
+        return F.dropout(self.norm(self.embedding(features)).relu(), self.config.dropout, self.training)
+
+    def normalised(self, features: torch.Tensor) -> torch.Tensor:
+        """``(..., D)`` features without the training data's mean and deviation."""
+        return (features - self.mean) / self.std
+
+    def zero_state(self, streams: int = 1) -> torch.Tensor:
+        """What the GRU remembers at the beginning: ``(layers, streams, H)``."""
+        config = self.config
+        return self.mean.new_zeros(config.layers, streams, config.hidden_dim)
+
+    def forward(self, features: torch.Tensor, state: torch.Tensor | None = None):
+        """``(B, T, D)`` features, state ``(layers, B, H)`` -> logits ``(B, T, K + 1)`` and the state after."""
+        hidden, state = self.gru(self.embed(self.normalised(features)), state)
+        return self.classifier(hidden.relu()), state
+
+    @torch.no_grad()
+    def advance(self, features: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The next snippets of B streams: ``(B, T, D)`` -> class scores ``(B, T, K)`` in 0..1, state."""
+        logits, state = self(features, state)
+        return logits.softmax(dim=2)[..., 1:], state
+
+    def loss(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Cross-entropy of the last snippet of each of the ``windows`` (B, W, D).
+
+        ``padding`` (B,): snippets before the video begins, zeros after normalisation. ``targets``
+        (B, K + 1) are 0 or 1; a row counts by its Euclidean length, so that two labels weigh 0.71 each.
+        """
+        features = self.normalised(batch["windows"])
+        before = torch.arange(features.shape[1], device=features.device) < batch["padding"].unsqueeze(1)
+        hidden, _ = self.gru(self.embed(features.masked_fill(before.unsqueeze(2), 0)))
+        logits = self.classifier(hidden[:, -1].relu())
+        return {"loss": last_loss(logits, batch["targets"])}
+
+    @torch.no_grad()
+    def snippet_scores(self, features: torch.Tensor) -> torch.Tensor:
+        """``(T, D)`` features of a video -> ``(T, K)`` class scores."""
+        return self.advance(features.unsqueeze(0), self.zero_state())[0][0]
+
+    @torch.no_grad()
+    def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor]:
+        """Candidates of one video from its ``(T, D)`` features, and its ``(T, K)`` snippet scores."""
+        scores = self.snippet_scores(features)
+        positions, values, labels = group(scores.cpu().double(), self.config.thresholds, self.config.contrast)
+        best = torch.argsort(values, descending=True, stable=True)[: self.config.max_candidates]
+        found = Candidates(
+            segments=grid.seconds(positions[best]).float().numpy(),
+            scores=values[best].float().numpy(),
+            labels=labels[best].numpy(),
+        )
+        return found, scores
+
+
+def last_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of logits ``(B, K + 1)`` against rows of 0 and 1, each divided by its length."""
+    return -(F.normalize(targets) * logits.log_softmax(dim=1)).sum(dim=1).mean()
+
+
+def snippet_targets(segments: np.ndarray, classes: np.ndarray, length: int, num_classes: int) -> np.ndarray:
+    """Labels ``(length, K + 1)``, 0 or 1, of a video's snippets; column 0 where there is no action.
+
+    Args:
+        segments: ``(N, 2)`` grid positions; snippet ``i`` is centred at ``i``.
+        classes: ``(N,)`` class indices from 0, in column + 1.
+    """
+    targets = np.zeros((length, num_classes + 1), np.float32)
+    for (start, end), label in zip(segments, classes, strict=True):
+        first, last = int(np.ceil(start)), int(np.floor(end))
+        if last < first:  # between two centres: the nearer one
+            first = last = round((start + end) / 2)
+        targets[max(first, 0) : max(last + 1, 0), label + 1] = 1
+        if last < 0 or first >= length:
+            targets[0 if last < 0 else -1, label + 1] = 1
+    targets[:, 0] = targets[:, 1:].max(axis=1, initial=0) == 0
+    return targets
+
+
+class WindowSampler:
+    """Windows of the training videos that end at every ``window_stride``-th snippet.
+
+    The first of a video is drawn anew in each epoch, below the stride. A window that begins before its video
+    is filled up with zeros.
+    """
+
+    def __init__(self, dataset: FeatureDataset, config: MiniRoadConfig):
+        self.config = config
+        self.videos = dataset.videos(dataset.training_subset)
+        self.reader = FeatureReader(dataset, self.videos, config.keep_features, config.device)
+        truth, classes = training_segments(dataset, self.videos), len(dataset.labels)
+        self.targets = [
+            torch.from_numpy(snippet_targets(*truth[video], self.reader.lengths[video], classes))
+            for video in self.videos
+        ]
+
+    def epoch(self, epoch: int, generator: torch.Generator) -> WindowBatches:
+        """All windows in random order."""
+        del epoch
+        stride = self.config.window_stride
+        offsets = torch.randint(stride, (len(self.videos),), generator=generator).tolist()
+        windows = window_ends([self.reader.lengths[video] for video in self.videos], offsets, stride)
+        order = torch.randperm(len(windows), generator=generator).numpy()
+        return WindowBatches(self, windows[order])
+
+    def read(self, windows: np.ndarray) -> dict[str, torch.Tensor]:
+        """Windows (B, 2) of video number and last snippet; see ``MiniRoad.loss``."""
+        number, last = windows.T
+        snippets = last[:, None] - np.arange(self.config.window - 1, -1, -1)
+        features = self.reader.gather([self.videos[n] for n in number], snippets.clip(0))
+        return {
+            "windows": features,
+            "padding": torch.from_numpy((self.config.window - 1 - last).clip(0)),
+            "targets": torch.stack([self.targets[n][i] for n, i in windows.tolist()]),
+        }
+
+
+def window_ends(lengths: Sequence[int], offsets: Sequence[int], stride: int) -> np.ndarray:
+    """All windows ``(N, 2)`` of videos: its number and the window's last snippet."""
+    ends = [np.arange(offset, length, stride) for length, offset in zip(lengths, offsets, strict=True)]
+    number = np.repeat(np.arange(len(ends)), [len(end) for end in ends])
+    return np.stack([number, np.concatenate([*ends, np.zeros(0, np.int64)])], axis=1)
+
+
+class WindowBatches(Sequence):
+    """The batches of one epoch."""
+
+    def __init__(self, sampler: WindowSampler, windows: np.ndarray):
+        self.sampler, self.windows = sampler, windows
+        self.size = sampler.config.batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.windows) // self.size)
+
+    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
+        if not 0 <= step < len(self):
+            raise IndexError(step)
+        return self.sampler.read(self.windows[step * self.size : (step + 1) * self.size])
+
+
+def prepare(model: MiniRoad, dataset: FeatureDataset, config: MiniRoadConfig) -> None:
+    """Take the features' mean and deviation from the training videos, unless ``normalise`` is off."""
+    if config.normalise:
+        take_mean(model, dataset, config)
+
+
+def from_reference(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights of the reference implementation under the names of this one (mean 0 and deviation 1).
+
+    layer1.0    embedding        gru                    the same
+    layer1.1    norm             f_classification.0     classifier
+    """
+    names = {"layer1.0": "embedding", "layer1.1": "norm", "f_classification.0": "classifier"}
+    renamed = {}
+    for name, value in state.items():
+        part, _, last = name.rpartition(".")
+        renamed[f"{names.get(part, part)}.{last}"] = value
+    features = state["layer1.0.weight"].shape[1]
+    return renamed | {"mean": torch.zeros(features), "std": torch.ones(features)}
+
+
+METHOD = Method(
+    name="miniroad",
+    title="MiniROAD",
+    summary="A GRU that looks back only: scores every snippet of a stream as it comes.",
+    reference="An et al., MiniROAD: Minimal RNN Framework for Online Action Detection, ICCV 2023.",
+    config=MiniRoadConfig,
+    build=MiniRoad,
+    sampler=lambda model, dataset, config: WindowSampler(dataset, config),
+    prepare=prepare,
+)

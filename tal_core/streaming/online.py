@@ -1,0 +1,65 @@
+"""Trained runs that serve streams: MiniROAD snippet by snippet, every other method over a sliding buffer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from tal_core.inference.predict import TrainedModel, load_model
+from tal_core.models.miniroad import MiniRoad
+from tal_core.streaming.events import Event, OnlineModel, Output
+from tal_core.streaming.online_buffered import BufferedModel
+from tal_core.streaming.online_recurrent import RecurrentModel
+from tal_core.types import InputError
+
+
+def open_online(
+    run: os.PathLike | TrainedModel,
+    *,
+    delay: float | None = None,
+    device: str = "auto",
+    buffer: int | None = None,
+    step: int | None = None,
+    threshold: float | None = None,
+) -> OnlineModel:
+    """A run (its folder or a ``Run``) as an online detector.
+
+    MiniROAD carries its state from snippet to snippet. Any other method is run over the last ``buffer``
+    snippets at every ``step``-th one, and reports a detection once its end is ``delay`` seconds old.
+
+    Args:
+        delay: seconds that are waited before a decision; by default what suits the run, see `online_rule`.
+        threshold: score from which segments are reported (MiniROAD: announced).
+
+    Raises:
+        InputError: if the run has no usable weights, or its proposals need class scores of whole videos.
+    """
+    model = run if isinstance(run, TrainedModel) else load_model(run, device=device)
+    if delay is not None and not 0 <= delay <= 3600:
+        raise InputError(f"delay can't be {delay:g} s", mend="Give 0 to 3600 seconds.")
+    if isinstance(model.network, MiniRoad):
+        return RecurrentModel(model, delay=delay, threshold=threshold)
+    return BufferedModel(model, delay=delay, buffer=buffer, step=step, threshold=threshold)
+
+
+def detect_online(model: OnlineModel, features: np.ndarray, chunk: int = 256) -> list[Event]:
+    """The events of a whole stream given as one ``(T, D)`` array: those that pushing it would have given."""
+    return join_outputs(online_outputs(model, features, chunk)).events
+
+
+def online_outputs(model: OnlineModel, features: np.ndarray, chunk: int = 256) -> list[Output]:
+    """What pushes of ``chunk`` snippets and the end of the stream say."""
+    stream = model.open_stream()
+    pushed = [stream.push(features[first : first + chunk]) for first in range(0, len(features), chunk)]
+    return [*pushed, stream.finish()]
+
+
+def join_outputs(outputs: Sequence[Output]) -> Output:
+    """Outputs of one stream, in order, as one."""
+    return Output(
+        np.concatenate([output.seconds for output in outputs]),
+        np.concatenate([output.scores for output in outputs]),
+        [event for output in outputs for event in output.events],
+    )
