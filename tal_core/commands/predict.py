@@ -72,6 +72,6 @@ def _read_features(options: argparse.Namespace, dimension: int):
         from tal_core.data.features import read_feature_file
 
         return read_feature_file(options.features, options.layout, dimension), None
-    from tal_core.video.motion import extract
+    from tal_core.video.extractor import extract
 
     return extract(options.video)

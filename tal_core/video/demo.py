@@ -20,7 +20,8 @@ from tal_core.data.demo.drawing import HEIGHT, WIDTH, draw_frames
 from tal_core.data.demo.script import NUM_VIDEOS, Script, write_script
 from tal_core.data.entry import DEMO_NAME, DatasetEntry, save_entry
 from tal_core.types import InputError, Progress
-from tal_core.video.motion import STRIDE, extract
+from tal_core.video.extractor import extract
+from tal_core.video.motion import STRIDE
 from tal_core.workspace import write_json, writing
 
 VERSION = 1

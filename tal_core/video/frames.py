@@ -1,24 +1,34 @@
-"""Reads videos with PyAV: what a file holds, and its frames with their times."""
+"""Reads videos with PyAV: what a file holds, and its frames with their times, upright and at the size asked.
+
+A file that is damaged in the middle or cut short gives the frames it holds; ``Damage`` says what was lost.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
+from av.sidedata.sidedata import Type as SideData
+from av.stream import Disposition
 
 from tal_core.types import InputError
 
+Size = Callable[[int, int], tuple[int, int]]
+"""From the size (width, height) of an upright frame to the size wanted."""
+
 _MEND = "Play the file to see whether it is whole; converting it to H.264 MP4 with ffmpeg often helps."
 _TICK = 1e-4  # seconds; the least time between two frames
+_BACKWARDS = 0.5  # seconds; times that jump back by more begin anew (joined recordings)
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video's header says; ``duration`` in seconds, sizes in pixels."""
+    """What a video's header says; ``duration`` in seconds, the upright picture's sizes in pixels."""
 
     fps: float
     duration: float
@@ -26,8 +36,50 @@ class VideoInfo:
     height: int
 
 
+@dataclass
+class Damage:
+    """What was wrong with a video that was read, filled in as its frames come.
+
+    ``frames`` read; ``broken`` packets that gave no frame; ``faulty`` frames whose decoder filled in missing
+    parts; ``gaps`` between frames (from, to) in seconds where packets were broken; ``ends`` and ``stated``:
+    where a file cut short stops and should have; ``reason``: the decoder's last complaint.
+    """
+
+    frames: int = 0
+    broken: int = 0
+    faulty: int = 0
+    gaps: list[tuple[float, float]] = field(default_factory=list)
+    ends: float | None = None
+    stated: float | None = None
+    reason: str = ""
+
+    def __str__(self) -> str:
+        """One line for people; empty for a sound video."""
+        said = []
+        if self.broken:
+            where = ", ".join(f"{a:.1f}-{b:.1f} s" for a, b in self.gaps[:3])
+            where += ", ..." if len(self.gaps) > 3 else ""
+            said.append(
+                f"{self.broken} broken packets skipped" + (f" (no picture at {where})" if where else "")
+            )
+        if self.faulty:
+            said.append(f"{self.faulty} faulty frames")
+        if self.ends is not None:
+            said.append(f"cut short: ends at {self.ends:.1f} of {self.stated:.1f} s")
+        return "; ".join(said)
+
+
+def duration_of(path: Path) -> float:
+    """Seconds of a video by its header alone; 0 where it is silent or can't be read. Quick."""
+    try:
+        with _open(path) as (container, stream):
+            return _stated(container, stream) or 0.0
+    except InputError:
+        return 0.0
+
+
 def probe(path: Path) -> VideoInfo:
-    """Read a video's frame rate, duration and size without decoding it.
+    """Read a video's frame rate, duration and size from its header and first frame.
 
     A header silent about its duration costs one pass over the packets.
 
@@ -36,56 +88,193 @@ def probe(path: Path) -> VideoInfo:
     """
     with _open(path) as (container, stream):
         fps = float(stream.average_rate or stream.guessed_rate or 0)
-        if stream.duration is not None and stream.time_base is not None:
-            duration = float(stream.duration * stream.time_base)
-        elif container.duration is not None:
-            duration = container.duration / av.time_base
-        else:
-            ends = (
-                float((p.pts + (p.duration or 0)) * p.time_base) for p in container.demux(stream) if p.pts
-            )
-            duration = max(ends, default=0.0)
-        return VideoInfo(fps=fps, duration=duration, width=stream.width, height=stream.height)
+        duration = _stated(container, stream)
+        if duration is None:
+            duration = _last_end(container, stream)
+        width, height = stream.width, stream.height
+    with _open(path) as (container, stream):
+        first = next(_decode(container, stream, Damage()), None)
+        if first is not None and _orientation(first)[0]:
+            width, height = height, width
+    return VideoInfo(fps=fps, duration=duration, width=width, height=height)
 
 
-def read_frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:
-    """Yield ``(seconds, frame)`` in display order; a frame is (H, W, 3) uint8 RGB.
+def read_frames(
+    path: Path,
+    *,
+    size: Size | None = None,
+    wanted: Callable[[float], bool] | None = None,
+    damage: Damage | None = None,
+    threads: int = 0,
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Yield ``(seconds, frame)`` in display order; a frame is (H, W, 3) uint8 RGB, turned upright.
 
     Time 0 is where a player starts the file. Frames without a time stamp follow the frame before at the
     video's frame rate, and so do all frames of an AVI, which stores no display times; times always grow.
 
+    Frames are scaled to ``size(width, height)`` as they are converted; those whose second isn't ``wanted``
+    are neither converted nor yielded. What can't be decoded is left out and noted in ``damage``.
+    ``threads`` decode (0: one per core).
+
     Raises:
-        InputError: if the file is missing, unreadable, holds no video stream, or breaks while decoding.
+        InputError: if the file is missing, unreadable, holds no video stream, or not one frame of it decodes.
     """
+    damage = Damage() if damage is None else damage
     with _open(path) as (container, stream):
-        start = (container.start_time or 0) / av.time_base
-        step = 1 / float(stream.average_rate or stream.guessed_rate or 25)
-        evenly = container.format.name == "avi"
-        last = None
-        for frame in container.decode(stream):
-            if evenly or frame.pts is None:
-                seconds = 0.0 if last is None else last + step
-            else:
-                seconds = float(frame.pts * frame.time_base) - start
-            if last is not None:
-                seconds = max(seconds, last + _TICK)
-            last = seconds
-            yield seconds, frame.to_ndarray(format="rgb24")
+        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = threads
+        clock = _Clock(container, stream)
+        broken = 0
+        for frame in _decode(container, stream, damage):
+            before = clock.last
+            seconds = clock.of(frame, lost=damage.broken - broken)
+            if damage.broken > broken:
+                damage.gaps.append((before or 0.0, seconds))
+                broken = damage.broken
+            damage.frames += 1
+            damage.faulty += frame.is_corrupt
+            if wanted is None or wanted(seconds):
+                yield seconds, picture(frame, size)
+        if not damage.frames:
+            reason = f" ({damage.reason})" if damage.reason else ""
+            raise InputError(f"not one frame can be decoded{reason}", where=path, mend=_MEND)
+        _note_end(container, stream, clock, damage)
+
+
+def picture(frame: av.VideoFrame, size: Size | None = None) -> np.ndarray:
+    """A decoded frame as (H, W, 3) uint8 RGB, turned upright and scaled to ``size(width, height)``."""
+    sideways, mirrored, upended = _orientation(frame)
+    upright = (frame.height, frame.width) if sideways else (frame.width, frame.height)
+    wanted = size(*upright) if size else upright
+    if wanted == upright:
+        pixels = frame.to_ndarray(format="rgb24")
+    else:
+        width, height = wanted[::-1] if sideways else wanted
+        pixels = frame.reformat(width, height, "rgb24", interpolation="AREA").to_ndarray()
+    if sideways:
+        pixels = cv2.transpose(pixels)
+    if mirrored or upended:
+        pixels = cv2.flip(pixels, -1 if mirrored and upended else int(mirrored))
+    return pixels
+
+
+def _orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
+    """Whether an upright picture takes swapping the axes, and after that mirroring left-right and up-down.
+
+    The display matrix takes stored positions to shown ones: x' = ax + cy, y' = bx + dy (libavutil/display.h).
+    """
+    for data in frame.side_data.keys():  # noqa: SIM118  # it is no dict: its items are the data themselves
+        if data.type == SideData.DISPLAYMATRIX:
+            a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
+            sideways = abs(b) + abs(c) > abs(a) + abs(d)
+            return (sideways, c < 0, b < 0) if sideways else (sideways, a < 0, d < 0)
+    return False, False, False
+
+
+class _Clock:
+    """Tells the seconds of each frame, in display order."""
+
+    def __init__(self, container, stream):
+        self.start = (container.start_time or 0) / av.time_base
+        self.step = 1 / float(stream.average_rate or stream.guessed_rate or 25)
+        self.evenly = container.format.name == "avi"
+        self.last: float | None = None
+
+    def of(self, frame: av.VideoFrame, lost: int = 0) -> float:
+        """Seconds of the next frame, before which ``lost`` frames could not be decoded."""
+        if self.evenly or frame.pts is None:
+            seconds = lost * self.step if self.last is None else self.last + (1 + lost) * self.step
+        else:
+            seconds = float(frame.pts * frame.time_base) - self.start
+            if self.last is not None and seconds < self.last - _BACKWARDS:
+                self.start += seconds - self.last - self.step
+                seconds = self.last + self.step
+        if self.last is not None:
+            seconds = max(seconds, self.last + _TICK)
+        self.last = seconds
+        return seconds
+
+
+def _decode(container, stream, damage: Damage) -> Iterator[av.VideoFrame]:
+    """All frames that can be decoded; counts the packets that can't."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.error.FFmpegError as error:  # nothing more can be read; the decoder may still hold frames
+            damage.reason = _reason(error)
+            damage.broken += 1
+            yield from _frames(stream.codec_context, None, damage)
+            return
+        if packet is None:
+            return
+        yield from _frames(stream.codec_context, packet, damage)
+
+
+def _frames(decoder, packet, damage: Damage) -> list[av.VideoFrame]:
+    try:
+        return decoder.decode(packet)
+    except av.error.EOFError:  # flushed already
+        return []
+    except av.error.FFmpegError as error:
+        damage.reason = _reason(error)
+        damage.broken += 1
+        return []
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _note_end(container, stream, clock: _Clock, damage: Damage) -> None:
+    """Note if the frames end well before the header says that the picture does."""
+    if stream.duration is not None:
+        stated = float((stream.duration + (stream.start_time or 0)) * stream.time_base) - clock.start
+    elif container.duration is not None and len(container.streams) == 1:
+        stated = container.duration / av.time_base
+    else:
+        return  # the duration may be that of the sound
+    end = clock.last + clock.step
+    if stated - end > max(0.5, 2 * clock.step):
+        damage.ends, damage.stated = end, stated
+
+
+def _stated(container, stream) -> float | None:
+    """Seconds that the header gives the picture, or else the whole file."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return None if container.duration is None else container.duration / av.time_base
+
+
+def _last_end(container, stream) -> float:
+    """Seconds from the file's start to the end of the last packet."""
+    start = (container.start_time or 0) / av.time_base
+    ends = (
+        float((p.pts + (p.duration or 0)) * p.time_base) - start
+        for p in container.demux(stream)
+        if p.pts is not None
+    )
+    return max(ends, default=0.0)
 
 
 @contextmanager
 def _open(path: Path):
-    """Open ``path`` and its first video stream; every failure, decoding included, names the file."""
+    """Open ``path`` and its first moving picture; every failure, decoding included, names the file."""
     path = Path(path)
     if not path.is_file():
         raise InputError("there is no such video file", where=path, mend="Check the path.")
     try:
         with av.open(str(path)) as container:
-            if not container.streams.video:
+            # The cover of a song is a video stream too, of one picture.
+            moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+            if not moving:
                 raise InputError("holds no video stream", where=path, mend="Choose a file with a picture.")
-            yield container, container.streams.video[0]
+            if moving[0].codec_context is None:
+                what = "its video codec is not one that this program can decode"
+                raise InputError(what, where=path, mend="Convert it to H.264 MP4 with ffmpeg.")
+            yield container, moving[0]
     except (av.error.FFmpegError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        reason = getattr(error, "strerror", None) or error
+        reason = _reason(error)
         raise InputError(f"can't be read as a video ({reason})", where=path, mend=_MEND) from error

@@ -12,13 +12,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-from tal_core.types import InputError, TimeGrid
-from tal_core.video.frames import read_frames
+from tal_core.types import TimeGrid
 
 STRIDE = 0.2  # seconds between snippet centres
 WINDOW = 0.4  # seconds covered by one snippet
@@ -43,20 +41,6 @@ _MEANS = _FLOW_SIZE + _EDGE_SIZE + (BINS + 1) + _STATISTICS
 NUM_FEATURES = _MEANS + BINS + 1  # the means, and how much the global flow histogram varies
 
 
-def extract(path: Path) -> tuple[np.ndarray, TimeGrid]:
-    """Features (T, D) float32 of a video file and the grid that places them in time.
-
-    Raises:
-        InputError: if the video can't be read or is shorter than one snippet.
-    """
-    snippets = list(stream_features(read_frames(path)))
-    if not snippets:
-        raise InputError(
-            "is too short for a single feature", where=path, mend=f"Use videos of {WINDOW} seconds or more."
-        )
-    return np.stack(snippets), GRID
-
-
 def stream_features(frames: Iterable[tuple[float, np.ndarray]]) -> Iterator[np.ndarray]:
     """Yield one feature vector (D,) per snippet from ``(seconds, frame)`` pairs."""
     extractor = MotionExtractor()
@@ -68,15 +52,16 @@ def stream_features(frames: Iterable[tuple[float, np.ndarray]]) -> Iterator[np.n
 class MotionExtractor:
     """Turns frames into snippet features as they come.
 
-    ``push`` returns the snippets that a frame completes: snippet ``i`` is centred at ``GRID.seconds(i)``
-    and known half a window later. ``finish`` returns those that the end of the video cuts short.
+    ``push`` returns the snippets that a frame completes: snippet ``i`` is centred at ``grid.seconds(i)``
+    and known half a ``window`` later. ``finish`` returns those that the end of the video cuts short.
     """
 
     num_features = NUM_FEATURES
-    grid = GRID
-    delay = WINDOW / 2
 
-    def __init__(self):
+    def __init__(self, stride: float = STRIDE, window: float = WINDOW):
+        self.grid = TimeGrid(stride=stride, offset=stride / 2)
+        self.window = window
+        self.delay = window / 2
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOpticalFlow_PRESET_FAST)
         self._flow.setFinestScale(1)
         self._time: float | None = None
@@ -84,6 +69,19 @@ class MotionExtractor:
         self._energy: np.ndarray | None = None
         self._recent: deque[tuple[float, float, np.ndarray]] = deque()
         self._next = 0
+
+    def fresh(self) -> MotionExtractor:
+        """One of the same settings for another video."""
+        return MotionExtractor(self.grid.stride, self.window)
+
+    def wants(self, seconds: float) -> bool:
+        """Whether a frame at ``seconds`` comes long enough after the last one to be used."""
+        return self._time is None or seconds - self._time >= SHORTEST_PAIR
+
+    def picture_size(self, width: int, height: int) -> tuple[int, int]:
+        """The working size for frames that are larger; smaller ones are taken as they are."""
+        size = working_size(width, height)
+        return size if size[0] <= width and size[1] <= height else (width, height)
 
     def push(self, seconds: float, frame: np.ndarray) -> list[np.ndarray]:
         """Add a frame, (H, W, 3) uint8 RGB at ``seconds``, and return finished snippets, each (D,).
@@ -93,16 +91,15 @@ class MotionExtractor:
         Raises:
             ValueError: if ``seconds`` is not after the frame before.
         """
-        if self._time is not None:
-            if seconds <= self._time:
-                raise ValueError(f"frame at {seconds} s follows one at {self._time} s")
-            if seconds - self._time < SHORTEST_PAIR:
-                return []
+        if self._time is not None and seconds <= self._time:
+            raise ValueError(f"frame at {seconds} s follows one at {self._time} s")
+        if not self.wants(seconds):
+            return []
         gray = shrink(frame)
         if self._time is not None:
             self._recent.append((self._time, seconds, self._describe(gray, seconds - self._time)))
         self._time, self._gray = seconds, gray
-        return self._emit(seconds - WINDOW / 2)
+        return self._emit(seconds - self.window / 2)
 
     def finish(self) -> list[np.ndarray]:
         """Return the snippets whose centre has been seen but not their whole window."""
@@ -111,11 +108,11 @@ class MotionExtractor:
     def _emit(self, last_centre: float) -> list[np.ndarray]:
         """Snippets up to the one centred at ``last_centre``."""
         finished = []
-        while self._recent and GRID.seconds(self._next) <= last_centre + 1e-9:
-            centre = GRID.seconds(self._next)
-            while len(self._recent) > 1 and self._recent[0][1] <= centre - WINDOW / 2:
+        while self._recent and self.grid.seconds(self._next) <= last_centre + 1e-9:
+            start = self.grid.seconds(self._next) - self.window / 2
+            while len(self._recent) > 1 and self._recent[0][1] <= start:
                 self._recent.popleft()
-            finished.append(pool(self._recent, centre - WINDOW / 2, centre + WINDOW / 2))
+            finished.append(pool(self._recent, start, self.grid.seconds(self._next) + self.window / 2))
             self._next += 1
         return finished
 
@@ -140,14 +137,20 @@ class MotionExtractor:
 
 
 def shrink(frame: np.ndarray) -> np.ndarray:
-    """Gray picture of about ``PIXELS`` pixels, sides multiples of 8, from an RGB frame."""
+    """Gray picture of the working size from an RGB frame."""
     height, width = frame.shape[:2]
-    scale = (PIXELS / (height * width)) ** 0.5
-    size = max(32, 8 * round(width * scale / 8)), max(32, 8 * round(height * scale / 8))
+    size = working_size(width, height)
     gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
     if size == (width, height):
         return gray
-    return cv2.resize(gray, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    smaller = width * height > PIXELS
+    return cv2.resize(gray, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+
+
+def working_size(width: int, height: int) -> tuple[int, int]:
+    """(width, height) of about ``PIXELS`` pixels in the same shape, sides multiples of 8 and at least 32."""
+    scale = (PIXELS / (height * width)) ** 0.5
+    return max(32, 8 * round(width * scale / 8)), max(32, 8 * round(height * scale / 8))
 
 
 def moving_region(energy: np.ndarray, aspect: float) -> tuple[float, float, float]:

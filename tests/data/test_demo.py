@@ -11,8 +11,9 @@ from tal_core.data.demo.actions import ACTIONS, FIDGETS, RESTING, Style, walk
 from tal_core.data.demo.drawing import HEIGHT, WIDTH, draw_frames
 from tal_core.data.demo.figure import joints
 from tal_core.data.demo.script import NUM_VIDEOS, pose_at, write_script
+from tal_core.video.extractor import extract
 from tal_core.video.frames import probe, read_frames
-from tal_core.video.motion import STRIDE, extract
+from tal_core.video.motion import STRIDE
 from tal_core.workspace import DEMO
 
 

@@ -3,6 +3,7 @@ import pytest
 from films import moving_patch, write_film
 
 from tal_core.types import InputError
+from tal_core.video.extractor import extract
 from tal_core.video.frames import read_frames
 from tal_core.video.motion import (
     BINS,
@@ -10,7 +11,6 @@ from tal_core.video.motion import (
     GRID,
     NUM_FEATURES,
     MotionExtractor,
-    extract,
     moving_region,
     shrink,
     stream_features,

@@ -1,0 +1,321 @@
+"""Extraction in a process of its own, which outlives the browser and the app.
+
+    job = start(home, videos, out, spec)        # or resume(home, job)
+    job.status()                                # state, videos and seconds done, ETA; for a page to poll
+    request_stop(job)
+    list_jobs(home), open_job(home, job_id)
+
+<home>/jobs/<job_id>/
+  job.json      what was asked for: videos, out, spec, device, processes
+  status.json   state, process, heartbeat, progress; replaced atomically
+  extract.log   what the process says
+  stop          there when someone asked it to stop
+
+    python -m tal_core.video.jobs JOB_FOLDER
+
+is that process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from tal_core.processes import process_alive, this_process
+from tal_core.types import InputError
+from tal_core.video.extraction import Outcome, Step, extract_folder, find_videos, sole_writer
+from tal_core.video.spec import ExtractorSpec, read_spec
+from tal_core.workspace import check_name, write_bytes, write_json, writing
+
+ACTIVE = ("running", "stopping")
+HEARTBEAT_SECONDS = 1.0
+PROJECT = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Job:
+    """One extraction in the workspace."""
+
+    folder: Path
+
+    @property
+    def job_id(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    def asked(self) -> dict[str, Any]:
+        """``videos``, ``out``, ``spec``, ``device``, ``processes`` and ``created`` as given to ``start``."""
+        return self._read("job.json")
+
+    @property
+    def spec(self) -> ExtractorSpec:
+        """The extractor asked for."""
+        return read_spec(self.asked()["spec"], where=self.folder / "job.json")
+
+    @property
+    def out(self) -> Path:
+        """Where the features go."""
+        return Path(self.asked()["out"])
+
+    def status(self) -> dict[str, Any]:
+        """What the job is doing.
+
+        ``state``: running, stopping, stopped, finished, failed, or killed (its process is gone); ``done``,
+        ``total``, ``failed`` videos; ``seconds_done``, ``seconds_total`` of video; ``eta_seconds``;
+        ``message``; ``error`` when failed; ``problems``: what was wrong with each odd video, at the end;
+        ``pid``, ``heartbeat``, ``started``.
+        """
+        status = self._read("status.json")
+        if status.get("state") not in ACTIVE:
+            return status
+        if process_alive(status):
+            return {**status, "state": "stopping"} if (self.folder / "stop").exists() else status
+        status = self._read("status.json")  # it may have ended properly since
+        if status.get("state") in ACTIVE:
+            error = f"The process {status.get('pid')} is gone. Resume goes on with the next video."
+            return {**status, "state": "killed", "error": error, "eta_seconds": None}
+        return status
+
+    def log_tail(self, lines: int = 40) -> str:
+        """The end of ``extract.log``."""
+        try:
+            text = (self.folder / "extract.log").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def _read(self, name: str) -> dict[str, Any]:
+        path = self.folder / name
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise InputError(f"can't be read ({error.strerror})", where=path, mend="Start anew.") from None
+        except (ValueError, TypeError):
+            raise InputError("is not a JSON object", where=path, mend="Start anew.") from None
+
+
+def start(
+    home: Path,
+    videos: Path,
+    out: Path,
+    spec: ExtractorSpec,
+    *,
+    device: str = "auto",
+    processes: int | None = None,
+) -> Job:
+    """Extract features of the folder ``videos`` into ``out`` in the background.
+
+    Raises:
+        InputError: if there are no videos, ``out`` can't be written or is being written by another job.
+    """
+    videos, out = Path(videos).expanduser().resolve(), Path(out).expanduser().resolve()
+    total = len(find_videos(videos))
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    with sole_writer(out):  # told at once here; the process holds it while it works
+        folder = _new_folder(home, out)
+    asked = {"videos": str(videos), "out": str(out), "spec": spec.table()}
+    write_json(
+        folder / "job.json", {**asked, "device": device, "processes": processes, "created": time.time()}
+    )
+    write_json(folder / "status.json", {"state": "stopped", "done": 0, "total": total, "failed": 0})
+    job = Job(folder)
+    try:
+        resume(home, job)
+    except InputError:
+        shutil.rmtree(folder, ignore_errors=True)  # it has never run
+        raise
+    return job
+
+
+def resume(home: Path, job: Job) -> int:
+    """Go on with a job that stopped, failed or was killed; a finished one looks for new videos. The pid.
+
+    Raises:
+        InputError: if it, or another job, is writing to the folder.
+    """
+    asked = job.asked()
+    with writing(job.folder), FileLock(job.folder / ".launch.lock"):
+        status = job.status()
+        if status["state"] in ACTIVE:
+            mend = "Stop it first."
+            raise InputError(f"is extracting already (pid {status.get('pid')})", where=job.job_id, mend=mend)
+        rival = next(
+            (j for j in _active(home) if j.folder != job.folder and j.out == Path(asked["out"])), None
+        )
+        if rival is not None:
+            mend = "Wait for it, stop it, or choose another folder."
+            raise InputError(f"the job {rival.job_id} is writing to it", where=asked["out"], mend=mend)
+        (job.folder / "stop").unlink(missing_ok=True)
+        process = _spawn(home, job)
+        kept = {name: status[name] for name in ("done", "total", "failed") if name in status}
+        starting = {"state": "running", "message": "Starting", "heartbeat": time.time()}
+        write_json(job.folder / "status.json", {**kept, **starting, **this_process(process.pid)})
+    return process.pid
+
+
+def request_stop(job: Job) -> None:
+    """Ask a running job to stop; returns at once. What is done stays.
+
+    Raises:
+        InputError: if it isn't running.
+    """
+    state = job.status()["state"]
+    if state not in ACTIVE:
+        raise InputError(f"isn't running (it is {state})", where=job.job_id, mend="There is nothing to stop.")
+    with writing(job.folder):
+        (job.folder / "stop").touch()
+
+
+def list_jobs(home: Path) -> list[Job]:
+    """All extractions of the workspace, newest first."""
+    folders = [path.parent for path in (home / "jobs").glob("[!.]*/job.json")]
+    return [Job(folder) for folder in sorted(folders, key=lambda folder: folder.name, reverse=True)]
+
+
+def open_job(home: Path, job_id: str) -> Job:
+    """The job ``job_id``. Raises InputError if there is none."""
+    folder = home / "jobs" / check_name(job_id, "job")
+    if not (folder / "job.json").is_file():
+        known = ", ".join(job.job_id for job in list_jobs(home)[:8]) or "none yet"
+        raise InputError(f"there is no job {job_id!r}", mend=f"Known jobs: {known}.")
+    return Job(folder)
+
+
+def _active(home: Path) -> list[Job]:
+    jobs = []
+    for job in list_jobs(home):
+        with suppress(InputError):  # a job with broken files runs no more
+            if job.status()["state"] in ACTIVE:
+                jobs.append(job)
+    return jobs
+
+
+def _new_folder(home: Path, out: Path) -> Path:
+    """``<home>/jobs/extract-<time>``, numbered if there are several in one second."""
+    jobs = home / "jobs"
+    first = f"extract-{datetime.now():%Y%m%d-%H%M%S}"
+    with writing(jobs):
+        jobs.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 1000):
+            folder = jobs / (first if number == 1 else f"{first}-{number}")
+            with suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+    raise InputError("too many jobs were started at once", where=out, mend="Wait a second.")
+
+
+def _spawn(home: Path, job: Job) -> subprocess.Popen:
+    paths = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "TAL_HOME": str(home), "PYTHONPATH": os.pathsep.join(paths)}
+    with (job.folder / "extract.log").open("ab") as log:
+        process = subprocess.Popen(  # pylint: disable=consider-using-with  # it outlives this function
+            [sys.executable, "-m", "tal_core.video.jobs", str(job.folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=PROJECT,
+            env=environment,
+            start_new_session=True,
+        )
+    # Someone has to take note of its end, or a dead process stays in the system's table.
+    threading.Thread(target=process.wait, daemon=True).start()
+    return process
+
+
+class _Report:
+    """Writes a job's status once a second, also while one long video goes by without news."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.fields = {"state": "running", "started": time.time(), "message": "Starting", **this_process()}
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> _Report:
+        self._write()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        self._thread.join()
+
+    def step(self, step: Step) -> None:
+        """Note progress; the next heartbeat writes it."""
+        self.fields = {**self.fields, **asdict(step)}
+
+    def end(self, state: str, message: str, **fields: Any) -> None:
+        """Write the last status."""
+        self.__exit__()
+        self.fields = {**self.fields, "state": state, "message": message, "eta_seconds": None, **fields}
+        self._write()
+
+    def _beat(self) -> None:
+        while not self._closed.wait(HEARTBEAT_SECONDS):
+            self._write()
+
+    def _write(self) -> None:
+        path = self.folder / "status.json"
+        content = (json.dumps({**self.fields, "heartbeat": time.time()}, indent=2) + "\n").encode()
+        try:
+            write_bytes(path, content)
+        except InputError:
+            # On a full disk a new file doesn't fit, but the old one's place does. A deleted job stays so.
+            with suppress(OSError), path.open("r+b") as file:
+                file.write(content)
+                file.truncate()
+
+
+def main(folder: str) -> int:
+    """The background process."""
+    job, halted = Job(Path(folder)), threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: halted.set())
+    with _Report(job.folder) as report:
+        try:
+            asked = job.asked()
+            outcome = extract_folder(
+                Path(asked["videos"]),
+                Path(asked["out"]),
+                job.spec,
+                device=asked["device"],
+                processes=asked["processes"],
+                progress=report.step,
+                stop=lambda: halted.is_set() or not job.folder.exists() or (job.folder / "stop").exists(),
+            )
+        except InputError as error:
+            print(error, file=sys.stderr)
+            report.end("failed", "Failed", error=str(error))
+            return 2
+        except BaseException as error:
+            report.end("failed", "Failed", error=f"{type(error).__name__}: {error}")
+            raise
+        print(outcome)
+        problems = {**outcome.damaged, **outcome.failed}
+        report.end("stopped" if outcome.stopped else "finished", _summary(outcome), problems=problems)
+    return 0
+
+
+def _summary(outcome: Outcome) -> str:
+    said = [f"{outcome.made} videos extracted"]
+    said += [f"{outcome.skipped} done before"] if outcome.skipped else []
+    said += [f"{len(outcome.failed)} can't be used"] if outcome.failed else []
+    said += ["stopped"] if outcome.stopped else []
+    return ", ".join(said)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

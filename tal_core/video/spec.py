@@ -1,0 +1,209 @@
+"""What features come from: an ``ExtractorSpec`` names an extractor and all settings that change numbers."""
+
+from __future__ import annotations
+
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+from tal_core.types import InputError, TimeGrid
+
+Normalisation = Literal["kinetics", "imagenet", "clip", "half", "symmetric", "unit", "bytes"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One extractor: its ``defaults`` name the settings it knows, ``package`` what must be installed.
+
+    ``family`` says who loads its weights: ``motion`` has none.
+    """
+
+    name: str
+    title: str
+    family: Literal["motion", "torchvision", "huggingface", "torchscript", "onnx"]
+    defaults: dict[str, Any]
+
+    @property
+    def package(self) -> str | None:
+        """The optional package that it needs, if any."""
+        needed = {"torchvision": "torchvision", "huggingface": "transformers", "onnx": "onnxruntime"}
+        return needed.get(self.family)
+
+
+def _encoder(seconds: float, frames: int | None, size: int | None, **more: Any) -> dict[str, Any]:
+    common = {"fit": "crop", "modality": "rgb", "flow": "dis", "model": "", "precision": "float32"}
+    timing = {"stride_seconds": seconds / 2, "snippet_seconds": seconds, "frames": frames, "frame_size": size}
+    return {**timing, **common, "dtype": "float16", **more}
+
+
+def _without(defaults: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in defaults.items() if name not in names}
+
+
+# Frames and seconds as the published weights were trained: torchvision's notes on its video classification
+# models (15 frames a second; MViT every fourth frame of 30), the papers of VideoMAE and V-JEPA 2.
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "motion",
+            "optical flow and gradients around what moves; no weights, runs anywhere",
+            "motion",
+            {"stride_seconds": 0.2, "snippet_seconds": 0.4, "dtype": "float16"},
+        ),
+        Kind("r2plus1d_18", "R(2+1)D-18, 512 features", "torchvision", _encoder(16 / 15, 16, 112)),
+        Kind("s3d", "S3D, 1024 features", "torchvision", _encoder(16 / 15, 16, 224)),
+        Kind(
+            "mvit_v1_b",
+            "MViT v1 base, 768 features",
+            "torchvision",
+            _without(_encoder(32 / 15, 16, 224), "frames", "frame_size"),
+        ),
+        Kind(
+            "mvit_v2_s",
+            "MViT v2 small, 768 features",
+            "torchvision",
+            _without(_encoder(32 / 15, 16, 224), "frames", "frame_size"),
+        ),
+        Kind("swin3d_t", "Video Swin tiny, 768 features", "torchvision", _encoder(32 / 15, 32, 224)),
+        Kind(
+            "videomae",
+            "VideoMAE from Hugging Face, mean of its tokens",
+            "huggingface",
+            _without(_encoder(32 / 15, None, None, normalise=None), "frames", "frame_size"),
+        ),
+        Kind(
+            "vjepa2",
+            "V-JEPA 2 from Hugging Face, mean of its tokens",
+            "huggingface",
+            _encoder(64 / 15, None, None, normalise=None),
+        ),
+        Kind(
+            "image",
+            "CLIP, SigLIP, DINOv2 and their like from Hugging Face, mean over the frames",
+            "huggingface",
+            _encoder(1.0, 4, None, normalise=None),
+        ),
+        Kind(
+            "torchscript",
+            "your own encoder as TorchScript: (1, 3, T, H, W) in, (1, D) out",
+            "torchscript",
+            _encoder(16 / 15, 16, 224, normalise="kinetics"),
+        ),
+        Kind(
+            "onnx",
+            "your own encoder as ONNX: (1, 3, T, H, W) in, (1, D) out",
+            "onnx",
+            _without(_encoder(16 / 15, 16, 224, normalise="kinetics"), "precision"),
+        ),
+    )
+}
+
+
+class ExtractorSpec(BaseModel):
+    """An extractor and its settings. What isn't given takes the extractor's own default.
+
+    Settings that the extractor doesn't know stay None, and giving one is an error. ``frames`` and
+    ``frame_size`` are also None where the model's own config decides.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field("motion", description="the extractor")
+    stride_seconds: float | None = Field(None, gt=0, description="seconds between snippets")
+    snippet_seconds: float | None = Field(None, gt=0, le=60, description="seconds of video in one snippet")
+    frames: int | None = Field(None, ge=1, le=512, description="frames taken evenly from a snippet")
+    frame_size: int | None = Field(
+        None, ge=16, le=1024, description="pixels a side of the square that the encoder sees"
+    )
+    fit: Literal["crop", "squash"] | None = Field(
+        None, description="how a frame becomes a square: its centre, or all of it squashed"
+    )
+    modality: Literal["rgb", "flow", "both"] | None = Field(
+        None, description="what the encoder sees: pictures, optical flow, or both side by side"
+    )
+    flow: Literal["dis", "farneback"] | None = Field(None, description="how optical flow is computed")
+    model: str | None = Field(None, description="weights: a file or folder, or a hub id that is in the cache")
+    normalise: Normalisation | None = Field(
+        None, description="what pixels become before the encoder: named means and deviations, 0..1, or 0..255"
+    )
+    precision: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None, description="arithmetic of the encoder"
+    )
+    dtype: Literal["float16", "float32"] | None = Field(None, description="numbers in the feature files")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        kind = KINDS.get(values.get("name", "motion"))
+        if kind is None:
+            raise ValueError(f"there is no extractor {values['name']!r}; known are {', '.join(KINDS)}")
+        given = {name: value for name, value in values.items() if value is not None and name != "name"}
+        odd = next((name for name in given if name not in kind.defaults), None)
+        if odd is not None:
+            raise ValueError(f"{kind.name} has no {odd}; it takes {', '.join(kind.defaults)}")
+        return {"name": kind.name, **kind.defaults, **given}
+
+    @property
+    def kind(self) -> Kind:
+        """What is known about the extractor."""
+        return KINDS[self.name]
+
+    @property
+    def grid(self) -> TimeGrid:
+        """Where the snippets lie in time.
+
+        The built-in extractor's first snippet is cut off by the start of the video; an encoder's is the first
+        that is whole.
+        """
+        first = self.stride_seconds if self.kind.family == "motion" else self.snippet_seconds
+        return TimeGrid(stride=self.stride_seconds, offset=first / 2)
+
+    def table(self) -> dict[str, Any]:
+        """The settings that count, for TOML and JSON; ``read_spec`` takes them back."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def read_spec(values: object, where: object = None) -> ExtractorSpec:
+    """An ``ExtractorSpec`` from outside (a file, a form, the command line; texts become numbers).
+
+    Raises:
+        InputError: for an unknown extractor or setting, or a value out of range.
+    """
+    try:
+        return ExtractorSpec.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        what = first["msg"].removeprefix("Value error, ")
+        mend = "List extractors and their settings with: python -m tal_core extract --list."
+        raise InputError(f"{field}: {what}" if field else what, where=where, mend=mend) from error
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of an extractor, for a form or a list; ``choices`` is empty for numbers and texts."""
+
+    name: str
+    type: type
+    default: Any
+    choices: tuple[str, ...]
+    help: str
+
+
+def settings(name: str) -> list[Setting]:
+    """The settings that the extractor ``name`` knows, in the order of a form."""
+    fields = dict(ExtractorSpec.model_fields)
+    return [_setting(field, fields[field], default) for field, default in KINDS[name].defaults.items()]
+
+
+def _setting(name: str, field: FieldInfo, default: Any) -> Setting:
+    inner = next(part for part in typing.get_args(field.annotation) if part is not types.NoneType)
+    choices = typing.get_args(inner) if typing.get_origin(inner) is Literal else ()
+    return Setting(name, str if choices else inner, default, choices, field.description or "")
