@@ -1,14 +1,15 @@
 """Timeline: ground truth and the detections of runs on one time axis, coloured by what became of each."""
 
+from dataclasses import dataclass
+
 import pandas as pd
 import streamlit as st
 
-from pages import shared
+from pages import shared, timeline_edit
 from pages import timeline_parts as parts
 from pages.timeline_component import show_timeline
 from tal_core.data.dataset import Dataset
 from tal_core.plots import timeline as plots
-from tal_core.training.run import Run
 
 EVERYTHING = "all subsets"
 AUTOMATIC = "best F1"
@@ -61,31 +62,23 @@ def pick_score() -> float | None:
     return levels.get(chosen)
 
 
-def cut_runs(
-    runs: list[Run], data: Dataset, subset: str | None, tiou: float, score: float | None
-) -> tuple[list[plots.RunOutcomes], list[str]]:
-    """Runs with their outcomes, and a sentence for each on its threshold; deleted ones get a box.
+@dataclass(frozen=True)
+class View:
+    """What was chosen: the dataset, its videos, one of them, and what it is compared with."""
 
-    A run that never looked at this subset has missed nothing in it: it is named and left out.
-    """
-    outcomes, notes = [], []
-    for run in runs:
-        with shared.guard(stop=False):
-            truth, labelled, _ = parts.matched(data, shared.load_detections(run), subset, tiou)
-            if labelled.empty:
-                notes.append(
-                    f"**{run.run_id}** has no detections in videos of this subset, so it is left out"
-                )
-                continue
-            threshold, f1 = plots.best_f1(labelled, len(truth)) if score is None else (score, None)
-            outcomes.append(plots.RunOutcomes(run.run_id, labelled, threshold))
-            best = f" (best F1, {f1:.2f}, over the subset at tIoU {tiou:g})" if f1 is not None else ""
-            notes.append(f"**{run.run_id}**: score ≥ {threshold:.3g}{best}")
-    return outcomes, notes
+    data: Dataset
+    videos: pd.DataFrame
+    video: str
+    truth: pd.DataFrame
+    outcomes: list[plots.RunOutcomes]
+    curves: list[dict]
+    tiou: float
+    classes: list[str]
+    notes: list[str]
 
 
-def choose() -> tuple[Dataset, pd.DataFrame, dict, pd.DataFrame, list[str]]:
-    """All pickers; then dataset, video list, what the timeline draws, segment table, notes on thresholds."""
+def choose() -> View:
+    """All pickers."""
     first, second = st.columns([1, 2])
     data = shared.pick_dataset(place=first)
     runs = shared.pick_runs(data.name, place=second)
@@ -101,25 +94,30 @@ def choose() -> tuple[Dataset, pd.DataFrame, dict, pd.DataFrame, list[str]]:
         classes = shared.pick(
             "Classes", data.labels, "classes", kind="multiselect", placeholder="all classes"
         )
-    outcomes, notes = cut_runs(runs, data, subset, tiou, score)
+    outcomes, notes = parts.cut_runs(runs, data, subset, tiou, score)
     truth = data.ground_truth(subset)
     if truth.empty:
         st.info("This subset has no annotated segments, so every detection counts as background.")
     shown = {outcome.name for outcome in outcomes}
     videos = plots.most_wrong_first(data.videos(subset, usable=False), truth, outcomes, classes)
     video = parts.pick_video(videos, bool(outcomes))
-    drawing = plots.payload(
-        video,
-        data.duration(video),
-        data.labels,
-        truth,
-        outcomes,
-        tiou=tiou,
-        classes=classes,
-        ambiguous=data.annotations.ambiguous,
-        curves=parts.score_curves([run for run in runs if run.run_id in shown], data, video, classes),
-    )
-    return data, videos, drawing, plots.segment_table(video, truth, outcomes, classes), notes
+    curves = parts.score_curves([run for run in runs if run.run_id in shown], data, video, classes)
+    return View(data, videos, video, truth, outcomes, curves, tiou, classes, notes)
+
+
+def show_video(view: View) -> str | None:
+    """The player beside the list of videos, or the list alone; the player's key if there is one."""
+    path = view.data.video_path(view.video)
+    if path is None:
+        with st.expander("All videos"):
+            parts.show_videos(view.videos, view.video)
+        return None
+    left, right = st.columns([2, 3])
+    with left:
+        player = parts.show_player(path)
+    with right:
+        parts.show_videos(view.videos, view.video)
+    return player
 
 
 def show_page() -> None:
@@ -130,23 +128,36 @@ def show_page() -> None:
     # In a container of its own whatever appears and goes above (a progress bar, a hint) moves nothing below:
     # a player that moves within the page would load its video again.
     with st.container():
-        data, videos, drawing, table, notes = choose()
-    video = drawing["video_id"]
-    path = data.video_path(video)
-    player = None
-    if path is not None:
-        left, right = st.columns([2, 3])
-        with left:
-            player = parts.show_player(path)
-        with right:
-            parts.show_videos(videos, video)
-    else:
-        with st.expander("All videos"):
-            parts.show_videos(videos, video)
-    show_timeline(drawing, player=player, focus=parts.asked_stretch())
-    if notes:
-        st.caption("Shown: " + "; ".join(notes) + ".")
-    parts.show_segments(table, video)
+        timeline_edit.show_saved()
+        view = choose()
+    data, video, truth, outcomes = view.data, view.video, view.truth, view.outcomes
+    player = show_video(view)
+    editing = timeline_edit.start(data, video)
+    if editing:
+        truth, outcomes = editing.truth, timeline_edit.rematched(editing, outcomes, view.tiou)
+    drawing = plots.payload(
+        video,
+        data.duration(video),
+        data.labels,
+        truth,
+        outcomes,
+        tiou=view.tiou,
+        classes=view.classes,
+        ambiguous=data.annotations.ambiguous,
+        curves=view.curves,
+    )
+    show_timeline(
+        {**drawing, "frame_seconds": parts.frame_seconds(data, video)},
+        player=player,
+        focus=parts.asked_stretch(),
+        edit=editing.for_component() if editing else None,
+        on_edit=editing.receive if editing else None,
+    )
+    if editing:
+        timeline_edit.show(editing)
+    if view.notes:
+        st.caption("Shown: " + "; ".join(view.notes) + ".")
+    parts.show_segments(plots.segment_table(video, truth, outcomes, view.classes), video)
 
 
 show_page()

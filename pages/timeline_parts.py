@@ -30,6 +30,29 @@ def matched(data: Dataset, detections: pd.DataFrame, subset: str | None, tiou: f
     return truth, label_detections(truth, inside, tiou)[0], (data, detections)
 
 
+def cut_runs(
+    runs: list[Run], data: Dataset, subset: str | None, tiou: float, score: float | None
+) -> tuple[list[plots.RunOutcomes], list[str]]:
+    """Runs with their outcomes, and a sentence for each on its threshold; deleted ones get a box.
+
+    A run that never looked at this subset has missed nothing in it: it is named and left out.
+    """
+    outcomes, notes = [], []
+    for run in runs:
+        with shared.guard(stop=False):
+            truth, labelled, _ = matched(data, shared.load_detections(run), subset, tiou)
+            if labelled.empty:
+                notes.append(
+                    f"**{run.run_id}** has no detections in videos of this subset, so it is left out"
+                )
+                continue
+            threshold, f1 = plots.best_f1(labelled, len(truth)) if score is None else (score, None)
+            outcomes.append(plots.RunOutcomes(run.run_id, labelled, threshold))
+            best = f" (best F1, {f1:.2f}, over the subset at tIoU {tiou:g})" if f1 is not None else ""
+            notes.append(f"**{run.run_id}**: score ≥ {threshold:.3g}{best}")
+    return outcomes, notes
+
+
 def go_to(video: str) -> None:
     """Choose another video, whole: the stretch that a link asked for is of the one before."""
     shared.remember("video", [video])
@@ -40,6 +63,12 @@ def asked_stretch() -> tuple[float, float] | None:
     """Start and end in seconds of the stretch that a link asks for (``at=12.5-14.25``), if any."""
     found = re.fullmatch(r"(-?\d+(?:\.\d+)?)-(-?\d+(?:\.\d+)?)", "".join(shared.choice("at") or ()))
     return (float(found[1]), float(found[2])) if found else None
+
+
+def frame_seconds(data: Dataset, video: str) -> float | None:
+    """How long a frame of the video lasts, where its frame rate is known."""
+    fps = float(data.index.loc[data.index["video_id"] == video, "fps"].iloc[0])
+    return 1 / fps if fps > 0 else None
 
 
 def pick_video(table: pd.DataFrame, any_run: bool) -> str:

@@ -1,5 +1,5 @@
 // The drawing: rows of segments and score curves on one canvas, over a time axis from `from` to `to` seconds.
-// Put in front of timeline.js, with which it makes one module. Only what is in view is drawn; the outlines of
+// Makes one module with the files beside it. Only what is in view is drawn; the outlines of
 // marked segments have a canvas of their own, so that hovering over thousands of segments stays light.
 
 const RULER = 26; // px, height of the time axis
@@ -23,6 +23,17 @@ function clock(seconds, decimals = 2) {
   return `${Math.floor(minutes / 60)}:${String(minutes % 60).padStart(2, "0")}:${rest}`;
 }
 
+/** The first place in a list of growing numbers with a value above `value`; its length if there is none. */
+function firstAbove(values, value) {
+  let [low, high] = [0, values.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (values[middle] > value) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
 /** Black or white, whichever reads better on the colour #rrggbb. */
 function inkOn(hex) {
   const [r, g, b] = [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
@@ -36,6 +47,8 @@ class Picture {
     this.pen = canvas.getContext("2d");
     this.hidden = new Set(); // outcomes that aren't drawn
     this.marks = [];         // segments to outline, as `hit` gives them
+    this.draft = null;       // {start, end, label, index}: an annotation as it is being dragged
+    this.cue = null;         // seconds where a new annotation begins
     this.from = 0;
     this.to = 1;
   }
@@ -43,13 +56,16 @@ class Picture {
   setData(data) {
     this.data = data;
     this.marks = [];
+    this.draft = null;
     this.places = [];
     let top = RULER;
     for (const row of data.rows) {
       const bar = clamp(Math.floor(132 / row.lanes), 4, 22);
       const height = TITLE + bar * row.lanes;
       const colors = row.segments.outcomes.map((outcomes) => outcomes.map((o) => data.outcome_colors[o]));
-      this.places.push({ row, top, bar, height, colors, next: this.nextInLane(row.segments) });
+      const looks = colors.map((some, i) => some.join() || data.label_colors[row.segments.label[i]]);
+      const { next, reach } = this.neighbours(row.segments);
+      this.places.push({ row, top, bar, height, colors, looks, next, reach });
       top += height + GAP;
     }
     for (const curve of data.curves) {
@@ -59,15 +75,37 @@ class Picture {
     this.height = top;
   }
 
-  /** For each segment the start of its right neighbour: how far its label may reach. */
-  nextInLane({ start, lane }) {
+  /**
+   * For each segment the start of the next one in its lane, which is how far its label may reach, and the latest
+   * end of all segments up to it, which only grows. Segments are in order of their starts.
+   */
+  neighbours({ start, end, lane }) {
     const next = new Array(start.length);
+    const reach = new Array(start.length);
     const upcoming = [];
-    for (const i of [...start.keys()].sort((a, b) => start[b] - start[a])) {
+    for (let i = start.length - 1; i >= 0; i -= 1) {
       next[i] = upcoming[lane[i]] ?? Infinity;
       upcoming[lane[i]] = start[i];
     }
-    return next;
+    for (let i = 0, latest = -Infinity; i < start.length; i += 1) reach[i] = latest = Math.max(latest, end[i]);
+    return { next, reach };
+  }
+
+  /** First and past-the-last segment of a row that may touch a stretch of time. */
+  range({ row, reach }, from, to) {
+    return [firstAbove(reach, from), firstAbove(row.segments.start, to)];
+  }
+
+  /** Segments of a row at a time, to the few milliseconds that a player is off. */
+  under(row, seconds) {
+    const slack = 0.005;
+    const place = this.places.find((one) => one.row === row);
+    const [first, past] = this.range(place, seconds - slack, seconds + slack);
+    const found = [];
+    for (let i = first; i < past; i += 1) {
+      if (row.segments.end[i] >= seconds - slack && !this.isHidden(row, i)) found.push(i);
+    }
+    return found;
   }
 
   get width() { return this.canvas.clientWidth; }
@@ -84,7 +122,9 @@ class Picture {
     if (!place) return null;
     const lane = Math.floor((y - place.top - TITLE) / place.bar);
     const { start, end, lane: lanes } = place.row.segments;
-    for (let i = start.length - 1; i >= 0; i -= 1) {
+    const slack = 4 * this.secondsPerPixel;
+    const [first, past] = this.range(place, this.seconds(x) - slack, this.seconds(x) + slack);
+    for (let i = past - 1; i >= first; i -= 1) {
       if (lanes[i] !== lane || this.isHidden(place.row, i)) continue;
       const left = this.x(start[i]);
       if (x >= left - 1 && x <= Math.max(this.x(end[i]), left + 3) + 1) {
@@ -144,10 +184,9 @@ class Picture {
     const pen = this.outlines.getContext("2d");
     this.fit(this.outlines, pen);
     pen.clearRect(0, 0, this.width, this.height);
-    if (!this.marks.length) return;
     pen.strokeStyle = this.ink;
     pen.lineWidth = 2;
-    for (const { row, top, bar } of this.places) {
+    for (const { row, top, bar } of this.marks.length ? this.places : []) {
       for (let i = 0; row && i < row.segments.start.length; i += 1) {
         if (!this.isMarked(row, i) || this.isHidden(row, i)) continue;
         const left = this.x(row.segments.start[i]);
@@ -155,6 +194,35 @@ class Picture {
         pen.strokeRect(left, top + TITLE + row.segments.lane[i] * bar + 0.5, wide, bar - 1);
       }
     }
+    if (this.draft || this.cue !== null) this.paintDraft(pen, this.places.find((place) => place.row?.truth));
+  }
+
+  /** An annotation on its way: where it would be, with its times; or the mark where a new one begins. */
+  paintDraft(pen, { row, top, bar, height }) {
+    pen.fillStyle = pen.strokeStyle = this.ink;
+    pen.font = `600 12px ${this.family}`;
+    pen.textBaseline = "middle";
+    if (this.cue !== null) {
+      pen.fillRect(this.x(this.cue) - 1, top + TITLE - 2, 2, height - TITLE + 4);
+      pen.fillRect(this.x(this.cue) - 1, top + TITLE - 2, 8, 2);
+    }
+    if (!this.draft) return;
+    const { start, end, label, index } = this.draft;
+    const y = top + TITLE + (index === null ? 0 : row.segments.lane[index] * bar);
+    const [left, right] = [this.x(start), this.x(end)];
+    const color = this.data.label_colors[this.data.labels.indexOf(label)] ?? this.ink;
+    pen.fillStyle = color;
+    pen.globalAlpha = 0.55;
+    pen.fillRect(left, y, right - left, bar);
+    pen.globalAlpha = 1;
+    pen.strokeRect(left, y + 0.5, right - left, bar - 1);
+    const text = `${label} ${clock(start)} – ${clock(end)} (${(end - start).toFixed(2)} s)`;
+    const size = pen.measureText(text).width;
+    const x = clamp((left + right) / 2 - size / 2, PAD, this.width - PAD - size);
+    pen.fillStyle = this.paper;
+    pen.fillRect(x - 4, top + 1, size + 8, TITLE - 2);
+    pen.fillStyle = this.ink;
+    pen.fillText(text, x, top + TITLE / 2);
   }
 
   paintRuler() {
@@ -197,7 +265,8 @@ class Picture {
     return x + pen.measureText(note).width + 14;
   }
 
-  paintRow({ row, top, bar, height, colors, next }) {
+  paintRow(place) {
+    const { row, top, bar, height, colors, looks, next } = place;
     const { pen, width } = this;
     this.paintTitle(row.title, row.note, top);
     pen.fillStyle = this.shade;
@@ -208,9 +277,15 @@ class Picture {
     const inset = bar > 8 ? 1 : 0.5;
     pen.font = `${bar >= 18 ? 12 : 11}px ${this.family}`;
     this.textWidths = new Map();
-    for (let i = 0; i < start.length; i += 1) {
-      if (end[i] < this.from || start[i] > this.to || this.isHidden(row, i)) continue;
+    const margin = PAD * this.secondsPerPixel;
+    const [first, past] = this.range(place, this.from - margin, this.to + margin);
+    const painted = []; // by lane: the right end of what is painted, and how it looks
+    for (let i = first; i < past; i += 1) {
+      if (this.isHidden(row, i)) continue;
       const left = Math.max(this.x(start[i]), -CHIP - 1);
+      const before = painted[lane[i]];
+      if (before && left < before.x && this.x(end[i]) <= before.x && before.look === looks[i]) continue;
+      painted[lane[i]] = { x: Math.max(this.x(end[i]), left + 1), look: looks[i] };
       const wide = Math.max(Math.min(this.x(end[i]), width + 4), left + 2) - left;
       const room = Math.min(this.x(next[i]), width) - left - wide;
       const y = top + TITLE + lane[i] * bar + inset;

@@ -1,21 +1,36 @@
-// The timeline: a Picture that zooms, pans and answers to mouse and keys, and steers the page's video player.
+// The timeline: a Picture that zooms, pans and answers to mouse and keys, a Player for its clock, an Editor.
 //
 // Streamlit calls the default export again whenever the data or the theme changes and runs only the last
 // cleanup, on unmount; so one Timeline lives per mount and is updated. Labels reach the page only through
 // textContent and canvas text, never as HTML.
 
 const MIN_SPAN = 0.25; // seconds, the deepest zoom
-const REWINDS = 2000; // ms after a video is ready in which st.video may still rewind it
-const MEDIA_EVENTS = ["timeupdate", "seeking", "seeked", "play", "pause", "loadedmetadata"];
+const HANDLE = 5;      // px around the playhead that take hold of it
+const QUIET = 400;     // ms without a move after which the place is spoken
+const FRAME = 0.04;    // seconds, where nobody knows the video's frame rate
+const RIGHT = new Set(["true positive", "ambiguous"]); // outcomes that are no mistake
+
+const KEYS = [
+  ["Space", "play, pause"],
+  ["← →", "1 second back, on; with Shift one frame"],
+  ["N, P", "next, previous segment (of the selected row, else of the ground truth)"],
+  ["M, Shift M", "next, previous mistake of any row"],
+  ["Home, End", "start, end of the video"],
+  ["+ − 0", "zoom in, out, whole video; Z zooms to the selected segment"],
+  ["Esc", "select nothing"],
+  ["?", "show or hide these keys"],
+  ["mouse", "click or drag: seek · double click: zoom to a segment · Ctrl wheel: zoom · Shift drag or wheel: move"],
+];
 
 const timelines = new WeakMap();
 
-export default function ({ data, parentElement }) {
+export default function ({ data, parentElement, setTriggerValue }) {
   let timeline = timelines.get(parentElement);
   if (!timeline) {
     timeline = new Timeline(parentElement.querySelector(".timeline"));
     timelines.set(parentElement, timeline);
   }
+  timeline.send = setTriggerValue;
   const call = timeline.update(data);
   return () => {
     if (call !== timeline.calls) return; // an overtaken call must not tear down its successor
@@ -36,7 +51,7 @@ function button(text, action, label) {
   node.type = "button";
   if (label) {
     node.title = label;
-    node.setAttribute("aria-label", label);
+    if (text.length < 2) node.setAttribute("aria-label", label);
   }
   node.addEventListener("click", action);
   return node;
@@ -46,8 +61,8 @@ class Timeline {
   constructor(root) {
     this.root = root;
     this.calls = 0;
-    this.time = 0;
-    this.asked = null; // seconds that a link asked for, held until the player has settled
+    this.player = new Player(() => this.place());
+    this.editor = new Editor(this, (value) => this.send("edit", value));
     this.build();
     this.listen();
   }
@@ -55,72 +70,116 @@ class Timeline {
   build() {
     const toolbar = element("div", "toolbar");
     this.clock = element("span", "clock");
-    this.play = button("Play / pause", () => this.togglePlay());
+    this.playButton = button("Play", () => this.player.toggle(), "Play, pause (Space)");
+    this.mistakeButton = button("Next mistake", () => this.step(this.mistakes(), 1), "Next mistake (M)");
+    this.helpButton = button("Keys", () => this.toggleHelp(), "Show all keys (?)");
     toolbar.append(
       this.clock,
-      this.play,
-      button("−", () => this.zoom(0.5), "Zoom out"),
-      button("+", () => this.zoom(2), "Zoom in"),
-      button("Whole video", () => this.show(0, this.data.duration)),
-      element("span", "hint", "Click: seek · drag: move · Ctrl + wheel: zoom · ← → 1 s · + − 0"),
+      this.playButton,
+      button("−", () => this.zoom(0.5), "Zoom out (−)"),
+      button("+", () => this.zoom(2), "Zoom in (+)"),
+      button("Whole video", () => this.show(0, this.data.duration), "Whole video (0)"),
+      this.mistakeButton,
+      element("span", "hint", "Space: play · ← → N P: step · M: mistake"),
+      this.helpButton,
     );
+    this.help = element("dl", "help");
     this.canvas = element("canvas");
     this.canvas.tabIndex = 0;
     this.canvas.setAttribute("role", "application");
+    this.canvas.setAttribute("aria-roledescription", "timeline");
     const outlines = element("canvas", "outlines");
     this.picture = new Picture(this.canvas, outlines);
     this.playhead = element("div", "playhead");
+    this.playhead.append(element("div", "grip"));
     this.tooltip = element("div", "tooltip");
     this.tooltip.hidden = true;
     this.legend = element("div", "legend");
+    this.spoken = element("div", "spoken");
+    this.spoken.setAttribute("aria-live", "polite");
+    this.bar = element("div", "scroll");
+    this.thumb = element("div", "thumb");
+    this.bar.append(this.thumb);
     const stage = element("div", "stage");
     stage.append(this.canvas, outlines, this.playhead);
-    this.root.replaceChildren(toolbar, stage, this.legend, this.tooltip);
+    this.root.replaceChildren(toolbar, this.editor.root, stage, this.bar, this.help, this.legend, this.tooltip,
+      this.spoken);
+    this.help.hidden = true;
   }
 
   listen() {
-    const { canvas } = this;
+    const { canvas, bar } = this;
     canvas.addEventListener("pointerdown", (event) => this.press(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
     canvas.addEventListener("pointerup", (event) => this.release(event));
-    canvas.addEventListener("pointercancel", () => { this.drag = null; });
+    canvas.addEventListener("pointercancel", () => this.abandon());
     canvas.addEventListener("pointerleave", () => this.hover(null));
     canvas.addEventListener("dblclick", (event) => this.focusOn(this.picture.hit(this.point(event))));
     canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
-    canvas.addEventListener("keydown", (event) => this.key(event));
+    this.root.addEventListener("keydown", (event) => this.key(event));
+    bar.addEventListener("pointerdown", (event) => {
+      bar.setPointerCapture(event.pointerId);
+      this.slide(event);
+    });
+    bar.addEventListener("pointermove", (event) => { if (bar.hasPointerCapture(event.pointerId)) this.slide(event); });
     this.resize = new ResizeObserver(() => this.draw());
     this.resize.observe(canvas);
-    // Media events don't bubble, but they can be captured; so the player may come, go or be replaced.
-    this.onMedia = (event) => { if (event.target === this.video()) this.follow(); };
-    for (const name of MEDIA_EVENTS) document.addEventListener(name, this.onMedia, true);
   }
 
   destroy() {
     this.resize.disconnect();
-    for (const name of MEDIA_EVENTS) document.removeEventListener(name, this.onMedia, true);
-    cancelAnimationFrame(this.frame);
+    this.player.destroy();
+    this.editor.destroy();
+    clearTimeout(this.quiet);
     cancelAnimationFrame(this.redraw);
   }
 
-  /** Take new data; zoom and position stay as long as the video is the same. Returns this call's number. */
+  /** Take new data, but not under somebody's hands: a drag ends first. Returns this call's number. */
   update(data) {
-    const same = this.data && this.data.video_id === data.video_id && this.data.duration === data.duration;
+    this.calls += 1;
+    this.late = this.drag ? data : null;
+    if (!this.late) this.take(data);
+    return this.calls;
+  }
+
+  /** Zoom, position and selection stay as long as the video is the same. */
+  take(data) {
+    const same = Boolean(this.data) && this.data.video_id === data.video_id && this.data.duration === data.duration;
+    const kept = same && this.selected ? { ...this.selected, title: this.selected.row.title } : null;
+    const edited = this.editor.on;
     this.data = data;
+    this.order = {};
+    this.names = Object.fromEntries(data.legend.map((entry) => [entry.outcome, entry.name]));
     this.hovered = this.selected = null;
     this.tooltip.hidden = true;
-    this.play.hidden = !data.player;
-    this.canvas.setAttribute("aria-label", data.description);
+    this.canvas.setAttribute("aria-label", `${data.description}. Press question mark for the keys.`);
     this.picture.setData(data);
     if (!same) {
-      this.time = this.picture.from = 0;
+      this.picture.from = 0;
       this.picture.to = data.duration;
     }
+    const row = kept && data.rows.find((other) => other.title === kept.title);
+    if (row) this.selected = this.find(row, kept.start, kept.end);
+    this.player.load(data.player, data.duration, same);
+    this.mistakeButton.hidden = !data.rows.some((other) => other.segments.outcomes.some((one) => one.length));
+    this.editor.update(data.edit);
+    this.buildHelp();
     this.buildLegend();
     this.draw();
-    this.follow();
-    this.obey(data.focus);
-    this.calls += 1;
-    return this.calls;
+    const obeyed = this.obey(data.focus);
+    if (this.editor.on && (obeyed || !edited)) this.selected = this.annotationOf(this.selected) ?? this.selected;
+    this.editor.show();
+    this.mark();
+  }
+
+  buildHelp() {
+    const keys = this.editor.on ? [...KEYS, ...EDIT_KEYS] : KEYS;
+    this.help.replaceChildren(...keys.flatMap(([key, meaning]) => [element("dt", "", key), element("dd", "", meaning)]));
+  }
+
+  toggleHelp() {
+    this.help.hidden = !this.help.hidden;
+    this.helpButton.setAttribute("aria-expanded", String(!this.help.hidden));
   }
 
   buildLegend() {
@@ -129,6 +188,7 @@ class Timeline {
       const node = button("", () => {
         if (!hidden.delete(entry.outcome)) hidden.add(entry.outcome);
         node.setAttribute("aria-pressed", String(!hidden.has(entry.outcome)));
+        this.order = {};
         this.draw();
       });
       node.setAttribute("aria-pressed", String(!hidden.has(entry.outcome)));
@@ -144,14 +204,35 @@ class Timeline {
   draw() {
     cancelAnimationFrame(this.redraw);
     this.redraw = requestAnimationFrame(() => {
+      const begin = performance.now();
       this.picture.paint();
       this.place();
+      this.root.dataset.paint = (performance.now() - begin).toFixed(2); // ms, for whoever measures
     });
   }
 
   mark() {
     this.picture.marks = [this.hovered, this.selected].filter(Boolean);
+    this.picture.draft = this.editor.draft;
+    this.picture.cue = this.editor.on ? this.editor.mark : null;
     this.picture.paintMarks();
+  }
+
+  select(found) {
+    this.selected = found;
+    this.editor.show();
+    this.mark();
+  }
+
+  /** The segment of a row with these times, as `hit` gives them, or null. */
+  find(row, start, end) {
+    const near = (a, b) => Math.abs(a - b) < 0.001;
+    const index = row.segments.start.findIndex((value, i) => near(value, start) && near(row.segments.end[i], end));
+    return index < 0 ? null : this.at(row, index);
+  }
+
+  at(row, index) {
+    return { row, index, start: row.segments.start[index], end: row.segments.end[index] };
   }
 
   // ---- the time axis -------------------------------------------------------------------------------
@@ -168,7 +249,8 @@ class Timeline {
 
   zoom(factor, around) {
     const { from, to } = this.picture;
-    const centre = around ?? (this.inView(this.time) ? this.time : (from + to) / 2);
+    const { time } = this.player;
+    const centre = around ?? (this.inView(time) ? time : (from + to) / 2);
     this.show(centre - (centre - from) / factor, centre + (to - centre) / factor);
   }
 
@@ -178,86 +260,114 @@ class Timeline {
     this.show(found.start - margin, found.end + margin);
   }
 
-  /** Zoom in on the stretch that a link asks for, once, and outline the segment that it is. */
+  /** Zoom in on the stretch that a link asks for, once, and select the segment that it is; says whether it did. */
   obey(focus) {
     const wanted = focus ? JSON.stringify([this.data.video_id, ...focus]) : "";
-    if (wanted === this.obeyed) return;
+    if (wanted === this.obeyed) return false;
     this.obeyed = wanted;
-    if (!focus) return;
+    if (!focus) return false;
     const [start, end] = focus;
     const margin = Math.max(end - start, 5);
     this.show(start - margin, end + margin);
-    this.seek(start);
-    this.asked = { seconds: this.time, until: null };
-    const near = (a, b) => Math.abs(a - b) < 0.001;
+    this.player.seekAndHold(start);
     for (const row of this.data.rows) { // a run's row comes after the ground truth, and counts rather
-      const { start: starts, end: ends } = row.segments;
-      const index = starts.findIndex((value, i) => near(value, start) && near(ends[i], end));
-      if (index >= 0) this.selected = { row, index, start: starts[index], end: ends[index] };
+      this.selected = this.find(row, start, end) ?? this.selected;
     }
-    this.mark();
+    return true;
   }
 
-  // ---- the player ----------------------------------------------------------------------------------
-
-  video() {
-    if (!this.data || !this.data.player) return null;
-    return document.querySelector(`.st-key-${CSS.escape(this.data.player)} video`);
+  /** The annotation that a detection goes with: the one to mend. */
+  annotationOf(found) {
+    if (!found || found.row.truth) return null;
+    const row = this.data.rows.find((other) => other.truth);
+    const index = row ? row.segments.id.indexOf(found.row.segments.partner[found.index]) : -1;
+    return index < 0 ? null : this.at(row, index);
   }
 
-  seek(seconds) {
-    this.asked = null;
-    this.time = clamp(seconds, 0, this.data.duration);
-    this.place();
-    const video = this.video();
-    if (!video) return;
-    if (video.readyState >= 1) {
-      video.currentTime = this.time;
-      return;
-    }
-    const wanted = this.time; // st.video rewinds once its metadata is there; go after it
-    const later = () => setTimeout(() => { video.currentTime = wanted; });
-    video.addEventListener("loadedmetadata", later, { once: true });
+  /** The scroll bar under the axis: where the view is in the video. */
+  slide(event) {
+    const box = this.bar.getBoundingClientRect();
+    const middle = ((event.clientX - box.left) / box.width) * this.data.duration;
+    const half = (this.picture.to - this.picture.from) / 2;
+    this.show(middle - half, middle + half);
   }
 
-  /** Go where a link asked: the player may appear late, and st.video rewinds it once it is ready. */
-  hold(video) {
-    this.asked.until ??= performance.now() + REWINDS;
-    if (!video.paused || performance.now() > this.asked.until) {
-      this.asked = null;
-    } else if (Math.abs(video.currentTime - this.asked.seconds) > 0.1) {
-      const wanted = this.asked.seconds;
-      setTimeout(() => { video.currentTime = wanted; });
-    }
+  /** Seek, and bring the place into view. */
+  reach(seconds) {
+    this.player.seek(seconds);
+    const { time } = this.player;
+    const half = (this.picture.to - this.picture.from) / 2;
+    if (!this.inView(time)) this.show(time - half, time + half);
   }
 
-  togglePlay() {
-    const video = this.video();
-    if (!video) return;
-    if (video.paused) video.play().catch(() => {}); // a refused play leaves the video paused, as it shows
-    else video.pause();
-  }
-
-  /** Take the player's time; again with every frame as long as it plays. */
-  follow() {
-    cancelAnimationFrame(this.frame);
-    const video = this.video();
-    if (video && video.readyState >= 1) {
-      if (this.asked) this.hold(video);
-      this.time = clamp(video.currentTime, 0, this.data.duration);
-      if (!video.paused) {
-        const span = this.picture.to - this.picture.from;
-        if (!this.inView(this.time)) this.show(this.time - 0.1 * span, this.time + 0.9 * span);
-        this.frame = requestAnimationFrame(() => this.follow());
-      }
-    }
-    this.place();
-  }
-
+  /** Playhead, clock and scroll bar at the player's time; called with every frame that plays. */
   place() {
-    this.playhead.hidden = !this.inView(this.time);
-    this.playhead.style.transform = `translateX(${this.picture.x(this.time) - 1}px)`;
-    this.clock.textContent = `${clock(this.time)} / ${clock(this.data.duration)}`;
+    const { picture, player, data } = this;
+    if (!data || !picture.width) return;
+    const { time, playing } = player;
+    if (playing && !this.drag && !this.inView(time)) {
+      const span = picture.to - picture.from;
+      this.show(time - 0.1 * span, time + 0.9 * span);
+    }
+    this.playhead.hidden = !this.inView(time);
+    this.playhead.style.transform = `translateX(${picture.x(time) - 1}px)`;
+    this.clock.textContent = `${clock(time)} / ${clock(data.duration)}`;
+    const word = playing ? "Pause" : "Play";
+    if (this.playButton.textContent !== word) this.playButton.textContent = word;
+    const share = (picture.to - picture.from) / data.duration;
+    this.bar.classList.toggle("idle", share >= 1);
+    this.thumb.style.left = `${(100 * picture.from) / data.duration}%`;
+    this.thumb.style.width = `${100 * share}%`;
+    clearTimeout(this.quiet);
+    if (!playing) this.quiet = setTimeout(() => this.speak(), QUIET);
+  }
+
+  /** Tell screen readers what is under the playhead. */
+  speak() {
+    const { time } = this.player;
+    const found = this.data.rows.flatMap((row) => this.picture.under(row, time).map((i) => {
+      const outcomes = row.segments.outcomes[i].map((outcome) => this.names[outcome] ?? outcome);
+      const name = this.data.labels[row.segments.label[i]];
+      return `${row.title}: ${name}${outcomes.length ? ` (${outcomes.join(", ")})` : ""}`;
+    }));
+    const text = `${clock(time)}: ${found.join("; ") || "no segment"}`;
+    if (this.spoken.textContent !== text) this.spoken.textContent = text;
+  }
+
+  // ---- from segment to segment ---------------------------------------------------------------------
+
+  /** What N and P step through: segments of the selected row, else of the first one. */
+  segments() {
+    const row = this.selected?.row ?? this.data.rows[0];
+    return row ? this.listed(row.title, (other) => other === row, () => true) : [];
+  }
+
+  mistakes() {
+    return this.listed("", () => true, (outcomes) => outcomes.some((outcome) => !RIGHT.has(outcome)));
+  }
+
+  /** Segments of the rows and with the outcomes that are wanted, by start; kept until the data change. */
+  listed(key, wantedRow, wanted) {
+    this.order[key] ??= this.data.rows.filter(wantedRow).flatMap((row) => row.segments.start
+      .map((_, index) => this.at(row, index))
+      .filter(({ index }) => wanted(row.segments.outcomes[index]) && !this.picture.isHidden(row, index)))
+      .sort((a, b) => a.start - b.start);
+    return this.order[key];
+  }
+
+  /** Select the next (1) or previous (-1) of a list: from the selected one, else from the playhead. */
+  step(list, way) {
+    const { selected } = this;
+    let place = selected ? list.findIndex((one) => one.row === selected.row && one.index === selected.index) : -1;
+    if (place < 0) {
+      const after = list.findIndex((one) => one.start > this.player.time + 1e-3);
+      const next = after < 0 ? list.length : after;
+      place = way > 0 ? next - 1 : list.findLastIndex((one) => one.start < this.player.time - 1e-3) + 1;
+    }
+    const found = list[place + way];
+    if (!found) return;
+    this.select(found);
+    this.reach(found.start);
   }
 
   // ---- mouse and keys ------------------------------------------------------------------------------
@@ -268,37 +378,78 @@ class Timeline {
   }
 
   press(event) {
-    if (event.button !== 0) return;
-    const { x, y } = this.point(event);
+    const pan = event.button === 1 || (event.button === 0 && event.shiftKey);
+    if (event.button !== 0 && !pan) return;
+    if (event.button === 1) event.preventDefault();
+    const point = this.point(event);
     const { from, to } = this.picture;
+    const grip = pan || point.y < RULER ? null : this.editor.grip(point);
+    const kind = pan ? "pan" : grip ? "edit" : "scrub";
     this.canvas.setPointerCapture(event.pointerId);
-    this.drag = { x, from, to, scrub: y < RULER, moved: false };
-    if (this.drag.scrub) this.seek(this.picture.seconds(x));
+    this.drag = { kind, grip, x: point.x, from, to, seconds: this.picture.seconds(point.x), moved: false };
+    if (point.y < RULER && !pan) {
+      this.drag.moved = true;
+      this.player.seek(this.drag.seconds);
+    } else if (kind === "scrub" && this.onPlayhead(point) && !this.picture.hit(point)) {
+      this.drag.moved = true;
+    }
   }
+
+  onPlayhead({ x }) { return Math.abs(x - this.picture.x(this.player.time)) <= HANDLE; }
 
   move(event) {
     const point = this.point(event);
     const { drag } = this;
     if (!drag) {
-      this.hover(this.picture.hit(point), event);
-    } else if (drag.scrub) {
-      this.seek(this.picture.seconds(point.x));
-    } else if (drag.moved || Math.abs(point.x - drag.x) > 4) {
-      drag.moved = true;
-      this.hover(null);
+      const found = this.picture.hit(point);
+      this.hover(found, event);
+      const grip = point.y < RULER ? null : this.editor.grip(point);
+      if (grip) this.canvas.style.cursor = this.editor.cursor(grip);
+      else if (!found && this.onPlayhead(point)) this.canvas.style.cursor = "col-resize";
+      return;
+    }
+    if (!drag.moved && Math.abs(point.x - drag.x) <= 4) return;
+    if (!drag.moved) this.hover(null);
+    drag.moved = true;
+    if (drag.kind === "pan") {
       const shift = (drag.x - point.x) * this.picture.secondsPerPixel;
       this.show(drag.from + shift, drag.to + shift);
+    } else if (drag.kind === "edit") {
+      this.canvas.style.cursor = drag.grip.part === "inside" ? "grabbing" : this.editor.cursor(drag.grip);
+      const to = this.picture.seconds(point.x);
+      this.editor.dragTo({ grip: drag.grip, from: drag.seconds, to, free: event.altKey });
+    } else {
+      this.player.seek(this.picture.seconds(point.x));
     }
   }
 
   release(event) {
     const { drag } = this;
     this.drag = null;
-    if (!drag || drag.moved || drag.scrub) return;
-    const point = this.point(event);
-    this.selected = this.picture.hit(point);
-    this.seek(this.selected ? this.selected.start : this.picture.seconds(point.x));
+    if (!drag) return;
+    if (!drag.moved) {
+      const point = this.point(event);
+      const found = this.picture.hit(point);
+      this.select(found);
+      this.player.seek(found ? found.start : this.picture.seconds(point.x));
+    } else if (drag.kind === "edit") {
+      this.editor.drop(drag.grip);
+    }
+    this.catchUp();
+  }
+
+  abandon() {
+    this.drag = null;
+    this.editor.cancel();
     this.mark();
+    this.catchUp();
+  }
+
+  /** Take the data that came during a drag. */
+  catchUp() {
+    const { late } = this;
+    this.late = null;
+    if (late) this.take(late);
   }
 
   wheel(event) {
@@ -316,31 +467,36 @@ class Timeline {
   }
 
   key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const step = event.shiftKey ? 0.1 : 1;
-    const actions = {
-      ArrowLeft: () => this.reach(this.time - step),
-      ArrowRight: () => this.reach(this.time + step),
-      Home: () => this.reach(0),
-      End: () => this.reach(this.data.duration),
+    const { target } = event;
+    if (target.tagName === "INPUT" || (target.tagName === "BUTTON" && [" ", "Enter"].includes(event.key))) return;
+    const plain = !event.ctrlKey && !event.metaKey && !event.altKey;
+    const action = this.editor.action(event) ?? (plain ? this.action(event) : undefined);
+    if (!action) return;
+    event.preventDefault();
+    event.stopPropagation();
+    action();
+  }
+
+  action(event) {
+    const { player } = this;
+    const step = event.shiftKey ? this.data.frame_seconds ?? FRAME : 1;
+    return {
+      " ": () => player.toggle(),
+      arrowleft: () => this.reach(player.time - step),
+      arrowright: () => this.reach(player.time + step),
+      home: () => this.reach(0),
+      end: () => this.reach(this.data.duration),
+      n: () => this.step(this.segments(), 1),
+      p: () => this.step(this.segments(), -1),
+      m: () => this.step(this.mistakes(), event.shiftKey ? -1 : 1),
       "+": () => this.zoom(2),
       "=": () => this.zoom(2),
       "-": () => this.zoom(0.5),
       0: () => this.show(0, this.data.duration),
-      " ": () => this.togglePlay(),
-      Escape: () => { this.selected = null; this.hover(null); this.mark(); },
-    };
-    if (!actions[event.key]) return;
-    event.preventDefault();
-    event.stopPropagation();
-    actions[event.key]();
-  }
-
-  /** Seek, and bring the place into view. */
-  reach(seconds) {
-    this.seek(seconds);
-    const half = (this.picture.to - this.picture.from) / 2;
-    if (!this.inView(this.time)) this.show(this.time - half, this.time + half);
+      z: () => this.focusOn(this.selected),
+      "?": () => this.toggleHelp(),
+      escape: () => { this.abandon(); this.hover(null); this.select(null); },
+    }[event.key.toLowerCase()];
   }
 
   hover(found, event) {

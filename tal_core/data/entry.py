@@ -31,6 +31,17 @@ class Split(BaseModel):
     )
 
 
+class AnnotationSource(BaseModel):
+    """What a dataset takes its ground truth from: fields of ``DatasetEntry``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    annotations: Path
+    video_info: Path | None = None
+    tiers: list[str] = Field(default_factory=list)
+    split: Split | None = None
+
+
 class DatasetEntry(BaseModel):
     """Where a dataset lies and how its features run in time.
 
@@ -69,6 +80,9 @@ class DatasetEntry(BaseModel):
     tiou: list[float] = Field(default_factory=lambda: list(THUMOS_TIOU), min_length=1)
     split: Split | None = None
     derived: list[str] = Field(default_factory=list, description="what was worked out, not given, and how")
+    earlier: list[AnnotationSource] = Field(
+        default_factory=list, description="annotations used before edited ones, newest first"
+    )
 
 
 def entry_path(home: Path, name: str) -> Path:
@@ -152,7 +166,7 @@ def remove_dataset(home: Path, name: str) -> None:
             file.unlink(missing_ok=True)
 
 
-OWN_FILES = (".index.parquet", ".index.lock", ".annotations.json", ".annotations.arrow")
+OWN_FILES = (".index.parquet", ".index.lock", ".annotations.json", ".annotations.arrow", ".edits.json")
 """Endings of the files in ``<home>/datasets`` that belong to a dataset beside its ``.toml``."""
 
 
@@ -185,4 +199,13 @@ def _with_paths(entry: DatasetEntry, change: Any) -> dict[str, Any]:
         "blocked": change(entry.blocked) if entry.blocked else None,
         "videos": change(entry.videos) if entry.videos else None,
         "class_scores": change(entry.class_scores) if entry.class_scores else None,
+        "earlier": [
+            one.model_copy(
+                update={
+                    "annotations": change(one.annotations),
+                    "video_info": change(one.video_info) if one.video_info else None,
+                }
+            )
+            for one in entry.earlier
+        ],
     }

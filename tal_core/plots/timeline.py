@@ -16,7 +16,7 @@ import pandas as pd
 from tal_core.evaluation import comparison
 from tal_core.evaluation.outcomes import MISSED, OUTCOMES, errors_per_video
 from tal_core.plots.colors import BACKGROUND, OUTCOME_COLORS, class_colors
-from tal_core.types import TimeGrid
+from tal_core.types import GROUND_TRUTH_COLUMNS, TimeGrid, empty_table
 
 IGNORED = "ambiguous"
 FOUND = OUTCOMES[0]
@@ -191,20 +191,26 @@ def payload(
     video_id: str,
     duration: float,
     labels: Sequence[str],
-    ground_truth: pd.DataFrame,
+    ground_truth: pd.DataFrame | None,
     runs: Sequence[RunOutcomes],
     *,
-    tiou: float,
+    tiou: float = 0.5,
     classes: Sequence[str] = (),
     ambiguous: pd.DataFrame | None = None,
     curves: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Everything the timeline component draws of one video, JSON-able.
 
-    ``ground_truth`` is the subset's table with a plain 0..G-1 index, the one the runs were matched to.
-    The time axis ends at ``duration``, or later where a segment does.
+    ``ground_truth`` is the subset's table with a plain 0..G-1 index, the one the runs were matched to; None
+    if there is none, then detections need no outcomes and are coloured by class. The time axis ends at
+    ``duration``, or later where a segment does.
     """
-    annotations, detections = video_segments(video_id, ground_truth, runs, classes)
+    matched = ground_truth is not None
+    if ground_truth is None:
+        annotations = empty_table(GROUND_TRUTH_COLUMNS)
+        detections = [run.shown(video_id, classes).sort_values(["start", "end"]) for run in runs]
+    else:
+        annotations, detections = video_segments(video_id, ground_truth, runs, classes)
     unsure = annotations.iloc[:0] if ambiguous is None else ambiguous[ambiguous["video_id"] == video_id]
     unsure = unsure.sort_values("start")
     names = [run.name for run in runs]
@@ -212,9 +218,10 @@ def payload(
     known = [*labels, *sorted({x for table in shown for x in table["label"]} - set(labels))]
     colors = class_colors(labels)
     number = {label: i for i, label in enumerate(known)}
-    rows = [_truth_row(annotations, unsure, names, number)]
-    rows += [_run_row(run, table, number, tiou) for run, table in zip(runs, detections, strict=True)]
-    counts = _counts(annotations, unsure, detections)
+    rows = [_truth_row(annotations, unsure, names, number)] if matched else []
+    row_of = _run_row if matched else _plain_row
+    rows += [row_of(run, table, number, tiou) for run, table in zip(runs, detections, strict=True)]
+    legend = _legend(_counts(annotations, unsure, detections), bool(runs)) if matched else []
     return {
         "video_id": video_id,
         "duration": float(max([duration, *(table["end"].max() for table in shown if len(table))])),
@@ -224,8 +231,8 @@ def payload(
         "outcome_colors": {**OUTCOME_COLORS, IGNORED: BACKGROUND},
         "rows": rows,
         "curves": list(curves),
-        "legend": _legend(counts, bool(runs)),
-        "legend_note": _legend_note(names, tiou),
+        "legend": legend,
+        "legend_note": _legend_note(names, tiou) if matched else "Colours are classes.",
     }
 
 
@@ -281,6 +288,17 @@ def _run_row(run: RunOutcomes, table: pd.DataFrame, number: dict, tiou: float) -
     }
 
 
+def _plain_row(run: RunOutcomes, table: pd.DataFrame, number: dict, _: float) -> dict:
+    note = f"{_plural(len(table), 'detection')} with score ≥ {run.threshold:.3g}"
+    texts = [f"score {score:.3f}" for score in table["score"]]
+    return {
+        "title": run.name,
+        "note": note,
+        "truth": False,
+        **_segments(table, number, [[]] * len(table), texts),
+    }
+
+
 def _segments(
     table: pd.DataFrame,
     number: dict[str, int],
@@ -290,8 +308,15 @@ def _segments(
     row_ids: Sequence[int] = (),
     partners: Sequence[int] = (),
 ) -> dict[str, Any]:
+    """What the component draws in one row: lists of the same order, by start."""
+    order = np.argsort(table["start"].to_numpy(), kind="stable")
+    table = table.iloc[order]
     start, end = table["start"].to_numpy(), table["end"].to_numpy()
     lanes = stack_lanes(start, end)
+
+    def ordered(values: Sequence) -> list:
+        return [values[i] for i in order] if len(values) else []
+
     return {
         "lanes": int(lanes.max()) + 1 if len(lanes) else 1,
         "segments": {
@@ -299,10 +324,10 @@ def _segments(
             "end": end.tolist(),
             "lane": lanes.tolist(),
             "label": [number[label] for label in table["label"]],
-            "outcomes": outcomes,
-            "text": texts,
-            "id": list(row_ids),
-            "partner": list(partners),
+            "outcomes": ordered(outcomes),
+            "text": ordered(texts),
+            "id": ordered(row_ids),
+            "partner": ordered(partners),
         },
     }
 
