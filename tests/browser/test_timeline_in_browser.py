@@ -1,23 +1,12 @@
 """The timeline in a real browser: the player it steers, its keys, thousands of segments, and annotating."""
 
-import json
 import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from app_server import ROOT
 from playwright.sync_api import expect
 
 from tal_core.data.dataset import open_dataset
-from tal_core.data.editing import read_draft
-from tal_core.data.registry import add_dataset
-from tal_core.training.config import build_config
-from tal_core.training.run import create_run
-from tal_core.workspace import write_json
 
 PATIENCE = 60_000  # milliseconds; a busy machine is slow, not broken
 SCREENSHOTS = os.environ.get("TAL_SCREENSHOTS")
@@ -83,11 +72,11 @@ class OnPage:
         """Until clock and playhead are at a time; with a player until that is there, too."""
         self.page.wait_for_function(
             """([wanted, within]) => {
-                const root = document.querySelector('canvas[role=application]')?.getRootNode() ?? document;
                 for (const host of document.querySelectorAll('*')) {
                     const clock = host.shadowRoot?.querySelector('.clock');
                     if (!clock) continue;
-                    const [seconds, minutes = 0] = clock.textContent.split(' /')[0].replace(' s', '').split(':').reverse();
+                    const text = clock.textContent.split(' /')[0].replace(' s', '');
+                    const [seconds, minutes = 0] = text.split(':').reverse();
                     const video = document.querySelector('video');
                     const there = (time) => Math.abs(time - wanted) <= within;
                     return there(60 * minutes + +seconds) && (!video || there(video.currentTime));
