@@ -21,6 +21,7 @@ from tal_core.commands import (
     report,
     segmentation,
     stream,
+    stream_demo,
     train,
 )
 from tal_core.commands.parsing import OneLineParser
@@ -32,6 +33,7 @@ COMMANDS = (
     train,
     predict,
     stream,
+    stream_demo,
     evaluate,
     extract,
     diagnose,

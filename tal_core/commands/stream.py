@@ -9,13 +9,15 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tal_core.commands.parsing import command
 from tal_core.types import InputError
 from tal_core.workspace import home
 
-STATUS_SECONDS = 1.0
+STATUS_SECONDS = 0.25
 
 
 def add(commands) -> None:
@@ -81,13 +83,11 @@ def run_stream(options: argparse.Namespace) -> None:
     if options.out:
         sinks.append(JsonLines(options.out))
     session = make_session(model, source, extractor, sinks, run.run_id)
-    asked = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: asked.set())
-    session.start()
-    while not asked.is_set() and not session.wait(STATUS_SECONDS / 4):
-        status.show(session.stats())
-    session.stop()
+    with interrupted() as asked:
+        session.start()
+        while not asked.is_set() and not session.wait(STATUS_SECONDS):
+            status.show(session.stats())
+        session.stop()
     status.clear()
     print(summary(session.stats()), file=sys.stderr)
     if session.error is not None:
@@ -101,6 +101,19 @@ def run_stream(options: argparse.Namespace) -> None:
         sys.stdout.flush()
         # It hangs in the network, in code that Python can't end; the process need not wait for it.
         os._exit(0)
+
+
+@contextmanager
+def interrupted() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or a polite kill sets, instead of ending the program."""
+    asked = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: asked.set()) for number in numbers]
+    try:
+        yield asked
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 class StatusLine:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import av
 import numpy as np
+
+from tal_core.video.frames import Size, picture
 
 STALE = 0.2  # seconds
 ROOM = 32  # frames; bounds memory while nothing is taken
@@ -31,12 +32,9 @@ class Frame:
     image: av.VideoFrame | np.ndarray
     arrived: float
 
-    def picture(self, size: Callable[[int, int], tuple[int, int]] | None = None) -> np.ndarray:
+    def picture(self, size: Size | None = None) -> np.ndarray:
         """(H, W, 3) uint8 RGB, of ``size(width, height)`` where it has to be converted anyway."""
-        if isinstance(self.image, np.ndarray):
-            return self.image
-        width, height = size(self.image.width, self.image.height) if size else (None, None)
-        return self.image.reformat(width, height, "rgb24").to_ndarray()
+        return self.image if isinstance(self.image, np.ndarray) else picture(self.image, size)
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tal_core.inference.predict import read_config
-from tal_core.models.weights import read_info
 from tal_core.streaming.events import OnlineModel
 from tal_core.streaming.folder import StreamFolder
+from tal_core.streaming.online import open_online
 from tal_core.streaming.recorder import Recorder
 from tal_core.streaming.session import Session
 from tal_core.streaming.sinks import Sink
 from tal_core.streaming.sources import Patience, Source, open_source
 from tal_core.training.run import Run, open_run
-from tal_core.video.extractor import Extractor
+from tal_core.video.extractor import Extractor, make_extractor
+from tal_core.video.spec import ExtractorSpec
 
 
 def open_detector(
@@ -26,13 +26,7 @@ def open_detector(
     Raises:
         InputError: if the run can't serve a stream, or nothing here makes its features.
     """
-    # pylint: disable=import-outside-toplevel,no-name-in-module,import-error
-    from tal_core.streaming.online import open_online
-    from tal_core.video.extractor import make_extractor, spec_of
-
-    _, config = read_config(run.folder)
-    info = read_info(run.checkpoints / f"{config.checkpoint}.safetensors")
-    return open_online(run, delay=delay, device=device), make_extractor(spec_of(info), device)
+    return open_online(run, delay=delay, device=device), make_extractor(ExtractorSpec(), device)
 
 
 def make_session(

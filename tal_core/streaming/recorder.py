@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from contextlib import suppress
@@ -17,7 +18,7 @@ from tal_core.streaming.inlet import Frame
 from tal_core.streaming.session import Session
 from tal_core.streaming.sinks import JsonLines, Report
 from tal_core.types import InputError
-from tal_core.workspace import write_json, writing
+from tal_core.workspace import write_bytes, write_json, writing
 
 PICTURE_SECONDS = 0.25
 STATUS_SECONDS = 1.0
@@ -34,7 +35,7 @@ class Scores:
 
     def take(self, report: Report) -> None:
         """See ``Sink``."""
-        if not len(report.seconds):
+        if len(report.seconds) == 0:
             return
         rows = np.empty(len(report.seconds), self._row)
         rows["seconds"], rows["scores"] = report.seconds, report.scores
@@ -125,7 +126,7 @@ class Recorder:
             **this_process(),
             "stats": self.session.stats(),
         }
-        write_json(self.stream.folder / "status.json", status)
+        write_bytes(self.stream.folder / "status.json", (json.dumps(status, indent=2) + "\n").encode())
 
     def _write_picture(self) -> None:
         frame = self.session.latest

@@ -213,7 +213,9 @@ class Session:
         self._resume(frame.seconds)
         self._last, self.latest = frame.seconds, frame
         seconds = frame.seconds - self._origin
-        self._detect(self._extractor.push(seconds, frame.picture()), frame.arrived)
+        if self._extractor.wants(seconds):
+            snippets = self._extractor.push(seconds, frame.picture(self._extractor.picture_size))
+            self._detect(snippets, frame.arrived)
 
     def _detect(self, snippets: list[np.ndarray], arrived: float) -> None:
         if not snippets:
@@ -242,8 +244,7 @@ class Session:
         start, reason = self._interrupted
         self._interrupted = None
         if self._extractor is not None:
-            fresh = getattr(self._extractor, "fresh", type(self._extractor))
-            self._extractor, self._origin = fresh(), seconds
+            self._extractor, self._origin = self._extractor.fresh(), seconds
         output = self._stream.gap(seconds + self.model.grid.offset)
         self._tell([{"kind": "gap", "start": start, "end": seconds, "reason": reason}], output)
 

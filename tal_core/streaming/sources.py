@@ -20,10 +20,10 @@ from typing import Protocol
 import av
 
 from tal_core.streaming.addresses import Address, read_address
-from tal_core.streaming.clock import JUMP, StreamClock
+from tal_core.streaming.clock import BACK, JUMP, StreamClock
 from tal_core.streaming.inlet import Frame, Gap
 from tal_core.types import InputError
-from tal_core.video.frames import read_frames
+from tal_core.video.frames import Damage, decode_frames
 
 PAUSES = (0.25, 3.0)  # seconds before the first reconnection, and at most
 
@@ -110,19 +110,32 @@ class FileSource:
     def __init__(self, path: Path, *, shown: str | None = None, paced: bool = False):
         self.path, self.shown, self.live = path, shown or str(path), paced
         self.state = "connecting"
-        self.decoded = self.broken = 0
+        self._damage = Damage()
+
+    @property
+    def decoded(self) -> int:
+        """Frames so far."""
+        return self._damage.frames
+
+    @property
+    def broken(self) -> int:
+        """Packets so far that gave no frame."""
+        return self._damage.broken
 
     def items(self, stop: threading.Event) -> Iterator[Frame | Gap]:
         """See ``Source``."""
-        began, last = 0.0, None
-        with closing(read_frames(self.path)) as frames:
+        began, last, stamp = 0.0, None, None
+        # Decoding ahead on several cores takes them from the detector, and a live stream has none to spare.
+        threads = 1 if self.live else 0
+        with closing(decode_frames(self.path, damage=self._damage, threads=threads)) as frames:
             for seconds, image in frames:
-                if last is None or seconds - last > JUMP:
+                before, stamp = stamp, None if image.pts is None else float(image.pts * image.time_base)
+                step = 0.0 if before is None or stamp is None else stamp - before
+                if last is None or not -BACK <= step <= JUMP:
                     began = time.monotonic() - seconds
                     if last is not None:
-                        yield Gap(f"time stamps jumped by {seconds - last:+.1f} s")
+                        yield Gap(f"time stamps jumped by {step:+.1f} s")
                 self.state, last = "running", seconds
-                self.decoded += 1
                 if self.live:
                     stop.wait(began + seconds - time.monotonic())
                 if stop.is_set():

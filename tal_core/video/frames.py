@@ -22,6 +22,12 @@ Size = Callable[[int, int], tuple[int, int]]
 """From the size (width, height) of an upright frame to the size wanted."""
 
 _MEND = "Play the file to see whether it is whole; converting it to H.264 MP4 with ffmpeg often helps."
+# A playlist or a list of files (HLS, concat, DASH, SDP) is no video: it would lead to any other file.
+_FORMATS = (
+    "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,gxf,dv,nut,gif,apng,webp_anim,mjpeg,h264,hevc,"
+    "vvc,av1,obu,ivf,vc1,m4v,rm,swf,yuv4mpegpipe,wtv,nsv,h263,dirac,dhav"
+)
+_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
 _TICK = 1e-4  # seconds; the least time between two frames
 _BACKWARDS = 0.5  # seconds; times that jump back by more begin anew (joined recordings)
 
@@ -109,12 +115,26 @@ def read_frames(
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Yield ``(seconds, frame)`` in display order; a frame is (H, W, 3) uint8 RGB, turned upright.
 
+    Frames are scaled to ``size(width, height)`` as they are converted; those whose second isn't ``wanted``
+    are neither converted nor yielded. The rest is as ``decode_frames`` says.
+
+    Raises:
+        InputError: as ``decode_frames``.
+    """
+    for seconds, frame in decode_frames(path, damage=damage, threads=threads):
+        if wanted is None or wanted(seconds):
+            yield seconds, picture(frame, size)
+
+
+def decode_frames(
+    path: Path, *, damage: Damage | None = None, threads: int = 0
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Yield ``(seconds, frame)`` in display order, for ``picture`` to convert.
+
     Time 0 is where a player starts the file. Frames without a time stamp follow the frame before at the
     video's frame rate, and so do all frames of an AVI, which stores no display times; times always grow.
 
-    Frames are scaled to ``size(width, height)`` as they are converted; those whose second isn't ``wanted``
-    are neither converted nor yielded. What can't be decoded is left out and noted in ``damage``.
-    ``threads`` decode (0: one per core).
+    What can't be decoded is left out and noted in ``damage``. ``threads`` decode (0: one per core).
 
     Raises:
         InputError: if the file is missing, unreadable, holds no video stream, or not one frame of it decodes.
@@ -133,8 +153,7 @@ def read_frames(
                 broken = damage.broken
             damage.frames += 1
             damage.faulty += frame.is_corrupt
-            if wanted is None or wanted(seconds):
-                yield seconds, picture(frame, size)
+            yield seconds, frame
         if not damage.frames:
             reason = f" ({damage.reason})" if damage.reason else ""
             raise InputError(f"not one frame can be decoded{reason}", where=path, mend=_MEND)
@@ -264,7 +283,7 @@ def _open(path: Path):
     if not path.is_file():
         raise InputError("there is no such video file", where=path, mend="Check the path.")
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), options=_OPTIONS) as container:
             # The cover of a song is a video stream too, of one picture.
             moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
             if not moving:
