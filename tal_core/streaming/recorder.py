@@ -89,11 +89,10 @@ class Recorder:
     def __exit__(self, *_: object) -> None:
         self._closed.set()
         self._thread.join()
-        if self._failure is None:
-            self._write_picture()
-            self._write_status()
-        elif self.session.error is None:
+        if self._failure is not None:  # the cause of whatever else went wrong
             raise self._failure
+        self._write_picture()
+        self._write_status()
 
     def _watch(self) -> None:
         next_status = 0.0
