@@ -26,7 +26,10 @@ def add(commands) -> None:
     source.add_argument("--dataset", metavar="NAME", help="detect in a registered dataset")
     source.add_argument("--features", type=Path, metavar="FILE", help="detect in one feature file")
     source.add_argument(
-        "--video", type=Path, metavar="FILE", help="detect in one video, by the built-in extractor"
+        "--video",
+        type=Path,
+        metavar="FILE",
+        help="detect in one video, by the extractor of the features it was trained on",
     )
     parser.add_argument(
         "--class-scores",
@@ -55,7 +58,7 @@ def run_predict(options: argparse.Namespace) -> None:
     else:
         path = options.features or options.video
         model = load_model(run)
-        features, grid = _read_features(options, model.info.num_features)
+        features, grid = _read_features(options, model.info)
         scores = None
         if options.class_scores:
             from tal_core.data.class_scores import read_class_scores
@@ -66,12 +69,12 @@ def run_predict(options: argparse.Namespace) -> None:
     print(f"{len(table)} detections in {table['video_id'].nunique()} videos: {options.out}")
 
 
-def _read_features(options: argparse.Namespace, dimension: int):
+def _read_features(options: argparse.Namespace, info):
     """Features of the one file asked for, and their time grid (None: as the run was trained)."""
     if options.features:
         from tal_core.data.features import read_feature_file
 
-        return read_feature_file(options.features, options.layout, dimension), None
-    from tal_core.video.extractor import extract
+        return read_feature_file(options.features, options.layout, info.num_features), None
+    from tal_core.video.extractor import extract, spec_of
 
-    return extract(options.video)
+    return extract(options.video, spec_of(info))

@@ -75,6 +75,9 @@ class DatasetEntry(BaseModel):
         None, description="centre of the first snippet; half a step by default"
     )
     offset_frames: float | None = Field(None, description="the same in frames, with stride")
+    extractor: dict[str, Any] | None = Field(
+        None, description="what made the features from the videos, if this program did: its settings"
+    )
     training_subset: str = ""
     evaluation_subset: str = ""
     tiou: list[float] = Field(default_factory=lambda: list(THUMOS_TIOU), min_length=1)

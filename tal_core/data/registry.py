@@ -27,6 +27,7 @@ from tal_core.data.entry import (
     remove_dataset,
     save_entry,
 )
+from tal_core.data.extracted import read_extracted
 from tal_core.data.features import check_layout
 from tal_core.data.subsets import stratified_split
 from tal_core.types import Annotations, InputError, Progress
@@ -76,8 +77,8 @@ def add_dataset(  # pylint: disable=too-many-arguments,too-many-locals  # one ar
     """Register a dataset: check its files, work out what was not said, write its entry and index.
 
     ``features``: one folder (or ``.h5`` file) per stream. ``tiers``: see ``read_annotations``. Time: see
-    ``DatasetEntry``. ``preset``: a benchmark (see `benchmarks`) for what is not said of subsets, thresholds
-    and time. ``replace``: overwrite a dataset of this name.
+    ``DatasetEntry``; features extracted here bring theirs. ``preset``: a benchmark (see `benchmarks`) for
+    what is not said of subsets, thresholds and time. ``replace``: overwrite a dataset of this name.
 
     Raises:
         InputError: if anything can't be used; then nothing is registered.
@@ -91,6 +92,10 @@ def add_dataset(  # pylint: disable=too-many-arguments,too-many-locals  # one ar
         "offset_seconds": offset_seconds,
         "offset_frames": offset_frames,
     }
+    folders = [features] if isinstance(features, (str, Path)) else list(features)
+    made = read_extracted(folders)
+    if made and not (stride or snippet_seconds or timing == "stretched"):
+        grid |= {"snippet_seconds": made.stride_seconds, "offset_seconds": made.offset_seconds}
     if preset:
         benchmark, convention = find_preset(preset)
         tiou, grid = tiou or benchmark.tiou, _with_convention(grid, convention.timing())
@@ -102,7 +107,8 @@ def add_dataset(  # pylint: disable=too-many-arguments,too-many-locals  # one ar
         video_info=video_info,
         tiers=list(tiers),
         blocked=blocked,
-        features=[features] if isinstance(features, (str, Path)) else list(features),
+        features=folders,
+        extractor=made.extractor if made else None,
         videos=videos,
         class_scores=class_scores,
         layout=layout,

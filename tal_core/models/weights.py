@@ -22,7 +22,8 @@ class WeightsInfo:
     """What a weights file was made by and for.
 
     ``epoch`` counts finished epochs. ``grid`` is the training features' usual time grid, for features
-    that come without a dataset.
+    that come without a dataset. ``extractor``: the settings of what made them from the videos; None if that
+    isn't known.
     """
 
     method: str
@@ -30,6 +31,7 @@ class WeightsInfo:
     num_features: int
     epoch: int
     grid: TimeGrid
+    extractor: dict[str, Any] | None = None
 
 
 def save_weights(path: Path, weights: Mapping[str, torch.Tensor], info: WeightsInfo) -> None:
@@ -42,6 +44,8 @@ def save_weights(path: Path, weights: Mapping[str, torch.Tensor], info: WeightsI
         "stride": repr(info.grid.stride),
         "offset": repr(info.grid.offset),
     }
+    if info.extractor is not None:
+        metadata["extractor"] = json.dumps(info.extractor)
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
     write_bytes(path, safetensors.torch.save(tensors, metadata))
 
@@ -57,6 +61,7 @@ def read_info(path: Path) -> WeightsInfo:
             num_features=int(said["num_features"]),
             epoch=int(said["epoch"]),
             grid=TimeGrid(float(said["stride"]), float(said["offset"])),
+            extractor=json.loads(said["extractor"]) if "extractor" in said else None,
         )
     except FileNotFoundError:
         raise InputError("there are no weights", where=path, mend="Train the run first.") from None

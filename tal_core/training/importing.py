@@ -66,7 +66,14 @@ def import_checkpoint(
 
     run = create_run(home, dataset, imported.method, imported.config, run_id)
     try:
-        info = WeightsInfo(imported.method, data.labels, data.num_features, imported.epoch, usual_grid(data))
+        info = WeightsInfo(
+            imported.method,
+            data.labels,
+            data.num_features,
+            imported.epoch,
+            usual_grid(data),
+            data.entry.extractor,
+        )
         save_weights(run.checkpoints / "last.safetensors", model.state_dict(), info)
         words = f"Imported {weights.name} of {source}"
         _detect(run, imported, data, model, words, progress, classless=proposals)

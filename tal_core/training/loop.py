@@ -126,7 +126,9 @@ def _prepare(training: Training) -> tuple[State, WeightsInfo]:
     """Network, optimizer and position: new, or from the last checkpoint."""
     config, dataset, run = training.config, training.dataset, training.run
     grid = usual_grid(dataset)
-    info = WeightsInfo(training.method.name, dataset.labels, dataset.num_features, 0, grid)
+    info = WeightsInfo(
+        training.method.name, dataset.labels, dataset.num_features, 0, grid, dataset.entry.extractor
+    )
     torch.manual_seed(config.seed)
     model = training.method.build(config, info.num_features, len(info.labels))
     resumed = (run.checkpoints / "last.pt").exists()

@@ -22,6 +22,7 @@ from tal_core.data.entry import DEMO_NAME, DatasetEntry, save_entry
 from tal_core.types import InputError, Progress
 from tal_core.video.extractor import extract
 from tal_core.video.motion import STRIDE
+from tal_core.video.spec import ExtractorSpec
 from tal_core.workspace import write_json, writing
 
 VERSION = 1
@@ -193,6 +194,7 @@ def _write_tables(folder: Path, scripts: list[Script]) -> None:
         videos=folder / "videos",
         layout=["TD"],
         snippet_seconds=STRIDE,
+        extractor=ExtractorSpec().table(),
         training_subset="training",
         evaluation_subset="testing",
     )

@@ -22,13 +22,13 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from tal_core.data.dataset import VIDEO_SUFFIXES
+from tal_core.data.extracted import MANIFEST
 from tal_core.types import InputError, TimeGrid
 from tal_core.video.frames import duration_of
 from tal_core.video.spec import ExtractorSpec, read_spec
 from tal_core.video.workers import Extracted, Stopped, extract_all
 from tal_core.workspace import write_bytes, write_json, writing
 
-MANIFEST = "extraction.json"
 _LOCK = ".extraction.lock"
 _SAVE_SECONDS = 2.0  # between writes of the manifest; what a crash forgets is made again
 

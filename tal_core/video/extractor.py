@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from tal_core.types import InputError, TimeGrid
 from tal_core.video.frames import Damage, read_frames
-from tal_core.video.spec import ExtractorSpec
+from tal_core.video.spec import ExtractorSpec, read_spec
 
 BATCH = 8  # snippets that an encoder takes at once when a file is extracted
 
@@ -83,6 +83,35 @@ def _load_encoder(spec: ExtractorSpec, device: str):
     else:
         from tal_core.video.own_encoders import load_onnx as load
     return load(spec, choose_device(device))
+
+
+class Trained(Protocol):
+    """What the weights of a run say of the features that they were trained on (``WeightsInfo``)."""
+
+    num_features: int
+    grid: TimeGrid
+    extractor: dict[str, Any] | None
+
+
+def spec_of(info: Trained) -> ExtractorSpec:
+    """The extractor that makes the features a run was trained on. Runs older than this note had the built-in.
+
+    Raises:
+        InputError: if they come from elsewhere, or from an extractor that this program doesn't have.
+    """
+    from tal_core.video.motion import NUM_FEATURES  # pylint: disable=import-outside-toplevel
+
+    if info.extractor is None:
+        spec = ExtractorSpec()
+        ours, theirs = spec.grid, info.grid
+        known = np.allclose([ours.stride, ours.offset], [theirs.stride, theirs.offset])
+    else:
+        spec, known = read_spec(info.extractor, where="the run's features"), True
+    if not known or (spec.kind.family == "motion" and info.num_features != NUM_FEATURES):
+        what = f"the run was trained on {info.num_features} features that were not extracted by this program"
+        mend = "Give it a feature file made as those, or choose a run whose features were extracted here."
+        raise InputError(what, mend=mend)
+    return spec
 
 
 def extract(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -141,13 +142,16 @@ class ExtractorSpec(BaseModel):
     def _complete(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        kind = KINDS.get(values.get("name", "motion"))
+        kind = KINDS.get(str(values.get("name", "motion")))
         if kind is None:
             raise ValueError(f"there is no extractor {values['name']!r}; known are {', '.join(KINDS)}")
         given = {name: value for name, value in values.items() if value is not None and name != "name"}
         odd = next((name for name in given if name not in kind.defaults), None)
         if odd is not None:
             raise ValueError(f"{kind.name} has no {odd}; it takes {', '.join(kind.defaults)}")
+        model = given.get("model")
+        if isinstance(model, str) and model and Path(model).expanduser().exists():
+            given["model"] = str(Path(model).expanduser().resolve())  # it is used from other folders too
         return {"name": kind.name, **kind.defaults, **given}
 
     @property

@@ -1,11 +1,14 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from tal_core.models.weights import WeightsInfo, load_weights, read_info, save_weights
 from tal_core.types import InputError, TimeGrid
 
-INFO = WeightsInfo("baseline", ["a", "b"], 3, 5, TimeGrid(0.1, 0.05))
+INFO = WeightsInfo("baseline", ["a", "b"], 3, 5, TimeGrid(0.1, 0.05), {"name": "motion"})
 
 
 def test_round_trip(tmp_path):
@@ -15,6 +18,15 @@ def test_round_trip(tmp_path):
     load_weights(path, read)
     assert torch.equal(written.weight, read.weight) and read_info(path) == INFO
     assert [p.name for p in tmp_path.iterdir()] == ["last.safetensors"]
+
+
+def test_weights_may_not_know_where_their_features_came_from(tmp_path):
+    path = tmp_path / "last.safetensors"
+    info = replace(INFO, extractor=None)
+    save_weights(path, nn.Linear(3, 2).state_dict(), info)
+    assert read_info(path) == info
+    with safe_open(path, framework="pt") as file:
+        assert "extractor" not in file.metadata()  # as in files written before there was one
 
 
 def test_another_size_is_named(tmp_path):
