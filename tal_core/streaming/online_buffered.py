@@ -68,7 +68,7 @@ class BufferedModel:
 
     @torch.inference_mode()
     def detect(self, features: np.ndarray, grid: TimeGrid):
-        """Segments (N, 2) in seconds, labels and scores (N,), best first, and snippet scores (T, K) or None."""
+        """Segments (N, 2) in seconds, labels, scores (N,), best first; snippet scores (T, K) or None."""
         found, scores = self.network.candidates(torch.from_numpy(features).to(self.device), grid)
         kept = thin(join({"": found}), self.suppression)
         enough = kept.scores >= self.threshold
