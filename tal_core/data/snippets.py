@@ -63,6 +63,27 @@ def labels_at(seconds: np.ndarray, segments: pd.DataFrame | None) -> np.ndarray:
     return labels
 
 
+def snippet_labels(segments: np.ndarray, classes: np.ndarray, length: int, num_classes: int) -> np.ndarray:
+    """Which classes each of a video's snippets has, bool ``(length, K)``.
+
+    A snippet has the classes whose segments hold its centre; a segment between two centres labels the nearer
+    one, so that none is lost.
+
+    Args:
+        segments: ``(N, 2)`` grid positions; snippet ``i`` is centred at ``i``.
+        classes: ``(N,)`` class indices.
+    """
+    labels = np.zeros((length, num_classes), bool)
+    if length == 0:
+        return labels
+    first, last = np.ceil(segments[:, 0]).astype(int), np.floor(segments[:, 1]).astype(int)
+    middle = np.rint(segments.mean(axis=1)).astype(int)
+    first, last = np.where(last < first, middle, first), np.where(last < first, middle, last)
+    for begin, end, label in zip(first.clip(0, length - 1), last.clip(0, length - 1), classes, strict=True):
+        labels[begin : end + 1, label] = True
+    return labels
+
+
 def principal_components(
     features: np.ndarray, count: int = 2, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -233,6 +233,21 @@ def load_snippet_scores(path: Path, video_id: str) -> tuple[np.ndarray, TimeGrid
     return scores, TimeGrid(float(arrays["stride"][index]), float(arrays["offset"][index])), labels
 
 
+def load_all_snippet_scores(path: Path) -> tuple[dict[str, tuple[np.ndarray, TimeGrid]], list[str]]:
+    """``(T, K)`` scores (float16) and time grid of every video, and the class names.
+
+    Raises:
+        InputError: if the file is missing or faulty.
+    """
+    arrays = _load(path, ("video_ids", "lengths", "scores", "stride", "offset", "label_names"))
+    if arrays["scores"].shape != (arrays["lengths"].sum(), len(arrays["label_names"])):
+        raise _faulty(path, ValueError("its arrays don't fit each other"))
+    tables = np.split(arrays["scores"], arrays["lengths"].cumsum()[:-1])
+    grids = [TimeGrid(float(s), float(o)) for s, o in zip(arrays["stride"], arrays["offset"], strict=True)]
+    names = [str(name) for name in arrays["label_names"]]
+    return {str(v): pair for v, *pair in zip(arrays["video_ids"], tables, grids, strict=True)}, names
+
+
 def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)

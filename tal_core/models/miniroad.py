@@ -5,12 +5,12 @@
 The GRU looks back only, so that the network serves a stream snippet by snippet (``step``), and a whole video
 at once gives the same numbers (``sequence``).
 
-    training    a window of snippets; only the last ones count in the loss (non-uniform, section 3.3: one), and
-                the labels of a snippet share its cross-entropy
+    training    a window of snippets; only its end counts in the loss (non-uniform, section 3.3: one
+                snippet), and the labels of a snippet share its cross-entropy
     inference   class scores per snippet -> stretches above several thresholds = candidates
 
-A snippet has the classes whose segments hold its centre; a segment between two centres labels the nearer one.
-Class 0 of the network is background, as in the reference; what has no class is background.
+Labels of snippets come from the segments by `snippet_labels`. Class 0 of the network is background, as in the
+reference; a snippet without a class has it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import nn
 
+from tal_core.data.snippets import snippet_labels
 from tal_core.models.baseline import group
 from tal_core.models.baseline import prepare as take_mean
 from tal_core.models.clips import training_segments
@@ -61,8 +62,8 @@ class MiniRoadConfig(MethodConfig):
     )
     counted: int = setting(
         1,
-        "Last snippets of a window that count in the loss; 1 as published. With more, and a window_stride of as"
-        " many, an epoch costs so much less.",
+        "Last snippets of a window that count in the loss; 1 as published. With more, and a window_stride of"
+        " as many, an epoch costs so much less.",
         "Windows",
         ge=1,
         le=10_000,
@@ -164,22 +165,9 @@ def label_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def snippet_targets(segments: np.ndarray, classes: np.ndarray, length: int, num_classes: int) -> np.ndarray:
-    """Labels ``(length, K + 1)``, 0 or 1, of a video's snippets; column 0 where there is no action.
-
-    Args:
-        segments: ``(N, 2)`` grid positions; snippet ``i`` is centred at ``i``.
-        classes: ``(N,)`` class indices from 0, in column + 1.
-    """
-    targets = np.zeros((length, num_classes + 1), np.float32)
-    for (start, end), label in zip(segments, classes, strict=True):
-        first, last = int(np.ceil(start)), int(np.floor(end))
-        if last < first:  # between two centres: the nearer one
-            first = last = round((start + end) / 2)
-        targets[max(first, 0) : max(last + 1, 0), label + 1] = 1
-        if last < 0 or first >= length:
-            targets[0 if last < 0 else -1, label + 1] = 1
-    targets[:, 0] = targets[:, 1:].max(axis=1, initial=0) == 0
-    return targets
+    """`snippet_labels` as 0 and 1 behind a column for background: ``(length, K + 1)`` float32."""
+    labels = snippet_labels(segments, classes, length, num_classes)
+    return np.concatenate([~labels.any(axis=1, keepdims=True), labels], axis=1).astype(np.float32)
 
 
 class WindowSampler:
