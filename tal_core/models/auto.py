@@ -256,5 +256,5 @@ def _check_average(config: Any, summary: DataSummary) -> list[str]:
     better = round(max(0.5, 1 - 10 / steps), 4) if steps > 20 else None
     return [
         f"with ema_decay={config.ema_decay:g} and only {steps} steps, {config.ema_decay**steps:.0%} of the"
-        f" averaged weights are still those of the untrained network: set ema_decay={better}."
+        f" averaged weights are still those of the untrained network: set ema_decay={better or 'none'}."
     ]

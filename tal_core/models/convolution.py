@@ -15,8 +15,9 @@ from torch.autograd.function import once_differentiable
 
 from tal_core.models import winograd
 
-# From this size on Winograd's transforms cost less than the multiplications they save.
-FEWEST_CELLS, FEWEST_CHANNELS = 64, 128
+# From this size on Winograd's transforms cost less than the multiplications they save: in detection, and, as
+# there are more of them then, in training.
+FEWEST_CELLS, FEWEST_CHANNELS, FEWEST_TRAINED = 64, 128, 256
 
 
 def has_fast_products(x: torch.Tensor) -> bool:
@@ -49,7 +50,16 @@ def convolve(
         return _correlate(x, weight, bias, groups, stride)
     if weight.shape[2] == 1:
         return linear(x, weight.squeeze(2), bias)
-    return (_Convolution.apply if has_fast_products(x) else _correlate)(x, weight, bias)
+    if not has_fast_products(x):
+        return _correlate(x, weight, bias)
+    return (_Filtering if _is_wide(x, weight, FEWEST_TRAINED) else _Convolution).apply(x, weight, bias)
+
+
+def _is_wide(x: torch.Tensor, weight: torch.Tensor, channels: int) -> bool:
+    """Whether Winograd's filtering is faster than the direct sum, which it is from so many channels on."""
+    return (
+        weight.shape[2] == winograd.TAPS and x.shape[1] >= FEWEST_CELLS and min(weight.shape[:2]) >= channels
+    )
 
 
 class Linear(nn.Linear):
@@ -109,7 +119,7 @@ class Packed:
         taps = weight.shape[2]
         if taps == 1:
             return self.linear(x, weight.squeeze(2), bias)
-        if taps == winograd.TAPS and x.shape[1] >= FEWEST_CELLS and min(weight.shape[:2]) >= FEWEST_CHANNELS:
+        if _is_wide(x, weight, FEWEST_CHANNELS):
             return self._filter(x, weight, bias)
         image, step, pad = x.unsqueeze(1).permute(0, 3, 1, 2), (1, 1), (0, taps // 2)
         if not self._holds(weight, "convolution"):
@@ -199,6 +209,34 @@ class _Convolution(torch.autograd.Function):  # pylint: disable=abstract-method
             of_x = _correlate(gradient, weight.transpose(0, 1).flip(2))
         if ctx.needs_input_grad[1]:
             of_weight = _weight_gradient(x, gradient, weight.shape[2])
+        if ctx.needs_input_grad[2]:
+            of_bias = gradient.sum(dim=(0, 1))
+        return of_x, of_weight, of_bias
+
+
+class _Filtering(torch.autograd.Function):  # pylint: disable=abstract-method
+    """``convolve`` with three taps by Winograd's minimal filtering, its gradients too."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias):  # pylint: disable=arguments-differ
+        inputs, filters = winograd.transform_input(x), winograd.transform_filters(weight)
+        ctx.save_for_backward(inputs, filters)
+        ctx.batch, ctx.length = x.shape[:2]
+        products = [_product(part, held) for part, held in zip(inputs, filters, strict=True)]
+        return winograd.transform_output(products, bias, ctx.batch, ctx.length)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):  # pylint: disable=arguments-differ
+        inputs, filters = ctx.saved_tensors
+        of_x = of_weight = of_bias = None
+        of_products = winograd.transposed_output(gradient)
+        if ctx.needs_input_grad[1]:
+            parts = [_product(one.T, other.T) for one, other in zip(of_products, inputs, strict=True)]
+            of_weight = winograd.transposed_filters(parts)
+        if ctx.needs_input_grad[0]:
+            parts = [_product(one, other.T) for one, other in zip(of_products, filters, strict=True)]
+            of_x = winograd.transposed_input(parts, ctx.batch, ctx.length)
         if ctx.needs_input_grad[2]:
             of_bias = gradient.sum(dim=(0, 1))
         return of_x, of_weight, of_bias

@@ -1,10 +1,15 @@
-"""Convolutions of three taps with half the multiplications, for inference on a CPU.
+"""Convolutions of three taps with half the multiplications, and their gradients, on a CPU.
 
 Winograd's minimal filtering F(4, 3): four outputs of a three-tap filter depend on six inputs, and six
 products give them instead of twelve (Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, CVPR
 2016):
 
     y = OUTPUT [(FILTER w) * (INPUT x)]
+
+The gradients are the transposed steps in reverse order, so that they take half the multiplications as well:
+
+    of y  -> OUTPUT' -> of the products -> times (INPUT x) -> FILTER'   of w
+                                        -> times (FILTER w) -> INPUT'   of x
 
 In float32 results agree with the direct sum to about three times its own rounding.
 """
@@ -14,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 
 TAPS, TILE = 3, 4
 FILTER = (
@@ -28,8 +34,20 @@ FILTER = (
 
 def transform_filters(weight: torch.Tensor) -> torch.Tensor:
     """``(C', C, 3)`` -> ``(6, C', C)``."""
-    table = torch.tensor(FILTER, dtype=torch.float64)
-    return torch.einsum("it,oct->ioc", table, weight.double()).to(weight.dtype)
+    table = torch.tensor(FILTER, dtype=weight.dtype)
+    return (table @ weight.permute(2, 0, 1).flatten(1)).view(-1, *weight.shape[:2])
+
+
+def transposed_filters(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Six gradients ``(C', C)`` of transformed filters -> ``(C', C, 3)`` of the filters."""
+    found = parts[0].new_empty(TAPS, *parts[0].shape)
+    small, large = parts[1] + parts[2], parts[3] + parts[4]
+    torch.add(parts[5], large.sub_(small), alpha=1 / 6, out=found[2])
+    torch.mul(parts[0], 1 / 4, out=found[0]).add_(large, alpha=1 / 24).sub_(small, alpha=1 / 8)
+    torch.sub(parts[2], parts[1], out=small)
+    torch.sub(parts[3], parts[4], out=large)
+    torch.add(small, large, alpha=1 / 2, out=found[1]).div_(6)
+    return found.permute(1, 2, 0)
 
 
 def transform_input(x: torch.Tensor) -> torch.Tensor:
@@ -77,3 +95,42 @@ def transform_output(
     if bias is not None:
         found += bias
     return found.view(batch, -1, channels)[:, :length]
+
+
+def transposed_output(gradient: torch.Tensor) -> torch.Tensor:
+    """Gradient ``(B, T, C')`` of outputs -> ``(6, B * ceil(T / 4), C')`` of products."""
+    missing = -gradient.shape[1] % TILE
+    gradient = F.pad(gradient, (0, 0, 0, missing)) if missing else gradient
+    four = gradient.reshape(-1, TILE, gradient.shape[2]).unbind(1)
+    found = gradient.new_empty(6, *four[0].shape)
+    found[0], found[5] = four[0], four[3]
+    even, odd = four[0] + four[2], four[1] + four[3]
+    torch.add(even, odd, out=found[1])
+    torch.sub(even, odd, out=found[2])
+    torch.add(four[0], four[2], alpha=4, out=even)
+    torch.add(four[1], four[3], alpha=4, out=odd)
+    torch.add(even, odd, alpha=2, out=found[3])
+    torch.sub(even, odd, alpha=2, out=found[4])
+    return found
+
+
+def transposed_input(parts: Sequence[torch.Tensor], batch: int, length: int) -> torch.Tensor:
+    """Six gradients ``(B * ceil(T / 4), C)`` of transformed inputs -> ``(B, T, C)`` of the inputs.
+
+    A tile shares its last two inputs with the first two of the next.
+    """
+    parts = [part.unflatten(0, (batch, -1)) for part in parts]
+    tiles, channels = parts[0].shape[1:]
+    found = parts[0].new_empty(batch, tiles + 1, TILE, channels)
+    found[:, tiles] = 0
+    own, shared = found[:, :tiles], found[:, 1:]
+    small, large = parts[1] - parts[2], parts[3] - parts[4]
+    torch.mul(parts[0], 4, out=own[:, :, 0])
+    torch.sub(parts[5], small, out=own[:, :, 1]).mul_(4).sub_(large, alpha=2)
+    torch.add(small, large, alpha=2, out=own[:, :, 3]).sub_(parts[5], alpha=5)
+    torch.add(parts[1], parts[2], out=small)
+    torch.add(parts[3], parts[4], out=large)
+    torch.mul(parts[0], -5, out=own[:, :, 2]).sub_(small, alpha=4).sub_(large)
+    shared[:, :, 0] += small.add_(large).add_(parts[0])
+    shared[:, :, 1] += parts[5]
+    return found.flatten(1, 2)[:, 1 : length + 1]

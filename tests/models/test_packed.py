@@ -1,4 +1,4 @@
-"""Layers that keep their weight in oneDNN's layout for inference."""
+"""Layers that keep their weight in oneDNN's layout for inference, and wide convolutions in training."""
 
 import copy
 import pickle
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from tal_core.models import winograd
-from tal_core.models.convolution import FEWEST_CHANNELS, Convolution, Linear
+from tal_core.models.convolution import FEWEST_CHANNELS, FEWEST_TRAINED, Convolution, Linear
 
 
 def convolved(layer, x):
@@ -61,6 +61,25 @@ def test_wide_convolutions_save_multiplications(length, batch, bias, monkeypatch
         layer.weight.mul_(2)
         torch.testing.assert_close(layer(x), convolved(layer, x), rtol=1e-5, atol=4e-5)
     assert len(filtered) == 2
+
+
+@pytest.mark.parametrize(("batch", "length"), [(1, 64), (2, 65), (1, 67), (3, 70)])
+def test_wide_convolutions_are_trained_by_the_gradients_of_the_direct_sum(batch, length, monkeypatch):
+    torch.manual_seed(0)
+    layer = Convolution(FEWEST_TRAINED, FEWEST_TRAINED + 3, 3)
+    x = torch.randn(batch, length, FEWEST_TRAINED, requires_grad=True)
+    with_respect_to = (x, layer.weight, layer.bias)
+    filtered = []
+    original = winograd.transposed_output
+    monkeypatch.setattr(winograd, "transposed_output", lambda part: filtered.append(1) or original(part))
+    out = layer(x)
+    pull = torch.randn_like(out)
+    found = torch.autograd.grad(out, with_respect_to, pull)
+    assert filtered == [1]
+    expected = torch.autograd.grad(convolved(layer, x), with_respect_to, pull)
+    torch.testing.assert_close(out, convolved(layer, x), rtol=1e-5, atol=2e-5)
+    for ours, direct in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, direct, rtol=1e-5, atol=1e-5 * direct.abs().max().item())
 
 
 @pytest.mark.parametrize("kind", LAYERS)
