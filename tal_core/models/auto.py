@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from tal_core.models.config import MethodConfig
 from tal_core.models.method import Suggestion
 from tal_core.models.summary import DataSummary
 
 LONGEST_CLIP = 2304  # snippets; what the published pyramids train on
 CELLS_PER_SEGMENT = (4, 8)  # a level's segments are so many of its cells long
+USUAL_RADIUS = 1.5  # center_radius of every published config
 WHOLE_VIDEO_SHARE = 0.25  # segments this long against their video: positions are relative to the video
 
 
@@ -33,6 +35,16 @@ def check_data(summary: DataSummary) -> list[str]:
     if empty:
         found.append(f"{empty} of {summary.num_videos} training videos have no segment: only background.")
     return found
+
+
+def check_schedule(config: MethodConfig) -> list[str]:
+    """Epochs that are over before the learning rate has risen, a line each."""
+    if config.warmup_epochs == 0 or config.warmup_epochs < config.epochs:
+        return []
+    return [
+        f"the learning rate rises during warmup_epochs={config.warmup_epochs:g}, which is all of the"
+        f" {config.epochs} epochs: set warmup_epochs={config.epochs / 10:g}."
+    ]
 
 
 # Pyramid methods: ActionFormer, TriDet, TemporalMaxer
@@ -188,20 +200,24 @@ def _check_ranges(config: Any, summary: DataSummary) -> list[str]:
     text = f"{lost.sum()} of {len(lost)} training segments are in no level's reach and won't be learnt"
     lengths = summary.segments[lost]
     text += f" ({lengths.min():.3g} to {lengths.max():.3g} snippets long)"
-    better, left = min(
-        ((bounds, _lost_with(bounds, summary, radius)) for bounds in _other_bounds(config, summary)),
-        key=lambda pair: pair[1],
-        default=([], len(lost)),
-    )
-    if left < lost.sum():
-        shown = ", ".join(f"{bound:g}" for bound in better)
-        mend = f"set levels={len(better) + 1} and regression_bounds={shown}, which leaves {left}"
+    mends = {
+        f"levels={len(bounds) + 1} and regression_bounds={','.join(f'{bound:g}' for bound in bounds)}": _lost(
+            bounds, summary, radius
+        )
+        for bounds in _other_bounds(config, summary)
+    }
+    if radius is not None and radius < USUAL_RADIUS:
+        reached = unassigned(summary.starts, summary.segments, config.ranges, USUAL_RADIUS)
+        mends[f"center_radius={USUAL_RADIUS:g}"] = int(reached.sum())
+    better = min(mends, key=mends.__getitem__)
+    if mends[better] < lost.sum():
+        mend = f"set {better}, which leaves {mends[better]}"
     else:
         mend = f"they fall between snippets {summary.stride:g} s apart: use features of a smaller stride"
     return [f"{text}: {mend}."]
 
 
-def _lost_with(bounds: Sequence[float], summary: DataSummary, radius: float | None) -> int:
+def _lost(bounds: Sequence[float], summary: DataSummary, radius: float | None) -> int:
     ranges = list(zip([0.0, *bounds], [*bounds, math.inf], strict=True))
     return int(unassigned(summary.starts, summary.segments, ranges, radius).sum())
 

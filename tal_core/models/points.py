@@ -244,12 +244,48 @@ def detect(
     """
     length, end = len(features), grid.seconds(len(features) - 1) + max(grid.offset, grid.stride / 2)
     features, grid = resized(features, grid, config)
-    decoded, logits = decode_video(features)
+    decoded, logits = in_windows(decode_video, features, config)
     found = to_candidates(decoded, grid, end, config)
     if config.classes == "agnostic":
         return found, None
     scores = snippet_scores(logits, len(features))
     return found, scores if len(scores) == length else resample(scores, grid, length)[0]
+
+
+def in_windows(
+    decode_video: Callable[[torch.Tensor], tuple[list[Decoded], list[torch.Tensor]]],
+    features: torch.Tensor,
+    config: PyramidConfig,
+) -> tuple[list[Decoded], list[torch.Tensor]]:
+    """`decode` of a ``(T, D)`` video, in windows that overlap by half if it is longer than one.
+
+    Each has its say in its middle half, the first and last also before and behind it: of segments centred
+    there and of the logits there.
+    """
+    size, length = config.detection_window, len(features)
+    if size is None or length <= size:
+        return decode_video(features)
+    found, logits = [], []
+    begins = range(0, length - size // 2, size // 2)
+    for begin in begins:
+        first = begin + size // 4 if begin else 0
+        last = begin + 3 * size // 4 if begin < begins[-1] else length
+        decoded, scores = decode_video(features[begin : begin + size])
+        found.append([_centred(part, begin, first, last, length) for part in decoded])
+        own = [
+            ((first - begin) // 2**level, -(-(last - begin) // 2**level)) for level in range(config.levels)
+        ]
+        logits.append([part[low:high] for part, (low, high) in zip(scores, own, strict=True)])
+    levels = [Decoded(*map(torch.cat, zip(*parts, strict=True))) for parts in zip(*found, strict=True)]
+    return levels, [torch.cat(parts) for parts in zip(*logits, strict=True)]
+
+
+def _centred(part: Decoded, begin: int, first: int, last: int, length: int) -> Decoded:
+    """A window's candidates on the video's grid, as far as their centre lies from ``first`` to ``last``."""
+    segments = part.segments + begin
+    centre = segments.mean(dim=1).clamp(0, length - 1)
+    kept = (centre >= first) & (centre < last)
+    return Decoded(segments[kept], part.scores[kept], part.labels[kept])
 
 
 def to_candidates(found: Sequence[Decoded], grid: TimeGrid, end: float, config: PyramidConfig) -> Candidates:

@@ -114,6 +114,15 @@ class PyramidConfig(ProposerConfig):
         ge=1,
         le=100_000,
     )
+    detection_window: int | None = setting(
+        None,
+        "Detect in windows of so many snippets, half over one another: for videos much longer than the"
+        " training clips, or than memory allows. Segments up to half as long are seen whole. Empty to read"
+        " every video in one piece.",
+        "Windows",
+        ge=4,
+        le=1_000_000,
+    )
     regression_bounds: list[Annotated[float, Field(gt=0, le=1e6)]] = setting(
         [4, 8, 16, 32, 64],
         "Farthest segment end, in snippets, that each level but the last is trained on; rising.",
@@ -179,6 +188,12 @@ class PyramidConfig(ProposerConfig):
             raise ValueError(
                 f"sequence_length can't be {self.sequence_length}: with levels={self.levels} it has to be a "
                 f"multiple of {stride}, such as {max(1, round(self.sequence_length / stride)) * stride}"
+            )
+        window = self.detection_window
+        if window is not None and window % (4 * stride):
+            raise ValueError(
+                f"detection_window can't be {window}: with levels={self.levels} it has to be a multiple of"
+                f" {4 * stride}, such as {max(1, round(window / (4 * stride))) * 4 * stride}"
             )
         if self.crop_low > self.crop_high:
             raise ValueError(f"crop_low ({self.crop_low:g}) can't be above crop_high ({self.crop_high:g})")

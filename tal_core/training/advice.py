@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tal_core.models.auto import check_data
+from tal_core.models.auto import check_data, check_schedule
 from tal_core.models.config import MethodConfig
 from tal_core.models.method import Method, Suggestion
 from tal_core.models.presets import presets
@@ -49,4 +49,4 @@ def merged(suggestions: Mapping[str, Suggestion], own: Mapping[str, Any]) -> dic
 
 def warnings(method: Method, config: MethodConfig, summary: DataSummary) -> list[str]:
     """What will go badly with this data and these settings, a line each."""
-    return [*check_data(summary), *method.check(config, summary)]
+    return [*check_data(summary), *check_schedule(config), *method.check(config, summary)]

@@ -142,6 +142,21 @@ def test_segments_out_of_every_range_are_counted_with_better_bounds():
     assert count == lost.sum() > 100 and "regression_bounds=" in text
 
 
+def test_a_narrow_radius_is_told_apart_from_short_segments():
+    config = PyramidConfig(
+        levels=1, regression_bounds=[], sequence_length=512, center_radius=0.2, ema_decay=None
+    )
+    (text,) = auto.check_pyramid(config, summary(starts=np.full(600, 10.5), segments=np.full(600, 6.0)))
+    assert text.startswith("600 of 600 training segments") and "set center_radius=1.5, which leaves 0" in text
+
+
+def test_a_warm_up_that_takes_all_epochs_is_told():
+    (text,) = auto.check_schedule(PyramidConfig(epochs=5, warmup_epochs=5))
+    assert "warmup_epochs=5" in text and text.endswith("set warmup_epochs=0.5.")
+    assert not auto.check_schedule(PyramidConfig(epochs=6, warmup_epochs=5))
+    assert not auto.check_schedule(PyramidConfig(epochs=1, warmup_epochs=0))
+
+
 def test_segments_longer_than_a_clip_and_a_slow_average_are_told():
     data = summary(segment=100.0, length=3000)
     config = PyramidConfig(sequence_length=64, epochs=6)

@@ -407,7 +407,33 @@ def test_resized_videos_keep_their_times():
     assert scores.shape == (200, 2) and found.segments.max() > 60
 
 
+@pytest.mark.parametrize("length", [64, 65, 96, 97, 130, 333])
+def test_windows_find_what_is_found_at_once(length):
+    """Where a window's middle sees no further than its ends; the norm must not see all of time."""
+    torch.manual_seed(0)
+    near = {"levels": 2, "regression_bounds": [4], "embed_layers": 1, "head_layers": 2}
+    settings = (
+        SETTINGS | near | {"neck_norm": "layernorm", "min_candidate_score": 0, "max_candidates": 10_000}
+    )
+    whole = TemporalMaxer(TemporalMaxerConfig(**settings), 6, 3).eval()
+    parts = TemporalMaxer(TemporalMaxerConfig(**settings, detection_window=64), 6, 3).eval()
+    torch.nn.init.normal_(whole.heads.regression.output.bias)
+    parts.load_state_dict(whole.state_dict())
+    features, grid = torch.randn(length, 6), TimeGrid(0.5, 0.25)
+    (one, scores), (other, again) = (model.candidates(features, grid) for model in (whole, parts))
+
+    def rows(found):
+        table = np.column_stack([found.labels, found.segments, found.scores])
+        return table[np.lexsort(table.round(4).T[::-1])]
+
+    assert len(one) == len(other) > 3 * length
+    np.testing.assert_allclose(rows(one), rows(other), atol=1e-4)
+    torch.testing.assert_close(scores, again)
+
+
 def test_settings_that_contradict_each_other():
+    with pytest.raises(InputError, match=r"detection_window can't be 100: .* multiple of 64, such as 128"):
+        validated(TemporalMaxerConfig, {**SETTINGS, "detection_window": 100})
     with pytest.raises(InputError, match=r"embed_dim can't be 30: .*multiple of 4"):
         validated(TemporalMaxerConfig, {**SETTINGS, "embed_dim": 30})
     validated(TemporalMaxerConfig, {**SETTINGS, "embed_dim": 30, "neck_norm": "layernorm"})
