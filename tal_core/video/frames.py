@@ -29,6 +29,8 @@ _FORMATS = (
 )
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
 _TICK = 1e-4  # seconds; the least time between two frames
+_GAP = 2.5  # frame intervals; a longer one is a gap, if there are but few: _FEW of all
+_FEW = 0.02
 _BACKWARDS = 0.5  # seconds; times that jump back by more begin anew (joined recordings)
 
 
@@ -47,13 +49,15 @@ class Damage:
     """What was wrong with a video that was read, filled in as its frames come.
 
     ``frames`` read; ``broken`` packets that gave no frame; ``faulty`` frames whose decoder filled in missing
-    parts; ``gaps`` between frames (from, to) in seconds where packets were broken; ``ends`` and ``stated``:
-    where a file cut short stops and should have; ``reason``: the decoder's last complaint.
+    parts; ``missing`` frames that the header counts and the file lacks; ``gaps`` between frames (from, to) in
+    seconds that are no habit of the video; ``ends`` and ``stated``: where a file cut short stops and should
+    have; ``reason``: the decoder's last complaint.
     """
 
     frames: int = 0
     broken: int = 0
     faulty: int = 0
+    missing: int = 0
     gaps: list[tuple[float, float]] = field(default_factory=list)
     ends: float | None = None
     stated: float | None = None
@@ -62,14 +66,16 @@ class Damage:
     def __str__(self) -> str:
         """One line for people; empty for a sound video."""
         said = []
-        if self.broken:
+        for count, what in (
+            (self.broken, "broken packet"),
+            (self.faulty, "faulty frame"),
+            (self.missing, "missing frame"),
+        ):
+            if count:
+                said.append(f"{count} {what}" + ("s" if count > 1 else ""))
+        if self.gaps:
             where = ", ".join(f"{a:.1f}-{b:.1f} s" for a, b in self.gaps[:3])
-            where += ", ..." if len(self.gaps) > 3 else ""
-            said.append(
-                f"{self.broken} broken packets skipped" + (f" (no picture at {where})" if where else "")
-            )
-        if self.faulty:
-            said.append(f"{self.faulty} faulty frames")
+            said.append(f"no picture at {where}" + (", ..." if len(self.gaps) > 3 else ""))
         if self.ends is not None:
             said.append(f"cut short: ends at {self.ends:.1f} of {self.stated:.1f} s")
         return "; ".join(said)
@@ -144,19 +150,21 @@ def decode_frames(
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = threads
         clock = _Clock(container, stream)
-        broken = 0
+        gaps, broken = [], 0
         for frame in _decode(container, stream, damage):
             before = clock.last
             seconds = clock.of(frame, lost=damage.broken - broken)
-            if damage.broken > broken:
-                damage.gaps.append((before or 0.0, seconds))
-                broken = damage.broken
+            broken = damage.broken
+            if before is not None and seconds - before > _GAP * clock.step:
+                gaps.append((before, seconds))
             damage.frames += 1
             damage.faulty += frame.is_corrupt
             yield seconds, frame
         if not damage.frames:
             reason = f" ({damage.reason})" if damage.reason else ""
             raise InputError(f"not one frame can be decoded{reason}", where=path, mend=_MEND)
+        if len(gaps) <= _FEW * damage.frames:  # else the frame rate varies
+            damage.gaps = gaps
         _note_end(container, stream, clock, damage)
 
 
@@ -246,7 +254,7 @@ def _reason(error: Exception) -> str:
 
 
 def _note_end(container, stream, clock: _Clock, damage: Damage) -> None:
-    """Note if the frames end well before the header says that the picture does."""
+    """Note if there are fewer frames than the header says, or they end well before the picture should."""
     if stream.duration is not None:
         stated = float((stream.duration + (stream.start_time or 0)) * stream.time_base) - clock.start
     elif container.duration is not None and len(container.streams) == 1:
@@ -256,6 +264,8 @@ def _note_end(container, stream, clock: _Clock, damage: Damage) -> None:
     end = clock.last + clock.step
     if stated - end > max(0.5, 2 * clock.step):
         damage.ends, damage.stated = end, stated
+    elif stream.frames > damage.frames + damage.broken:
+        damage.missing = stream.frames - damage.frames - damage.broken
 
 
 def _stated(container, stream) -> float | None:
@@ -266,14 +276,13 @@ def _stated(container, stream) -> float | None:
 
 
 def _last_end(container, stream) -> float:
-    """Seconds from the file's start to the end of the last packet."""
-    start = (container.start_time or 0) / av.time_base
-    ends = (
-        float((p.pts + (p.duration or 0)) * p.time_base) - start
-        for p in container.demux(stream)
-        if p.pts is not None
-    )
-    return max(ends, default=0.0)
+    """Seconds from the file's start to the end of the last packet; without times, by their number."""
+    clock, end, count = _Clock(container, stream), 0.0, 0
+    for packet in container.demux(stream):
+        count += packet.size > 0
+        if packet.pts is not None:
+            end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - clock.start)
+    return end or count * clock.step
 
 
 @contextmanager
