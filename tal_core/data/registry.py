@@ -94,6 +94,7 @@ def add_dataset(  # pylint: disable=too-many-arguments,too-many-locals  # one ar
     }
     folders = [features] if isinstance(features, (str, Path)) else list(features)
     made = read_extracted(folders)
+    layout = "TD" if made else layout
     if made and not (stride or snippet_seconds or timing == "stretched"):
         grid |= {"snippet_seconds": made.stride_seconds, "offset_seconds": made.offset_seconds}
     if preset:

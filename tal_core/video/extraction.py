@@ -175,12 +175,12 @@ def read_manifest(out: Path) -> Manifest | None:
 def sole_writer(out: Path):
     """Hold the folder for one extraction. Raises InputError if another one does."""
     lock = FileLock(Path(out) / _LOCK)
-    try:
-        with writing(out):
+    with writing(out):
+        try:
             lock.acquire(blocking=False)
-    except Timeout:
-        mend = "Wait for it, stop it, or choose another folder."
-        raise InputError("another extraction is writing to this folder", where=out, mend=mend) from None
+        except Timeout:
+            mend = "Wait for it, stop it, or choose another folder."
+            raise InputError("another extraction is writing to this folder", where=out, mend=mend) from None
     try:
         yield
     finally:
