@@ -1,0 +1,108 @@
+"""What a stream looks like now: scores of the classes over the last seconds, and segments under them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from tal_core.plots.colors import class_colors
+
+MOST_CLASSES = 8
+"""Lines in the chart: those of the highest scores in sight."""
+MOST_POINTS = 300
+"""Points of one line on screen; of more, the highest of neighbouring scores stay."""
+
+SEGMENT_COLUMNS = ("segment", "start", "end", "label", "score", "open")
+
+
+def segments_of(events: Sequence[Mapping], now: float) -> pd.DataFrame:
+    """Segments (``SEGMENT_COLUMNS``) from events in order; one that is still open ends ``now``."""
+    rows: dict[tuple, dict] = {}
+    for event in events:
+        still_open = event["kind"] == "start"
+        rows[event["segment"]] = {
+            "segment": event["segment"],
+            "start": event["start"],
+            "end": max(now, event["start"]) if still_open else event["end"],
+            "label": event["label"],
+            "score": event["score"],
+            "open": still_open,
+        }
+    table = pd.DataFrame(list(rows.values()), columns=list(SEGMENT_COLUMNS))
+    return table.astype({"start": float, "end": float, "score": float, "open": bool})
+
+
+def rolling_chart(
+    seconds: np.ndarray,
+    scores: np.ndarray,
+    labels: Sequence[str],
+    segments: pd.DataFrame,
+    window: tuple[float, float],
+) -> alt.VConcatChart:
+    """Scores (N, K) at ``seconds`` (N,) as lines, and under them the segments, within ``window``.
+
+    Segments that are still open are drawn lighter.
+    """
+    colors = class_colors(labels)
+    inside = (seconds >= window[0]) & (seconds <= window[1])
+    seconds, scores = _thinned(seconds[inside], scores[inside])
+    peaks = scores.max(axis=0) if len(scores) else np.zeros(len(labels))
+    drawn = sorted(np.argsort(-peaks, kind="stable")[:MOST_CLASSES])
+    lines = pd.DataFrame(
+        {
+            "seconds": np.repeat(seconds, len(drawn)),
+            "class": np.tile([labels[k] for k in drawn], len(seconds)),
+            "score": scores[:, drawn].ravel(),
+        }
+    )
+    seen = segments[(segments["end"] >= window[0]) & (segments["start"] <= window[1])]
+    seen = seen.assign(start=seen["start"].clip(lower=window[0]), end=seen["end"].clip(upper=window[1]))
+    shown = [label for label in labels if label in {*lines["class"], *seen["label"]}]
+    scale = alt.Scale(domain=shown, range=[colors[label] for label in shown])
+    color = alt.Color("class:N", scale=scale, legend=alt.Legend(title=None, orient="top", columns=5))
+    across = alt.Scale(domain=list(window), nice=False)
+    curves = (
+        alt.Chart(lines)
+        .mark_line(strokeWidth=2, clip=True)
+        .encode(
+            x=alt.X("seconds:Q", title=None, scale=across),
+            y=alt.Y("score:Q", title="score", scale=alt.Scale(domain=[0, 1])),
+            color=color,
+            tooltip=[
+                alt.Tooltip("seconds:Q", format=".1f"),
+                "class:N",
+                alt.Tooltip("score:Q", format=".2f"),
+            ],
+        )
+        .properties(height=220, width="container")
+    )
+    bars = (
+        alt.Chart(seen.rename(columns={"label": "class"}))
+        .mark_bar(height=18, cornerRadius=3, clip=True)
+        .encode(
+            x=alt.X("start:Q", title="seconds of the stream", scale=across),
+            x2="end:Q",
+            y=alt.Y("class:N", title=None, sort=shown, axis=alt.Axis(ticks=False, domain=False)),
+            color=alt.Color("class:N", scale=scale, legend=None),
+            opacity=alt.condition("datum.open", alt.value(0.5), alt.value(1)),
+            tooltip=[
+                "class:N",
+                alt.Tooltip("start:Q", format=".2f"),
+                alt.Tooltip("end:Q", format=".2f"),
+                alt.Tooltip("score:Q", format=".2f"),
+            ],
+        )
+        .properties(height=alt.Step(24), width="container")
+    )
+    return alt.vconcat(curves, bars, spacing=4)
+
+
+def _thinned(seconds: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """At most ``MOST_POINTS`` points, each the last time and the highest scores of its neighbours."""
+    if len(seconds) <= MOST_POINTS:
+        return seconds, scores
+    edges = np.linspace(0, len(seconds), MOST_POINTS + 1).astype(int)
+    return seconds[edges[1:] - 1], np.maximum.reduceat(scores, edges[:-1], axis=0)
