@@ -48,6 +48,8 @@ def make_server(service: Service, host: str, port: int) -> tuple[uvicorn.Server,
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port < 2**16:
+        raise InputError(f"port {port} can't be listened on", where="--port", mend="Choose 1 to 65535.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
