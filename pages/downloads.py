@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +16,7 @@ from tal_core.data.detections import detections_json
 from tal_core.data.subtitles import to_srt, to_vtt
 from tal_core.plots import export
 from tal_core.plots.report import make_report
+from tal_core.streaming.folder import StreamFolder
 from tal_core.training.run import Run
 from tal_core.types import DETECTION_COLUMNS
 
@@ -84,6 +87,15 @@ def shown_detections(found: Mapping[str, pd.DataFrame], video: str) -> None:
             _button("CSV", _csv(rows), f"{file}.csv", "text/csv")
 
 
+def stream_events(stream: StreamFolder, segments: Callable[[], pd.DataFrame]) -> None:
+    """A menu of a stream's events as they were told, and of its closed segments."""
+    file = export.file_name(stream.stream_id)
+    with _menu("Events", f"stream:{file}"):
+        _button("JSONL, as they were told", lambda: _lines(stream), f"{file}.jsonl", "application/jsonl")
+        _button("Segments, CSV", lambda: export.to_csv(segments()), f"{file}.csv", "text/csv")
+        _button("Segments, WebVTT subtitles", lambda: to_vtt(segments()), f"{file}.vtt", "text/vtt")
+
+
 def report(data: Dataset, runs: list[Run], subset: str | None, tiou: tuple, protocol: str) -> None:
     """The report of one run or of two as a page."""
     names = "-".join(run.run_id for run in runs)
@@ -95,6 +107,10 @@ def report(data: Dataset, runs: list[Run], subset: str | None, tiou: tuple, prot
         help="One HTML page with settings, tables and figures, to read, print or send. It needs no network.",
         icon=":material/summarize:",
     )
+
+
+def _lines(stream: StreamFolder) -> str:
+    return "".join(json.dumps(record) + "\n" for record in stream.records(sys.maxsize))
 
 
 def _json(rows: pd.DataFrame) -> Callable[[], str]:

@@ -23,7 +23,7 @@ from tal_core.types import InputError, Progress
 
 PAGES = {
     name: f"pages/{name}.py"
-    for name in ("overview", "explore", "train", "timeline", "evaluate", "diagnose", "compare")
+    for name in ("overview", "explore", "train", "timeline", "evaluate", "diagnose", "compare", "live")
 }
 STATE_MARKS = {
     "created": ":gray[:material/schedule:]",

@@ -8,7 +8,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from tal_core.plots.colors import class_colors
+from tal_core.plots.colors import BACKGROUND, class_colors
 
 MOST_CLASSES = 8
 """Lines in the chart: those of the highest scores in sight."""
@@ -18,10 +18,12 @@ MOST_POINTS = 300
 SEGMENT_COLUMNS = ("segment", "start", "end", "label", "score", "open")
 
 
-def segments_of(events: Sequence[Mapping], now: float) -> pd.DataFrame:
-    """Segments (``SEGMENT_COLUMNS``) from events in order; one that is still open ends ``now``."""
-    rows: dict[tuple, dict] = {}
-    for event in events:
+def segments_of(records: Sequence[Mapping], now: float) -> pd.DataFrame:
+    """Segments (``SEGMENT_COLUMNS``) from a stream's records in order; one that is still open ends ``now``."""
+    rows: dict[int, dict] = {}
+    for event in records:
+        if event["kind"] not in ("start", "end"):
+            continue
         still_open = event["kind"] == "start"
         rows[event["segment"]] = {
             "segment": event["segment"],
@@ -35,16 +37,27 @@ def segments_of(events: Sequence[Mapping], now: float) -> pd.DataFrame:
     return table.astype({"start": float, "end": float, "score": float, "open": bool})
 
 
+def gaps_of(records: Sequence[Mapping], now: float) -> pd.DataFrame:
+    """Interruptions (``start, end, reason``) from a stream's records in order; one that lasts ends ``now``."""
+    rows: dict[float, dict] = {}
+    for gap in records:
+        if gap["kind"] == "gap":
+            end = max(now, gap["start"]) if gap["end"] is None else gap["end"]
+            rows[gap["start"]] = {"start": gap["start"], "end": end, "reason": gap["reason"]}
+    return pd.DataFrame(list(rows.values()), columns=["start", "end", "reason"])
+
+
 def rolling_chart(
     seconds: np.ndarray,
     scores: np.ndarray,
     labels: Sequence[str],
     segments: pd.DataFrame,
+    gaps: pd.DataFrame,
     window: tuple[float, float],
 ) -> alt.VConcatChart:
     """Scores (N, K) at ``seconds`` (N,) as lines, and under them the segments, within ``window``.
 
-    Segments that are still open are drawn lighter.
+    Segments that are still open are drawn lighter; ``gaps`` are grey behind the lines.
     """
     colors = class_colors(labels)
     inside = (seconds >= window[0]) & (seconds <= window[1])
@@ -58,8 +71,7 @@ def rolling_chart(
             "score": scores[:, drawn].ravel(),
         }
     )
-    seen = segments[(segments["end"] >= window[0]) & (segments["start"] <= window[1])]
-    seen = seen.assign(start=seen["start"].clip(lower=window[0]), end=seen["end"].clip(upper=window[1]))
+    seen = _clipped(segments, window)
     shown = [label for label in labels if label in {*lines["class"], *seen["label"]}]
     scale = alt.Scale(domain=shown, range=[colors[label] for label in shown])
     color = alt.Color("class:N", scale=scale, legend=alt.Legend(title=None, orient="top", columns=5))
@@ -79,6 +91,11 @@ def rolling_chart(
         )
         .properties(height=220, width="container")
     )
+    holes = (
+        alt.Chart(_clipped(gaps, window))
+        .mark_rect(color=BACKGROUND, opacity=0.35)
+        .encode(x="start:Q", x2="end:Q", tooltip=["reason:N"])
+    )
     bars = (
         alt.Chart(seen.rename(columns={"label": "class"}))
         .mark_bar(height=18, cornerRadius=3, clip=True)
@@ -97,7 +114,12 @@ def rolling_chart(
         )
         .properties(height=alt.Step(24), width="container")
     )
-    return alt.vconcat(curves, bars, spacing=4)
+    return alt.vconcat(alt.layer(holes, curves), bars, spacing=4)
+
+
+def _clipped(spans: pd.DataFrame, window: tuple[float, float]) -> pd.DataFrame:
+    seen = spans[(spans["end"] >= window[0]) & (spans["start"] <= window[1])]
+    return seen.assign(start=seen["start"].clip(lower=window[0]), end=seen["end"].clip(upper=window[1]))
 
 
 def _thinned(seconds: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

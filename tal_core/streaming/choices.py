@@ -1,0 +1,72 @@
+"""What a person can choose from to start a stream: runs, videos, cameras."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tal_core.data.entry import list_datasets
+from tal_core.training.run import Run, list_runs
+from tal_core.types import InputError
+
+ONLINE_METHODS = ("miniroad",)
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv")
+MOST_VIDEOS = 2000
+
+
+@dataclass(frozen=True)
+class RunChoice:
+    """A run with weights. ``online``: made for streams; others run over a sliding buffer, with a delay."""
+
+    run: Run
+    method: str
+    online: bool
+
+    @property
+    def title(self) -> str:
+        """For a picker."""
+        return f"{self.run.run_id} · {self.method} · {'online' if self.online else 'over a sliding buffer'}"
+
+
+def stream_runs(home: Path) -> list[RunChoice]:
+    """Runs that have weights, those of online methods first, else newest first."""
+    found = []
+    for run in list_runs(home):
+        try:
+            method = run.config()["model"]
+        except InputError:
+            continue
+        if any(run.checkpoints.glob("*.safetensors")):
+            found.append(RunChoice(run, method, method in ONLINE_METHODS))
+    return sorted(found, key=lambda choice: not choice.online)
+
+
+def stream_videos(home: Path) -> dict[str, Path]:
+    """Video files of the registered datasets, by ``dataset / file``."""
+    videos: dict[str, Path] = {}
+    for entry in list_datasets(home):
+        if not entry.videos or not Path(entry.videos).is_dir():
+            continue
+        for path in sorted(Path(entry.videos).iterdir()):
+            if path.suffix.lower() in VIDEO_SUFFIXES and len(videos) < MOST_VIDEOS:
+                videos[f"{entry.name} / {path.name}"] = path
+    return videos
+
+
+def cameras() -> list[str]:
+    """Cameras of this machine, as a source names them."""
+    numbers = (path.name.removeprefix("video") for path in Path("/dev").glob("video*"))
+    return [f"camera:{number}" for number in sorted(filter(str.isdecimal, numbers), key=int)]
+
+
+def trade_off(run: Run) -> dict[str, Any] | None:
+    """The run's measured delays and mAP (``online.json``), or None. Raises InputError for a faulty file."""
+    path = run.folder / "online.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"can't be read ({error})", where=path, mend="Measure it again.") from None
