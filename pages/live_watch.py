@@ -1,5 +1,6 @@
 """Live's view of a stream: everything on screen is read from the stream's folder, so nothing is lost."""
 
+import base64
 import time
 
 import pandas as pd
@@ -28,6 +29,8 @@ NOTES = {
 WINDOWS = {30: "30 s", 60: "1 min", 300: "5 min"}
 REFRESH_SECONDS = 0.7
 MOST_ROWS = 200
+LIKELY = 0.3
+"""A score from which a class is named though no segment of it is open: over a buffer none ever is."""
 
 
 def show_watch() -> None:
@@ -51,7 +54,7 @@ def show_watch() -> None:
 def title(stream: StreamFolder) -> str:
     """How a stream is named in the picker."""
     with shared.guard(stop=False):
-        return f"{stream.stream_id} · {stream.config()['source']} · {stream.status()['state']}"
+        return f"{stream.stream_id} · {stream.config()['source']}"
     return stream.stream_id
 
 
@@ -69,7 +72,7 @@ def watch(stream_id: str, window: float, polling: bool) -> None:
     # A place of its own for each part, so that one which grows never pushes another through the page.
     with st.container():
         show_state(stream, config, status)
-    left, right = st.columns([3, 2])
+    left, right = st.columns(2)
     with left.container():
         show_picture(stream)
     with right.container():
@@ -79,9 +82,15 @@ def watch(stream_id: str, window: float, polling: bool) -> None:
         if len(times):
             span = (max(0.0, now - window), max(now, window))
             gaps = plots.gaps_of(records, now)
-            chart = plots.rolling_chart(times, scores, status["labels"], segments, gaps, span)
             st.altair_chart(
-                chart, key="live_scores", alt="Scores of the classes over the last seconds, and segments"
+                plots.scores_chart(times, scores, status["labels"], gaps, span),
+                key="live_scores",
+                alt="Scores of the classes over the last seconds",
+            )
+            st.altair_chart(
+                plots.segments_chart(segments, status["labels"], span),
+                key="live_strip",
+                alt="Segments over the last seconds, a row per class",
             )
     with st.container():
         show_segments(stream, segments, records)
@@ -115,7 +124,9 @@ def show_picture(stream: StreamFolder) -> None:
     if picture is None:
         st.caption("No picture yet.")
     else:
-        st.image(picture, width="stretch")
+        # In the page itself: a file of its own is fetched anew each time, and flickers.
+        source = "data:image/jpeg;base64," + base64.b64encode(picture).decode()
+        st.image(source, width="stretch")
 
 
 def show_now(segments: pd.DataFrame, times, scores, status: dict) -> None:
@@ -128,8 +139,9 @@ def show_now(segments: pd.DataFrame, times, scores, status: dict) -> None:
             st.caption(f"since {row.start:.1f} s, for {shared.seconds_text(row.end - row.start)}")
     elif len(times):
         best = int(scores[-1].argmax())
-        st.markdown("### –")
-        st.caption(f"no action · highest score {status['labels'][best]}, {scores[-1][best]:.2f}")
+        name, score = status["labels"][best], scores[-1][best]
+        st.markdown(f"### {name if score >= LIKELY else '–'}")
+        st.caption(f"highest score: {name} {score:.2f}, at {times[-1]:.1f} s")
     else:
         st.markdown("### –")
         st.caption("nothing scored yet")

@@ -19,7 +19,7 @@ SEGMENT_COLUMNS = ("segment", "start", "end", "label", "score", "open")
 
 
 def segments_of(records: Sequence[Mapping], now: float) -> pd.DataFrame:
-    """Segments (``SEGMENT_COLUMNS``) from a stream's records in order; one that is still open ends ``now``."""
+    """Segments (``SEGMENT_COLUMNS``) from records in order; one that is still open ends ``now``."""
     rows: dict[int, dict] = {}
     for event in records:
         if event["kind"] not in ("start", "end"):
@@ -38,7 +38,7 @@ def segments_of(records: Sequence[Mapping], now: float) -> pd.DataFrame:
 
 
 def gaps_of(records: Sequence[Mapping], now: float) -> pd.DataFrame:
-    """Interruptions (``start, end, reason``) from a stream's records in order; one that lasts ends ``now``."""
+    """Interruptions (``start, end, reason``) from records in order; one that lasts ends ``now``."""
     rows: dict[float, dict] = {}
     for gap in records:
         if gap["kind"] == "gap":
@@ -47,63 +47,70 @@ def gaps_of(records: Sequence[Mapping], now: float) -> pd.DataFrame:
     return pd.DataFrame(list(rows.values()), columns=["start", "end", "reason"])
 
 
-def rolling_chart(
+def scores_chart(
     seconds: np.ndarray,
     scores: np.ndarray,
     labels: Sequence[str],
-    segments: pd.DataFrame,
     gaps: pd.DataFrame,
     window: tuple[float, float],
-) -> alt.VConcatChart:
-    """Scores (N, K) at ``seconds`` (N,) as lines, and under them the segments, within ``window``.
-
-    Segments that are still open are drawn lighter; ``gaps`` are grey behind the lines.
-    """
-    colors = class_colors(labels)
+) -> alt.LayerChart:
+    """Scores (N, K) at ``seconds`` (N,) as lines, within ``window``; ``gaps`` grey behind them."""
     inside = (seconds >= window[0]) & (seconds <= window[1])
     seconds, scores = _thinned(seconds[inside], scores[inside])
     peaks = scores.max(axis=0) if len(scores) else np.zeros(len(labels))
     drawn = sorted(np.argsort(-peaks, kind="stable")[:MOST_CLASSES])
+    shown = [labels[k] for k in drawn]
+    colors = class_colors(labels)
     lines = pd.DataFrame(
         {
             "seconds": np.repeat(seconds, len(drawn)),
-            "class": np.tile([labels[k] for k in drawn], len(seconds)),
+            "class": np.tile(shown, len(seconds)),
             "score": scores[:, drawn].ravel(),
         }
     )
-    seen = _clipped(segments, window)
-    shown = [label for label in labels if label in {*lines["class"], *seen["label"]}]
-    scale = alt.Scale(domain=shown, range=[colors[label] for label in shown])
-    color = alt.Color("class:N", scale=scale, legend=alt.Legend(title=None, orient="top", columns=5))
-    across = alt.Scale(domain=list(window), nice=False)
     curves = (
         alt.Chart(lines)
         .mark_line(strokeWidth=2, clip=True)
         .encode(
-            x=alt.X("seconds:Q", title=None, scale=across),
-            y=alt.Y("score:Q", title="score", scale=alt.Scale(domain=[0, 1])),
-            color=color,
+            x=alt.X("seconds:Q", title=None, scale=_across(window), axis=alt.Axis(labels=False)),
+            y=alt.Y("score:Q", title="score", scale=alt.Scale(domain=[0, 1]), axis=_SIDE),
+            color=alt.Color(
+                "class:N",
+                scale=alt.Scale(domain=shown, range=[colors[label] for label in shown]),
+                legend=alt.Legend(title=None, orient="top"),
+            ),
             tooltip=[
                 alt.Tooltip("seconds:Q", format=".1f"),
                 "class:N",
                 alt.Tooltip("score:Q", format=".2f"),
             ],
         )
-        .properties(height=220, width="container")
     )
     holes = (
         alt.Chart(_clipped(gaps, window))
         .mark_rect(color=BACKGROUND, opacity=0.35)
         .encode(x="start:Q", x2="end:Q", tooltip=["reason:N"])
     )
-    bars = (
-        alt.Chart(seen.rename(columns={"label": "class"}))
-        .mark_bar(height=18, cornerRadius=3, clip=True)
+    return alt.layer(holes, curves).properties(height=230)
+
+
+def segments_chart(segments: pd.DataFrame, labels: Sequence[str], window: tuple[float, float]) -> alt.Chart:
+    """Segments within ``window``, a row per class seen there; those still open are lighter."""
+    seen = _clipped(segments, window).rename(columns={"label": "class"})
+    shown = [label for label in labels if label in set(seen["class"])]
+    colors = class_colors(labels)
+    return (
+        alt.Chart(seen)
+        .mark_bar(height=16, cornerRadius=3)
         .encode(
-            x=alt.X("start:Q", title="seconds of the stream", scale=across),
+            x=alt.X("start:Q", title="seconds of the stream", scale=_across(window)),
             x2="end:Q",
-            y=alt.Y("class:N", title=None, sort=shown, axis=alt.Axis(ticks=False, domain=False)),
-            color=alt.Color("class:N", scale=scale, legend=None),
+            y=alt.Y("class:N", title=None, sort=shown, axis=_SIDE),
+            color=alt.Color(
+                "class:N",
+                scale=alt.Scale(domain=shown, range=[colors[label] for label in shown]),
+                legend=None,
+            ),
             opacity=alt.condition("datum.open", alt.value(0.5), alt.value(1)),
             tooltip=[
                 "class:N",
@@ -112,9 +119,16 @@ def rolling_chart(
                 alt.Tooltip("score:Q", format=".2f"),
             ],
         )
-        .properties(height=alt.Step(24), width="container")
+        .properties(height=alt.Step(22))
     )
-    return alt.vconcat(alt.layer(holes, curves), bars, spacing=4)
+
+
+# One width for the axes of both charts, so that the same second is at the same place.
+_SIDE = alt.Axis(minExtent=70, maxExtent=70, titlePadding=4)
+
+
+def _across(window: tuple[float, float]) -> alt.Scale:
+    return alt.Scale(domain=list(window), nice=False)
 
 
 def _clipped(spans: pd.DataFrame, window: tuple[float, float]) -> pd.DataFrame:

@@ -78,6 +78,15 @@ class Extractor:
     def __init__(self):
         self.pictures, self.done = [], 0
 
+    def wants(self, seconds):
+        return True
+
+    def picture_size(self, width, height):
+        return width, height
+
+    def fresh(self):
+        return Extractor()
+
     def push(self, seconds, frame):
         snippets = []
         while self.pictures and seconds >= GRID.stride * (self.done + 1) - 1e-9:

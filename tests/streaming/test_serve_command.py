@@ -15,11 +15,13 @@ import numpy as np
 import psutil
 import pytest
 from server_tools import until_end
+from test_server import video
 from websockets.sync.client import connect
 
 from tal_core.cli import main
 from tal_core.inference.predict import predict_features
 from tal_core.training.run import open_run
+from tal_core.video.extractor import extract
 from tal_core.workspace import DEMO
 
 RUN = "demo-baseline"
@@ -93,12 +95,13 @@ def test_the_same_detections_as_predict(server):
     assert [d["label"] for d in found] == table["label"].tolist()
 
 
-def test_detections_of_a_video_file(server):
-    video = DEMO / "videos" / f"{VIDEO}.mp4"
-    with video.open("rb") as file:
-        url = f"{server[1]}/v1/detect?min_score=0.2"
-        answer = httpx.post(url, content=file, timeout=60, trust_env=False)
-    assert answer.status_code == 200 and len(answer.json()["detections"]) > 3, answer.text
+def test_detections_of_a_video_file(server, tmp_path):
+    content = video(tmp_path / "v.mp4", seconds=3)
+    answer = httpx.post(f"{server[1]}/v1/detect", content=content, timeout=60, trust_env=False)
+    assert answer.status_code == 200, answer.text
+    table, _ = predict_features(open_run(DEMO, RUN), *extract(tmp_path / "v.mp4"))
+    assert answer.json()["snippets"] == 15
+    assert sorted(d["score"] for d in answer.json()["detections"]) == pytest.approx(sorted(table["score"]))
 
 
 def test_a_stream_of_the_demo(server):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
+from tal_core.streaming.server.pictures import decode_jpeg
 from tal_core.types import InputError
 from tal_core.video.extractor import Extractor
 
@@ -23,48 +22,49 @@ Step = tuple[float | None, np.ndarray]
 class PushedPictures:
     """One stream's pictures. Stream time is 0 at the first, whatever the client's clock says there."""
 
-    def __init__(self, make: Callable[[], Extractor]):
-        self._make, self._extractor = make, make()
+    def __init__(self, extractor: Extractor):
+        self._extractor = extractor
         self._origin: float | None = None  # the client's time at the stream's second 0
         self._base = self._last = 0.0  # stream times of the piece's first picture and of the last
 
-    def add(self, seconds: float, picture: np.ndarray) -> list[Step]:
-        """Add a picture (H, W, 3) uint8 RGB at the client's ``seconds``; what it completes.
+    def add(self, seconds: float, jpeg: bytes, most_pixels: int) -> list[Step]:
+        """Add a picture at the client's ``seconds``; what it completes. It is decoded only if it is needed.
 
         Raises:
-            InputError: if it is not after the one before; the stream may go on.
+            InputError: if it is not after the one before, damaged or too large; the stream may go on.
         """
-        if self._origin is None:
-            self._origin = seconds
-            return self._push(0.0, picture)
-        now = seconds - self._origin
-        if self._last - RESTART_SECONDS <= now <= self._last:
-            what = f"picture at {seconds:.3f} s follows one at {self._origin + self._last:.3f} s"
-            raise InputError(what, where="picture", mend="Send pictures in order; this one is left out.")
-        restarted = now < self._last
-        if restarted:
-            self._origin = seconds - self._last - STEP
-            now = self._last + STEP
-        if restarted or now - self._last > GAP_SECONDS:
-            return self._begin_anew(now, picture)
-        return self._push(now, picture)
+        origin, now, joins = self._place(seconds)
+        if joins and not self._extractor.wants(now - self._base):
+            self._origin, self._last = origin, now
+            return []
+        picture = decode_jpeg(jpeg, most_pixels)
+        self._origin, self._last = origin, now
+        steps = [] if joins else self._begin_anew(now)
+        return steps + _steps(self._extractor.push(now - self._base, picture))
 
     def finish(self) -> list[Step]:
         """What the end of the stream completes."""
-        return self._steps(self._extractor.finish())
+        return _steps(self._extractor.finish())
 
-    def _begin_anew(self, now: float, picture: np.ndarray) -> list[Step]:
+    def _place(self, seconds: float) -> tuple[float, float, bool]:
+        """The client's time at second 0, the stream's time of a picture, whether it joins on to the last."""
+        if self._origin is None:
+            return seconds, 0.0, True
+        now = seconds - self._origin
+        if now > self._last:
+            return self._origin, now, now - self._last <= GAP_SECONDS
+        if now < self._last - RESTART_SECONDS:
+            now = self._last + STEP
+            return seconds - now, now, False
+        what = f"picture at {seconds:.3f} s follows one at {self._origin + self._last:.3f} s"
+        raise InputError(what, where="picture", mend="Send pictures in order; this one is left out.")
+
+    def _begin_anew(self, now: float) -> list[Step]:
         tail = self.finish()
-        self._extractor, self._base = self._make(), now
-        interruption = (
-            now + self._extractor.grid.offset,
-            np.empty((0, self._extractor.num_features), np.float32),
-        )
-        return [*tail, interruption, *self._push(now, picture)]
+        self._extractor, self._base = self._extractor.fresh(), now
+        nothing = np.empty((0, self._extractor.num_features), np.float32)
+        return [*tail, (now + self._extractor.grid.offset, nothing)]
 
-    def _push(self, now: float, picture: np.ndarray) -> list[Step]:
-        self._last = now
-        return self._steps(self._extractor.push(now - self._base, picture))
 
-    def _steps(self, snippets: list[np.ndarray]) -> list[Step]:
-        return [(None, np.stack(snippets))] if snippets else []
+def _steps(snippets: list[np.ndarray]) -> list[Step]:
+    return [(None, np.stack(snippets))] if snippets else []

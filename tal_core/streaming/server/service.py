@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,11 @@ from tal_core.streaming.events import OnlineModel
 from tal_core.streaming.server.errors import Refusal
 from tal_core.streaming.server.limits import Limits
 from tal_core.streaming.server.numbers import Numbers
-from tal_core.types import TimeGrid
-from tal_core.video.extractor import Extractor
+from tal_core.types import InputError, TimeGrid
+
+if TYPE_CHECKING:
+    from tal_core.models.weights import WeightsInfo
+    from tal_core.video.extractor import Extractor
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,6 @@ def open_served(home: Path, run_id: str, *, delay: float | None = None, device: 
     from tal_core.inference.predict import load_model, predict_features
     from tal_core.streaming.online import open_online
     from tal_core.training.run import open_run
-    from tal_core.types import InputError
-    from tal_core.video.extractor import make_extractor, spec_of
 
     run = open_run(home, run_id)
     model = load_model(run, device=device)
@@ -133,7 +134,7 @@ def open_served(home: Path, run_id: str, *, delay: float | None = None, device: 
 
     online, why_not = None, None
     try:
-        online = open_online(run, delay=delay, device=device)
+        online = open_online(model, delay=delay)
     except InputError as error:
         why_not = str(error)
     return Served(
@@ -143,7 +144,23 @@ def open_served(home: Path, run_id: str, *, delay: float | None = None, device: 
         info.num_features,
         info.grid,
         detect,
-        lambda: make_extractor(spec_of(info)),
+        _extractors(info, device),
         online,
         why_not,
     )
+
+
+def _extractors(info: WeightsInfo, device: str) -> Callable[[], Extractor]:
+    """Makes extractors as the run's features come from; they share one set of weights."""
+    from tal_core.video.extractor import make_extractor, spec_of
+
+    try:
+        first = make_extractor(spec_of(info), device)
+    except InputError as error:
+        reason = error
+
+        def refuse() -> Extractor:
+            raise reason
+
+        return refuse
+    return first.fresh

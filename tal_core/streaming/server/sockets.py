@@ -26,10 +26,11 @@ from tal_core.streaming.server.messages import (
     parse_text,
     told,
 )
-from tal_core.streaming.server.pictures import decode_jpeg
 from tal_core.streaming.server.pushed import PushedPictures, Step
 from tal_core.streaming.server.service import Served, Service
+from tal_core.streaming.session import check_extractor
 from tal_core.types import InputError
+from tal_core.video.extractor import Extractor
 
 QUEUE = 4
 """Messages of one client that wait to be worked on."""
@@ -83,6 +84,13 @@ def _wanted(service: Service, hello: Hello) -> Served:
     if served.online is None:
         raise Refusal(422, f"run {served.run_id} can't serve a stream: {served.why_not}", where="run")
     return served
+
+
+def _extractor(served: Served) -> Extractor:
+    """What makes features of pictures for a run. Raises InputError if nothing here does, or not the same."""
+    extractor = served.extractor()
+    check_extractor(extractor, served.online)
+    return extractor
 
 
 class _Line:
@@ -158,7 +166,7 @@ class _Stream:
     ):
         self.line, self.limits, self.numbers = line, service.limits, service.numbers
         self.served, self.hello, self.batcher, self.workers = served, hello, batcher, workers
-        self.pictures = PushedPictures(served.extractor) if hello.kind == "frames" else None
+        self.pictures = PushedPictures(_extractor(served)) if hello.kind == "frames" else None
         self.inbox: asyncio.Queue[tuple[float, _Item | ClientGone]] = asyncio.Queue(QUEUE)
         self.snippets = self.frames = self.dropped = self.faulty = 0
 
@@ -240,9 +248,8 @@ class _Stream:
         if isinstance(item, Finish):
             return await self._apart(self.pictures.finish)
         try:
-            picture = await self._apart(decode_jpeg, item.jpeg, self.limits.pixels)
             seconds = came if item.seconds is None else item.seconds
-            return await self._apart(self.pictures.add, seconds, picture)
+            return await self._apart(self.pictures.add, seconds, item.jpeg, self.limits.pixels)
         except InputError as error:
             self.faulty += 1
             await self._warn(error)

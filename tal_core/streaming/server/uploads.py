@@ -91,7 +91,8 @@ def _video_features(path: Path, served: Served, limits: Limits, name: str) -> tu
     extractor = served.extractor()
     _check_container(path, limits, name)
     snippets: list[np.ndarray] = []
-    for seconds, frame in _in_time(read_frames(path), limits, name):
+    frames = read_frames(path, size=extractor.picture_size, wanted=extractor.wants)
+    for seconds, frame in _in_time(frames, limits, name):
         snippets += extractor.push(seconds, frame)
     snippets += extractor.finish()
     if not snippets:
