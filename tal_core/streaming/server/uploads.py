@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -91,8 +90,16 @@ def _video_features(path: Path, served: Served, limits: Limits, name: str) -> tu
     extractor = served.extractor()
     _check_container(path, limits, name)
     snippets: list[np.ndarray] = []
-    frames = read_frames(path, size=extractor.picture_size, wanted=extractor.wants)
-    for seconds, frame in _in_time(frames, limits, name):
+    end = time.monotonic() + limits.request_seconds
+
+    def wanted(seconds: float) -> bool:
+        if time.monotonic() > end:
+            what = f"the video takes longer than {limits.request_seconds:g} s"
+            mend = "Send it in shorter pieces, or use the command predict."
+            raise Refusal(503, what, where=name, mend=mend)
+        return extractor.wants(seconds)
+
+    for seconds, frame in read_frames(path, size=extractor.picture_size, wanted=wanted):
         snippets += extractor.push(seconds, frame)
     snippets += extractor.finish()
     if not snippets:
@@ -118,17 +125,3 @@ def _check_container(path: Path, limits: Limits, name: str) -> None:
     if width * height > limits.pixels:
         what = f"pictures of {width} x {height} are larger than {limits.pixels} pixels"
         raise Refusal(422, what, where=name, mend="Scale the video down before sending.")
-
-
-def _in_time(
-    frames: Iterator[tuple[float, np.ndarray]], limits: Limits, name: str
-) -> Iterator[tuple[float, np.ndarray]]:
-    """The frames, as long as time is left."""
-    end = time.monotonic() + limits.request_seconds
-    for seconds, frame in frames:
-        if time.monotonic() > end:
-            what = f"the video takes longer than {limits.request_seconds:g} s"
-            raise Refusal(
-                503, what, where=name, mend="Send it in shorter pieces, or use the command predict."
-            )
-        yield seconds, frame
