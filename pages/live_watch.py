@@ -41,9 +41,8 @@ def show_watch() -> None:
             st.info("No stream yet. Start one under “New stream”.")
             return
         picker, window = st.columns([4, 1])
-        stream_id = shared.pick(
-            "Stream", list(streams), "stream", place=picker, format_func=lambda i: title(streams[i])
-        )
+        titles = {name: title(stream) for name, stream in streams.items()}
+        stream_id = shared.pick("Stream", list(titles), "stream", place=picker, format_func=titles.get)
         seconds = window.selectbox(
             "In sight", list(WINDOWS), index=1, format_func=WINDOWS.get, key="live_window"
         )
@@ -103,7 +102,7 @@ def show_state(stream: StreamFolder, config: dict, status: dict) -> None:
     state = status["state"]
     text = f"{MARKS.get(state, '')} **{state}** · {config['run']} on {config['source']}"
     silent = time.time() - (status.get("heartbeat") or time.time())
-    if state in ACTIVE and silent > 5:
+    if state in ACTIVE and silent > (5 if state != "starting" else 60):
         text += f" · last sign of life {shared.seconds_text(silent)} ago"
     place, button = st.columns([5, 1], vertical_alignment="center")
     place.markdown(text)
@@ -111,11 +110,16 @@ def show_state(stream: StreamFolder, config: dict, status: dict) -> None:
         place.caption(NOTES[state])
     if status.get("error"):
         place.error(status["error"], icon=":material/error:")
-    stoppable = state in ACTIVE and state != "stopping"
-    if stoppable and button.button("Stop", icon=":material/stop:", key="live_stop", width="stretch"):
-        with shared.guard(stop=False):
-            request_stop(stream)
-            st.rerun(scope="fragment")
+    if state in ACTIVE and state != "stopping":
+        button.button(
+            "Stop", icon=":material/stop:", key="live_stop", width="stretch", on_click=stop, args=(stream,)
+        )
+
+
+def stop(stream: StreamFolder) -> None:
+    """Ask a stream to stop; it may have ended by itself meanwhile."""
+    with shared.guard(stop=False):
+        request_stop(stream)
 
 
 def show_picture(stream: StreamFolder) -> None:
@@ -153,8 +157,7 @@ def show_figures(stats: dict) -> None:
     first, second = st.columns(2)
     first.metric(
         "Latency p50 / p95",
-        " / ".join("–" if latency.get(name) is None else f"{latency[name]:.0f}" for name in ("p50", "p95"))
-        + " ms",
+        "–" if latency.get("p50") is None else f"{latency['p50']:.0f} / {latency['p95']:.0f} ms",
         help="From the arrival of the last frame that a snippet needs until its scores and events are out.",
     )
     second.metric(
