@@ -35,6 +35,7 @@ from tal_core.models.bsn_proposals import (
 from tal_core.models.bsn_stages import StagedSampler
 from tal_core.models.clips import resample
 from tal_core.models.config import setting
+from tal_core.models.convolution import convolve
 from tal_core.models.method import Candidates, FeatureDataset, Method, Suggestion
 from tal_core.models.proposals import ProposalClassifier, ProposalConfig, detections
 from tal_core.models.summary import DataSummary
@@ -166,10 +167,16 @@ class TemporalEvaluation(nn.Module):
 
     def forward(self, features: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """``mask`` (B, T) keeps padding, which is zero, out of its neighbours' scores."""
-        hidden = self.dropout(torch.relu(self.conv1(self.dropout(features))))
+        hidden = self._convolved(self.conv1, features.transpose(1, 2)).relu()
         if mask is not None:
-            hidden = hidden * mask[:, None]
-        return torch.sigmoid(self.scale * self.conv3(self.dropout(torch.relu(self.conv2(hidden)))).float())
+            hidden = hidden * mask.unsqueeze(2)
+        hidden = self._convolved(self.conv2, hidden).relu()
+        return torch.sigmoid(self.scale * self._convolved(self.conv3, hidden).float()).transpose(1, 2)
+
+    def _convolved(self, conv: nn.Conv1d, x: torch.Tensor) -> torch.Tensor:
+        """``(B, T, C)`` -> ``(B, T, C')``, of some channels in training."""
+        x = self.dropout(x.transpose(1, 2)).transpose(1, 2)
+        return convolve(x, conv.weight, conv.bias)
 
 
 class ProposalEvaluation(nn.Module):
@@ -183,8 +190,10 @@ class ProposalEvaluation(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """As the class says."""
-        hidden = torch.relu(self.scale * self.fc1(features))
-        return torch.sigmoid(self.scale * self.fc2(hidden).float()).squeeze(1)
+        # Scaling the weights is less work than scaling what they give.
+        weights = (self.scale * weight for weight in (*self.fc1.parameters(), *self.fc2.parameters()))
+        hidden = F.linear(features, next(weights), next(weights)).relu()
+        return F.linear(hidden, *weights).float().sigmoid().squeeze(1)
 
 
 class BSN(nn.Module):
