@@ -51,17 +51,20 @@ def show_page() -> None:
     shared.header("Diagnose", "What is wrong, where to see it, and what it would be worth to mend.")
     first, second = st.columns([1, 2])
     data = shared.pick_dataset(place=first)
-    run_id, detections = parts.pick_detections(data.name, place=second)
+    run_id, detections = parts.pick_detections(data, place=second)
     subset, tiou, buckets = pick_settings(data)
     if detections is None:
         st.info(f"Choose a run or a detections file to diagnose on **{data.name}**.")
         if not shared.runs_of(data.name, with_detections=True):
             shared.link("train", "Train a model", icon=":material/model_training:", dataset=data.name)
         return
-    with shared.guard():
-        view = parts.View(data, run_id, detections, subset, tiou, buckets)
-        diagnosis = view.diagnosis
-        usual = view.at(data.tiou)
+    view = parts.View(data, run_id, detections, subset, tiou, buckets)
+    diagnosis = None
+    with shared.guard(stop=False):
+        diagnosis, usual = view.diagnosis, view.at(data.tiou)
+    if diagnosis is None:
+        shared.link_to_timeline(data.name, [run_id] if run_id else [], subset)
+        return
     st.markdown(
         f"mAP at tIoU {tiou:g}: **{shared.percent(diagnosis.average_map)}**, average over "
         f"{shared.tiou_text(data.tiou)}: **{shared.percent(usual.average_map)}**. {headline(usual)}"

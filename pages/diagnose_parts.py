@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from pages import shared
-from pages.evaluate_parts import read_upload
+from pages.evaluate_parts import read_upload, renamed
 from tal_core.data.dataset import Dataset
 from tal_core.evaluation.diagnosis import Diagnosis, diagnose
 from tal_core.evaluation.diagnosis_report import format_report, to_json
@@ -87,9 +87,9 @@ class View:
         return best_f1(self.diagnosis.labelled[inside], len(self.data.ground_truth(self.subset)))[0]
 
 
-def pick_detections(dataset: str, place: Any) -> tuple[str | None, pd.DataFrame | None]:
+def pick_detections(data: Dataset, place: Any) -> tuple[str | None, pd.DataFrame | None]:
     """A run and its detections; those of an uploaded file instead, if there is one; or nothing."""
-    runs = {run.run_id: run for run in shared.runs_of(dataset, with_detections=True)}
+    runs = {run.run_id: run for run in shared.runs_of(data.name, with_detections=True)}
     chosen = None
     if runs:
         chosen = shared.pick(
@@ -108,8 +108,9 @@ def pick_detections(dataset: str, place: Any) -> tuple[str | None, pd.DataFrame 
         )
     if file is not None:
         with shared.guard(stop=False):
-            table = read_upload(file.file_id, file.name, file.getvalue())
-            st.caption(f"Shown is the file **{file.name}**; remove it to see the run again.")
+            table, notes, _ = renamed(data, read_upload(file.file_id, file.name, file.getvalue()))
+            words = " ".join(notes)
+            st.caption(f"Shown is the file **{file.name}**; remove it to see the run again. {words}")
             return None, table
     if chosen is None:
         return None, None

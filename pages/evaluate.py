@@ -113,9 +113,14 @@ def show_page() -> None:
         if not shared.runs_of(data.name, with_detections=True):
             shared.link("train", "Train a model", icon=":material/model_training:", dataset=data.name)
         return
-    with shared.guard():
+    evaluations = {}
+    with shared.guard(stop=False):
         methods = [run.config()["model"] for run in runs]
         evaluations = {n: parts.evaluated(data, d, subset, tiou, protocol)[0] for n, d in found.items()}
+    if not evaluations:
+        shared.link_to_timeline(data.name, [run.run_id for run in runs], subset)
+        downloads.detections(found, data.name)
+        return
     where = f"subset **{subset}**" if subset else "**all subsets**"
     st.markdown(
         f"On {where} of **{data.name}**, {shared.tiou_text(tiou)}, {protocol} protocol. "

@@ -84,7 +84,7 @@ def show_lab(runs: list[Run], data: Dataset, subset: str | None, tiou: tuple, pr
         for note in stored.notes:
             st.warning(note)
         _show_origin(run)
-        left, right = st.columns([2, 5], gap="large")
+        left, right = st.columns([2, 4], gap="large")
         with left:
             config = controls.show_nms(run)
             fused = controls.show_class_scores(data, stored)

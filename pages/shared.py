@@ -285,6 +285,14 @@ def link(page: str, label: str, *, icon: str | None = None, **query: Any) -> Non
     st.page_link(PAGES[page], label=label, icon=icon, query_params=parameters or None)
 
 
+def link_to_timeline(dataset: str, runs: Sequence[str], subset: str | None) -> None:
+    """Where detections can be looked at that can't be measured, for want of ground truth."""
+    if runs:
+        label = "Look at the detections on the timeline"
+        query = {"dataset": dataset, "run": runs[0], "subset": subset}
+        link("timeline", label, icon=":material/view_timeline:", **query)
+
+
 # ---------------------------------------------------------------- words for numbers
 
 

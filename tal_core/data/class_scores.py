@@ -57,11 +57,14 @@ class ClassScores:
             mend="Add them, or leave the video out of the subset.",
         )
 
+    def missing(self, videos: Sequence[str]) -> list[str]:
+        """Those of ``videos`` that have no scores."""
+        known = {name.removeprefix("v_") for name in self.by_video}
+        return [video for video in videos if video.removeprefix("v_") not in known]
+
     def check(self, videos: Sequence[str]) -> None:
         """Raise InputError, with a count, unless every one of ``videos`` has scores."""
-        known = {name.removeprefix("v_") for name in self.by_video}
-        missing = [video for video in videos if video.removeprefix("v_") not in known]
-        if missing:
+        if missing := self.missing(videos):
             raise InputError(
                 f"{len(missing)} of {len(videos)} videos have no class scores (first: {missing[0]!r})",
                 where=self.path,

@@ -120,10 +120,15 @@ def add_dataset(  # pylint: disable=too-many-arguments,too-many-locals  # one ar
         **grid,
     )
     dataset = open_entry(home, draft, progress)
-    if draft.class_scores is not None:
-        read_class_scores(draft.class_scores, dataset.labels)
-    save_entry(dataset.entry, path)
-    return dataset.entry
+    entry = dataset.entry
+    if entry.class_scores is not None:
+        scores = read_class_scores(entry.class_scores, dataset.labels)
+        videos = [v for s in (entry.training_subset, entry.evaluation_subset) for v in dataset.videos(s)]
+        if missing := scores.missing(videos):
+            note = f"{len(missing)} of {len(videos)} videos have no class scores (first: {missing[0]})"
+            entry = entry.model_copy(update={"derived": [*entry.derived, note]})
+    save_entry(entry, path)
+    return entry
 
 
 def _with_convention(given: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from browsing import PATIENCE
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -34,12 +35,15 @@ def running_app(home: Path, port: int):
             yield address
         finally:
             process.terminate()
-            process.wait(timeout=20)
+            try:
+                process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                process.kill()
             log.close()
 
 
 def wait_until_healthy(address: str, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE / 1000
     while time.monotonic() < deadline:
         if process.poll() is not None:
             pytest.fail(f"the app ended at once:\n{log.read_text()[-2000:]}")
@@ -49,4 +53,4 @@ def wait_until_healthy(address: str, process: subprocess.Popen, log: Path) -> No
                     return
         except OSError:
             time.sleep(0.2)
-    pytest.fail(f"the app did not answer within 60 s:\n{log.read_text()[-2000:]}")
+    pytest.fail(f"the app did not answer in time:\n{log.read_text()[-2000:]}")

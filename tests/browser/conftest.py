@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from app_server import free_port, running_app
+from browsing import PATIENCE
 
 CHROMIUM_FLAGS = [
     "--no-sandbox",
@@ -18,11 +19,10 @@ CHROMIUM_FLAGS = [
 
 
 def pytest_collection_modifyitems(items):
-    """Mark what is here, and keep it on one worker: two browsers at once only slow each other down."""
+    """Mark what is here."""
     for item in items:
         if Path(item.fspath).parent == Path(__file__).parent:
             item.add_marker(pytest.mark.browser)
-            item.add_marker(pytest.mark.xdist_group("browser"))
 
 
 def chromium_path() -> str | None:
@@ -37,8 +37,9 @@ def browser():
         if os.environ.get("TAL_REQUIRE_BROWSER"):
             pytest.fail(reason)
         pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, headless=True, args=CHROMIUM_FLAGS)
         yield chromium
@@ -60,6 +61,7 @@ def new_page(browser):
 
     def open_window(**options):
         context = browser.new_context(**{"viewport": {"width": 1440, "height": 1000}, **options})
+        context.set_default_timeout(PATIENCE)
         window = context.new_page()
         window.on("pageerror", lambda error: errors.append(str(error)))
         return window

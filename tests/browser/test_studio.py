@@ -1,7 +1,6 @@
 """What a newcomer does, in a real browser: look around, train, come back later, read the result."""
 
 import json
-import os
 import re
 import shutil
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from app_server import free_port, running_app
+from browsing import PATIENCE, no_errors, settle, shoot, shown_inputs, visit
 from playwright.sync_api import expect
 
 from tal_core.training.config import build_config
@@ -17,42 +17,17 @@ from tal_core.training.run import create_run
 from tal_core.workspace import DEMO
 
 PAGES = ["", "explore", "train", "timeline", "evaluate"]
-PATIENCE = 60_000  # milliseconds; a busy machine is slow, not broken
-SCREENSHOTS = os.environ.get("TAL_SCREENSHOTS")
 RUN = "from-the-browser"
-
-
-def visit(page, address: str, path: str) -> None:
-    """Open a page of the app and wait until Streamlit has drawn all of it."""
-    page.goto(f"{address}/{path}")
-    page.wait_for_selector("h1", timeout=PATIENCE)
-    settle(page)
-
-
-def settle(page) -> None:
-    """Wait for the end of the script's run and the last late drawing."""
-    page.wait_for_function(
-        "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'",
-        timeout=PATIENCE,
-    )
-    page.wait_for_timeout(500)
-
-
-def shoot(page, name: str) -> None:
-    """Keep a picture for a person to look at, if one asked for it."""
-    if SCREENSHOTS:
-        Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
 
 
 def status_of(home: Path) -> dict:
     return json.loads((home / "runs" / RUN / "status.json").read_text())
 
 
-def wait_for(condition, seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
+def wait_for(condition, what: str) -> None:
+    deadline = time.monotonic() + PATIENCE / 1000
     while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
+        assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE / 1000:g} s"
         time.sleep(0.1)
 
 
@@ -63,7 +38,7 @@ def test_every_page_opens_on_a_fresh_workspace(app, new_page, scheme):
     for path in PAGES:
         visit(page, address, path)
         assert page.locator("h1").inner_text().lower() == (path or "overview")
-        assert page.locator("[data-testid=stException], [data-testid=stAlertContentError]").count() == 0, path
+        no_errors(page, path)
         background = page.evaluate(
             "getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor"
         )
@@ -100,35 +75,35 @@ def test_a_training_outlives_browser_and_app(restartable, new_page):
         page = new_page()
         start_training(page, address, epochs=1000)
         chart = page.get_by_test_id("stVegaLiteChart").first
-        expect(chart).to_be_visible(timeout=PATIENCE)
+        expect(chart).to_be_visible()
         early = chart.screenshot()
-        wait_for(lambda: chart.screenshot() != early, 60, "a move of the loss plot")
+        wait_for(lambda: chart.screenshot() != early, "a move of the loss plot")
         shoot(page, "train-live")
         process = status_of(home)["pid"]
         page.context.close()
         seen = status_of(home)["step"]
-        wait_for(lambda: status_of(home)["step"] > seen, 60, "training without a browser")
+        wait_for(lambda: status_of(home)["step"] > seen, "training without a browser")
 
     assert psutil.pid_exists(process)
     seen = status_of(home)["step"]
-    wait_for(lambda: status_of(home)["step"] > seen, 60, "training without the app")
+    wait_for(lambda: status_of(home)["step"] > seen, "training without the app")
 
     with running_app(home, port) as address:
         page = new_page()
         visit(page, address, f"train?run={RUN}")
-        wait_for(lambda: epoch_of(home) > 0, 60, "the end of the first epoch")
+        wait_for(lambda: epoch_of(home) > 0, "the end of the first epoch")
         page.get_by_role("button", name="Stop").click()
-        expect(page.get_by_role("button", name="Resume")).to_be_visible(timeout=PATIENCE)
+        expect(page.get_by_role("button", name="Resume")).to_be_visible()
         stopped = status_of(home)
         assert stopped["state"] == "stopped"
-        wait_for(lambda: not psutil.pid_exists(process), 20, "the end of the stopped process")
+        wait_for(lambda: not psutil.pid_exists(process), "the end of the stopped process")
         shoot(page, "train-stopped")
 
         page.get_by_role("button", name="Resume").click()
-        expect(page.get_by_role("button", name="Stop")).to_be_visible(timeout=PATIENCE)
-        wait_for(lambda: epoch_of(home) > stopped["epoch"], 60, "an epoch after the resumption")
+        expect(page.get_by_role("button", name="Stop")).to_be_visible()
+        wait_for(lambda: epoch_of(home) > stopped["epoch"], "an epoch after the resumption")
         page.get_by_role("button", name="Stop").click()
-        expect(page.get_by_role("button", name="Resume")).to_be_visible(timeout=PATIENCE)
+        expect(page.get_by_role("button", name="Resume")).to_be_visible()
 
     lines = [json.loads(line) for line in (home / "runs" / RUN / "metrics.jsonl").read_text().splitlines()]
     epochs = [line["epoch"] for line in lines if line["kind"] == "epoch"]
@@ -141,16 +116,14 @@ def test_from_the_start_button_to_the_map(restartable, new_page):
     with running_app(home, port) as address:
         page = new_page()
         start_training(page, address, epochs=2)
-        page.get_by_role("link", name="Evaluate").last.wait_for(timeout=2 * PATIENCE)
-        expect(page.get_by_role("link", name="See its mistakes on the timeline")).to_be_visible(
-            timeout=PATIENCE
-        )
+        page.get_by_role("link", name="Evaluate").last.wait_for()
+        expect(page.get_by_role("link", name="See its mistakes on the timeline")).to_be_visible()
         settle(page)
         shoot(page, "train-finished")
         page.get_by_role("link", name="Evaluate").last.click()
-        page.wait_for_selector("h1:has-text('Evaluate')", timeout=PATIENCE)
+        page.wait_for_selector("h1:has-text('Evaluate')")
         settle(page)
-        assert f"run={RUN}" in page.url
+        expect(page).to_have_url(re.compile(f"run={RUN}"))
         shoot(page, "evaluate-new-run")
 
         numbers = json.loads((home / "runs" / RUN / "evaluation.json").read_text())
@@ -165,18 +138,17 @@ def test_a_shared_link_shows_its_view_and_a_click_seeks(app, new_page):
     video_id = next(path.stem for path in sorted((DEMO / "videos").glob("*.mp4")))
     page = new_page()
     visit(page, address, f"timeline?dataset=demo&run=demo-baseline&video={video_id}&tiou=0.7")
-    shown = page.locator("input").evaluate_all("inputs => inputs.map(input => input.value)")
-    assert any(value.startswith(video_id) for value in shown), shown
+    shown_inputs(page, video_id)
     video = page.locator("video").first
-    video.wait_for(timeout=PATIENCE)
+    video.wait_for()
     timeline = page.locator("canvas[role=application]")
     box = timeline.bounding_box()
     timeline.click(position={"x": box["width"] / 2, "y": 8})
-    page.wait_for_function("document.querySelector('video').currentTime > 5", timeout=PATIENCE)
+    page.wait_for_function("document.querySelector('video').currentTime > 5")
     sought = video.evaluate("element => element.currentTime")
     assert sought == pytest.approx(video.evaluate("element => element.duration") / 2, rel=0.1)
     timeline.press("ArrowRight")
-    page.wait_for_function(f"document.querySelector('video').currentTime > {sought} + 0.5", timeout=PATIENCE)
+    page.wait_for_function(f"document.querySelector('video').currentTime > {sought} + 0.5")
     settle(page)
     shoot(page, "timeline-link")
     assert f"video={video_id}" in page.url
@@ -188,7 +160,7 @@ def test_a_run_deleted_under_a_live_page_is_named(app, new_page):
     run = create_run(home, "demo", "baseline", build_config("baseline"), "short-lived")
     page = new_page()
     visit(page, address, f"train?run={run.run_id}")
-    expect(page.get_by_text("Not started yet.")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("Not started yet.")).to_be_visible()
     shutil.rmtree(run.folder)
-    expect(page.get_by_test_id("stAlert").first).to_contain_text("short-lived", timeout=PATIENCE)
+    expect(page.get_by_test_id("stAlert").first).to_contain_text("short-lived")
     assert page.get_by_test_id("stException").count() == 0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tal_core.data.class_scores import THUMOS_CLASSES, read_class_scores
+from tal_core.data.dataset import open_dataset
 from tal_core.data.registry import add_dataset, list_datasets
 from tal_core.types import InputError
 from tests.training.synthetic import make_dataset
@@ -99,6 +100,25 @@ def test_a_dataset_is_not_registered_with_scores_of_other_classes(home, tmp_path
             class_scores=path,
         )
     assert "scored" not in [known.name for known in list_datasets(home)]
+
+
+def test_videos_without_scores_are_told_when_the_dataset_is_registered(home, tmp_path):
+    entry = make_dataset(home).entry
+    database = json.loads(entry.annotations.read_text())["database"]
+    labels = sorted({a["label"] for video in database.values() for a in video["annotations"]})
+    some = dict.fromkeys(sorted(database)[1:], [0.5] * len(labels))
+    path = write(tmp_path / "s.json", {"class": labels, "results": some})
+    scored = add_dataset(
+        home,
+        "scored",
+        annotations=entry.annotations,
+        features=entry.features,
+        snippet_seconds=0.5,
+        class_scores=path,
+    )
+    note = f"1 of {len(database)} videos have no class scores (first: {sorted(database)[0]})"
+    assert note in scored.derived
+    assert note in set(open_dataset(home, "scored").findings["detail"])
 
 
 def test_missing_videos_are_counted(tmp_path):

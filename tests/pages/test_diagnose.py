@@ -5,6 +5,7 @@ import pytest
 from page_tools import finish, open_page, selectbox, small_dataset, small_run, table, texts
 
 from tal_core.data.dataset import open_dataset
+from tal_core.data.entry import entry_path, load_entry, save_entry
 from tal_core.evaluation.diagnosis import diagnose
 from tal_core.workspace import write_json
 
@@ -170,6 +171,20 @@ def test_a_subset_without_ground_truth_gets_a_box(tmp_path, home, run):
     app = open_page("diagnose", dataset="small", subset="hidden")
     assert not app.exception
     assert "no ground truth" in app.error[0].value
+    assert "Look at the detections on the timeline" in [link.proto.label for link in app.get("page_link")]
+
+
+def test_an_uploaded_file_s_ids_are_fitted_and_blocked_videos_left_out(tmp_path, home, run):
+    blocked = tmp_path / "blocked.txt"
+    blocked.write_text("v5")
+    entry = load_entry(home, "small")
+    save_entry(entry.model_copy(update={"blocked": blocked}), entry_path(home, "small"))
+    rows = [{"segment": [2.0, 6.0], "label": "jump", "score": 0.9}]
+    text = json.dumps({"results": {"v_v4": rows, "v5": rows}})
+    app = upload(open_page("diagnose", dataset="small"), "mine.json", text)
+    assert not app.exception and not app.error
+    assert "1 of 2 video ids match only without 'v_' in front" in texts(app)
+    assert "1 detections of blocked videos were left out" in texts(app)
 
 
 def test_rows_lead_to_the_timeline_with_all_it_needs(run, home):

@@ -61,6 +61,18 @@ def test_several_runs_and_every_view(run, home):
     assert not app.exception and "run: 2 annotations" in texts(app)
 
 
+def test_a_subset_without_ground_truth_leaves_the_detections(run, tmp_path):
+    annotations = tmp_path / "small.json"
+    content = json.loads(annotations.read_text())
+    content["database"]["v9"] = {"subset": "hidden", "duration": 20.0, "annotations": []}
+    annotations.write_text(json.dumps(content))
+    app = open_page("evaluate", dataset="small", subset="hidden")
+    assert not app.exception and "no ground truth" in app.error[0].value
+    assert "Look at the detections on the timeline" in [link.proto.label for link in app.get("page_link")]
+    labels = [button.proto.label for button in app.get("download_button")]
+    assert labels == ["ActivityNet JSON", "CSV"]
+
+
 def test_without_runs_says_what_to_do():
     app = open_page("evaluate", dataset="small")
     assert not app.exception and "Choose a run or a detections file" in texts(app)
