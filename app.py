@@ -14,6 +14,7 @@ st.navigation(
         st.Page("pages/evaluate.py", title="Evaluate", icon=":material/target:"),
         st.Page("pages/diagnose.py", title="Diagnose", icon=":material/troubleshoot:"),
         st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
+        st.Page("pages/detect.py", title="Detect", icon=":material/search:"),
         st.Page("pages/live.py", title="Live", icon=":material/live_tv:"),
     ]
 ).run()

@@ -1,10 +1,10 @@
-"""Forms of the Explore page that make datasets: register files, or draw a smaller one from a bigger one."""
+"""Forms of the Explore page that make datasets: of videos, of feature files, of a bigger dataset."""
 
 from pathlib import Path
 
 import streamlit as st
 
-from pages import shared
+from pages import new_dataset, shared
 from tal_core.data import registry
 from tal_core.data.benchmarks import BENCHMARKS, Benchmark, Convention, describe, find_preset
 from tal_core.types import InputError
@@ -26,8 +26,23 @@ LAYOUTS = {
 }
 
 
+VIDEOS, FEATURES = "From videos", "From features or another dataset"
+
+
 def show() -> None:
-    """Both forms, side by side."""
+    """Choose what there is, then its form."""
+    way = shared.pick(
+        "Make it", [VIDEOS, FEATURES], "make", kind="segmented_control", required=True,
+        label_visibility="collapsed",
+    )  # fmt: skip
+    if way == VIDEOS:
+        new_dataset.show()
+    else:
+        show_registering()
+
+
+def show_registering() -> None:
+    """Register files, or draw a smaller dataset: side by side."""
     left, right = st.columns(2)
     with left:
         st.subheader("Register a dataset", anchor=False)
@@ -82,7 +97,7 @@ def register(timing: str, preset: str) -> None:
         "Annotations",
         placeholder="/data/thumos14/annotations.json",
         key="add_annotations",
-        help="ActivityNet JSON (also gzipped), DETAD JSON, CSV, or a folder of THUMOS14 text files.",
+        help=new_dataset.LABELS,
     )
     features = st.text_area(
         "Feature folders, one per line",

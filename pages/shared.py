@@ -23,7 +23,17 @@ from tal_core.types import InputError, Progress
 
 PAGES = {
     name: f"pages/{name}.py"
-    for name in ("overview", "explore", "train", "timeline", "evaluate", "diagnose", "compare", "live")
+    for name in (
+        "overview",
+        "explore",
+        "train",
+        "timeline",
+        "evaluate",
+        "diagnose",
+        "compare",
+        "detect",
+        "live",
+    )
 }
 STATE_MARKS = {
     "created": ":gray[:material/schedule:]",
@@ -90,7 +100,7 @@ def home() -> Path:
     return workspace.home()
 
 
-def _changed(*paths: Any) -> tuple[int, ...]:
+def changed(*paths: Any) -> tuple[int, ...]:
     """When each file or folder last changed; 0 for what isn't there. Part of every cache key."""
     stamps = []
     for path in paths:
@@ -111,7 +121,7 @@ def _opened() -> dict[tuple, datasets.Dataset]:
 def _dataset_key(name: str) -> tuple:
     entry = registry.load_entry(home(), name)
     files = (entry.annotations, entry.video_info, entry.blocked, *entry.features)
-    return (str(home()), entry.model_dump_json(), *_changed(*files))
+    return (str(home()), entry.model_dump_json(), *changed(*files))
 
 
 def load_dataset(name: str) -> datasets.Dataset:
@@ -142,9 +152,9 @@ def _read_detections(_run: training_runs.Run, key: tuple) -> pd.DataFrame:  # py
 def _detections_key(run: training_runs.Run) -> tuple:
     with guard(stop=False):
         entry = registry.load_entry(home(), run.config()["dataset"])
-        blocked = (str(entry.blocked), *_changed(entry.blocked))
-        return (str(run.folder), *_changed(run.folder / "detections.json"), *blocked)
-    return (str(run.folder), *_changed(run.folder / "detections.json"))
+        blocked = (str(entry.blocked), *changed(entry.blocked))
+        return (str(run.folder), *changed(run.folder / "detections.json"), *blocked)
+    return (str(run.folder), *changed(run.folder / "detections.json"))
 
 
 def load_detections(run: training_runs.Run) -> pd.DataFrame:

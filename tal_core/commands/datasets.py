@@ -23,8 +23,9 @@ def add(commands) -> None:
         actions,
         "add",
         run_datasets_add,
-        "register annotations and features as a dataset",
-        "datasets add salads --annotations annotations.json --features features --snippet-seconds 1",
+        "register annotations and features as a dataset, or make one of videos",
+        "datasets add salads --annotations annotations.json --features features --snippet-seconds 1\n"
+        "         python -m tal_core datasets add kitchen --annotations labels.csv --videos films --extract",
     )
     new.add_argument("name")
     new.add_argument(
@@ -41,14 +42,18 @@ def add(commands) -> None:
         help="ActivityNet JSON, CSV, THUMOS14 folder, ELAN .eaf or a folder of them, VIA, Label Studio",
     )
     new.add_argument(
-        "--features",
-        type=Path,
-        required=True,
-        nargs="+",
-        metavar="DIR",
-        help="a folder or .h5 file per stream",
+        "--features", type=Path, nargs="+", metavar="DIR", help="a folder or .h5 file per stream"
     )
-    new.add_argument("--videos", type=Path, metavar="DIR", help="folder of the videos, for playing")
+    new.add_argument("--videos", type=Path, metavar="DIR", help="folder of the videos, to play or to extract")
+    new.add_argument(
+        "--extract", action="store_true", help="extract the features of --videos, instead of --features"
+    )
+    new.add_argument(
+        "--extractor", default="motion", metavar="NAME", help="the extractor (default: %(default)s)"
+    )
+    new.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the extractor"
+    )
     new.add_argument("--video-info", type=Path, metavar="F", help="table of subset and duration per video")
     new.add_argument(
         "--tiers",
@@ -138,6 +143,20 @@ def run_datasets_add(options: argparse.Namespace) -> None:
 
     if options.split is not None and not 0 < options.split < 1:
         raise InputError(f"--split {options.split:g} is no share", mend="Give one between 0 and 1, e.g. 0.2.")
+    split = Split(seed=options.split_seed, fraction=options.split) if options.split is not None else None
+    if options.extract:
+        from tal_core.commands.dataset_of_videos import make_of_videos
+
+        make_of_videos(options, split)
+        print_health(options.name, details=False)
+        return
+    if not options.features:
+        mend = "Give --features DIR, or --videos DIR with --extract."
+        raise InputError("there are no features", mend=mend)
+    if options.set or options.extractor != "motion":
+        raise InputError(
+            "--extractor and --set belong to --extract", mend="Add --extract, or leave them out."
+        )
     add_dataset(
         home(),
         options.name,
@@ -159,11 +178,11 @@ def run_datasets_add(options: argparse.Namespace) -> None:
         training_subset=options.training_subset,
         evaluation_subset=options.evaluation_subset,
         tiou=parse_tiou(options.tiou) if options.tiou else None,
-        split=Split(seed=options.split_seed, fraction=options.split) if options.split is not None else None,
+        split=split,
         replace=options.replace,
         progress=progress_bar(),
     )
-    _print_health(options.name, details=False)
+    print_health(options.name, details=False)
     if options.preset:
         from tal_core.data.benchmarks import find_preset
 
@@ -198,10 +217,10 @@ def run_datasets_list(_options: argparse.Namespace) -> None:
 
 def run_datasets_check(options: argparse.Namespace) -> None:
     """The whole health report."""
-    _print_health(options.name, details=True)
+    print_health(options.name, details=True)
 
 
-def _print_health(name: str, details: bool) -> None:
+def print_health(name: str, details: bool) -> None:
     from tal_core.data.dataset import open_dataset
     from tal_core.data.health import health_report, summary
 
@@ -231,7 +250,7 @@ def run_datasets_subset(options: argparse.Namespace) -> None:
         seed=options.seed,
         progress=progress_bar(),
     )
-    _print_health(options.name, details=False)
+    print_health(options.name, details=False)
 
 
 def run_datasets_remove(options: argparse.Namespace) -> None:

@@ -65,12 +65,9 @@ def run_extract(options: argparse.Namespace) -> None:
         spec,
         device=options.device,
         processes=options.processes,
-        progress=_bar(),
+        progress=bar(),
     )
-    for name, why in outcome.damaged.items():
-        print(f"warning: {name}: {why}", file=sys.stderr)
-    for name, why in outcome.failed.items():
-        print(f"not usable: {name}: {why}", file=sys.stderr)
+    print_problems(outcome)
     print(f"{outcome.made} videos extracted, {outcome.skipped} done before: {options.out}")
     if outcome.failed and not outcome.made + outcome.skipped:
         raise InputError("no video could be used", where=options.videos, mend="See the reasons above.")
@@ -80,7 +77,15 @@ def run_extract(options: argparse.Namespace) -> None:
     )
 
 
-def _bar() -> Callable:
+def print_problems(outcome) -> None:
+    """One line per video that was damaged or couldn't be used."""
+    for name, why in outcome.damaged.items():
+        print(f"warning: {name}: {why}", file=sys.stderr)
+    for name, why in outcome.failed.items():
+        print(f"not usable: {name}: {why}", file=sys.stderr)
+
+
+def bar() -> Callable:
     """Draws seconds of video done, with the videos beside them."""
     from tqdm import tqdm
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from tal_core.commands.parsing import command, progress_bar
@@ -26,10 +27,7 @@ def add(commands) -> None:
     source.add_argument("--dataset", metavar="NAME", help="detect in a registered dataset")
     source.add_argument("--features", type=Path, metavar="FILE", help="detect in one feature file")
     source.add_argument(
-        "--video",
-        type=Path,
-        metavar="FILE",
-        help="detect in one video, by the extractor of the features it was trained on",
+        "--video", type=Path, metavar="FILE", help="detect in one video, by the extractor of the run"
     )
     parser.add_argument(
         "--class-scores",
@@ -39,7 +37,20 @@ def add(commands) -> None:
     )
     parser.add_argument("--layout", choices=("auto", "TD", "DT"), default="auto", help="axes of --features")
     parser.add_argument("--subset", metavar="S", help="subset of --dataset (default: its evaluation subset)")
-    parser.add_argument("--out", type=Path, required=True, metavar="F", help="detections as .json or .csv")
+    parser.add_argument("--out", type=Path, metavar="F", help="detections as .json or .csv")
+    parser.add_argument(
+        "--burn-in",
+        type=Path,
+        metavar="F",
+        help="also, or instead, --video as .mp4 with the detections drawn in",
+    )
+    parser.add_argument(
+        "--min-score",
+        type=float,
+        default=0.3,
+        metavar="X",
+        help="lowest score drawn in (default: %(default)s)",
+    )
 
 
 def run_predict(options: argparse.Namespace) -> None:
@@ -49,6 +60,7 @@ def run_predict(options: argparse.Namespace) -> None:
     from tal_core.training.run import open_run
 
     run = open_run(home(), options.run)
+    _check_outputs(options)
     if options.subset and not options.dataset:
         raise InputError("--subset belongs to --dataset", mend="Leave it out.")
     if options.dataset:
@@ -65,8 +77,33 @@ def run_predict(options: argparse.Namespace) -> None:
 
             scores = read_class_scores(options.class_scores, model.info.labels).of(path.stem)
         table, _ = predict_features(model, features, grid, video_id=path.stem, class_scores=scores)
-    write_detections(table, options.out)
-    print(f"{len(table)} detections in {table['video_id'].nunique()} videos: {options.out}")
+    if options.out:
+        write_detections(table, options.out)
+        print(f"{len(table)} detections in {table['video_id'].nunique()} videos: {options.out}")
+    if options.burn_in:
+        _burn_in(options, table, model.info.labels)
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Say at once what can't be written after all the work."""
+    if not options.out and not options.burn_in:
+        raise InputError("nothing to write", mend="Give --out F, --burn-in F.mp4, or both.")
+    if options.burn_in:
+        from tal_core.video.burn_in import check_out
+
+        if not options.video:
+            raise InputError("--burn-in belongs to --video", mend="Leave it out.")
+        check_out(options.burn_in)
+
+
+def _burn_in(options: argparse.Namespace, table, labels: list[str]) -> None:
+    """Draw detections from ``--min-score`` on into the video."""
+    from tal_core.plots.colors import class_colors
+    from tal_core.video.burn_in import burn_in
+
+    shown = table[table["score"] >= options.min_score]
+    notes = burn_in(options.video, shown, options.burn_in, class_colors(labels), progress=progress_bar())
+    print(" ".join([f"{len(shown)} detections drawn into the video: {options.burn_in}", *notes]))
 
 
 def _read_features(options: argparse.Namespace, info):
@@ -75,6 +112,11 @@ def _read_features(options: argparse.Namespace, info):
         from tal_core.data.features import read_feature_file
 
         return read_feature_file(options.features, options.layout, info.num_features), None
-    from tal_core.video.extractor import extract, spec_of
+    from tal_core.inference.sources import features_of_video
+    from tal_core.video.frames import Damage
 
-    return extract(options.video, spec_of(info))
+    damage = Damage()
+    found = features_of_video(options.video, info, progress_bar(), damage)
+    if str(damage):
+        print(f"warning: {options.video}: {damage}", file=sys.stderr)
+    return found

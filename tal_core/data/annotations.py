@@ -8,7 +8,7 @@ ActivityNet JSON and CSV.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,23 +34,28 @@ FORMS = (
 )
 
 
-def read_annotations(path: Path, video_info: Path | None = None, tiers: Sequence[str] = ()) -> Annotations:
+def read_annotations(
+    path: Path, video_info: Path | pd.DataFrame | None = None, tiers: Sequence[str] = ()
+) -> Annotations:
     """Read an annotation file, or a folder of THUMOS14 text or ELAN files; the form is recognised.
 
     Text that the file doesn't give (a video's subset) is ``""``; numbers (duration, fps) are NaN.
-    ``video_info``: a CSV that adds subset, duration or fps of the videos, for files that lack them.
-    ``tiers``: of ELAN, VIA and Label Studio files only these tiers, attributes or controls; all by default.
+    ``video_info``: a CSV that adds subset, duration or fps of the videos, for files that lack them, or such a
+    table, indexed by video. ``tiers``: of ELAN, VIA and Label Studio files only these tiers, attributes or
+    controls; all by default.
 
     Raises:
         InputError: naming file, video and field, if the annotations can't be used as they are.
     """
     path = Path(path)
-    info = read_video_info(video_info) if video_info is not None else None
+    info = video_info
+    if info is not None and not isinstance(info, pd.DataFrame):
+        info = read_video_info(info)
     table, videos, notes = _read(path, info["fps"].to_dict() if info is not None and "fps" in info else {})
     table, more = choose_tiers(table, tiers, path)
     notes = [*notes, *more]
     if info is not None:
-        videos, more = fill_from(videos, info, video_info)
+        videos, more = fill_from(videos, info, None if info is video_info else video_info)
         notes = [*notes, *more]
     unsure = (table["label"] == AMBIGUOUS).to_numpy()
     truth, ambiguous = table[~unsure].reset_index(drop=True), table[unsure].reset_index(drop=True)
@@ -106,6 +111,15 @@ def write_annotations(annotations: Annotations, path: Path) -> None:
         )
     else:
         raise InputError("unknown file ending", where=path, mend="Use .json or .csv.")
+
+
+def only_videos(annotations: Annotations, chosen: Container[str]) -> Annotations:
+    """The part of ``annotations`` that is about the ``chosen`` videos; findings are left out."""
+
+    def part(table: pd.DataFrame) -> pd.DataFrame:
+        return table[[video in chosen for video in table["video_id"]]].reset_index(drop=True)
+
+    return Annotations(part(annotations.ground_truth), part(annotations.videos), part(annotations.ambiguous))
 
 
 def _database(table: pd.DataFrame, videos: pd.DataFrame) -> dict[str, dict[str, Any]]:

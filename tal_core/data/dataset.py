@@ -29,12 +29,12 @@ from tal_core.data.index import (
 )
 from tal_core.data.inventory import SCAN_AT_ONCE, scan, take_inventory, unscanned_bytes
 from tal_core.data.kept import read_kept_annotations
+from tal_core.data.names import VIDEO_SUFFIXES, find_name
 from tal_core.data.subsets import choose_subsets, split_videos
 from tal_core.data.timing import check_timing, derive_timing, steps
 from tal_core.types import FINDING_COLUMNS, Annotations, InputError, Progress, TimeGrid, finding
 from tal_core.workspace import writing
 
-VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".flv")
 _LOCK_SECONDS = 900
 
 
@@ -384,14 +384,15 @@ def _stream_findings(streams: list[Stream], inventories: list[pd.DataFrame]) -> 
 
 
 def _video_files(folder: Path | None, video_ids: pd.Series) -> dict[str, str]:
-    """Video id to video file, for the files right inside ``folder``; ids are only looked up, never joined."""
+    """Video id to video file, for the files in ``folder`` and below; ids are only looked up, never joined."""
     if folder is None:
         return {}
     if not folder.is_dir():
         raise InputError("no such video folder", where=folder, mend="Correct it, or leave the videos out.")
-    files = {p.stem: str(p) for p in sorted(folder.iterdir()) if p.suffix.lower() in VIDEO_SUFFIXES}
-    pairs = ((v, files.get(v) or files.get(f"v_{v}") or files.get(v.removeprefix("v_"))) for v in video_ids)
-    return {video_id: path for video_id, path in pairs if path}
+    files: dict[str, str] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES):
+        files.setdefault(path.stem, str(path))
+    return {video: files[name] for video in video_ids if (name := find_name(video, files))}
 
 
 @contextmanager

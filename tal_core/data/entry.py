@@ -169,7 +169,14 @@ def remove_dataset(home: Path, name: str) -> None:
             file.unlink(missing_ok=True)
 
 
-OWN_FILES = (".index.parquet", ".index.lock", ".annotations.json", ".annotations.arrow", ".edits.json")
+OWN_FILES = (
+    ".index.parquet",
+    ".index.lock",
+    ".annotations.json",
+    ".annotations.arrow",
+    ".edits.json",
+    ".videos.csv",
+)
 """Endings of the files in ``<home>/datasets`` that belong to a dataset beside its ``.toml``."""
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tal_core.data.arrays import H5_SUFFIXES, SUFFIXES, Header, Source, h5_keys, read_array, read_header
+from tal_core.data.names import find_name
 from tal_core.types import InputError
 
 STREAM_SLACK = 8
@@ -59,11 +60,8 @@ class Stream:
         return gone, changed, len(files)
 
     def find(self, video_id: str) -> str | None:
-        """The feature id of a video: its own id, or the same with or without ActivityNet's ``v_``."""
-        for name in (video_id, f"v_{video_id}", video_id.removeprefix("v_")):
-            if name in self.sources:
-                return name
-        return None
+        """The feature id of a video: its own id, or one that ``names.find_name`` takes for it."""
+        return find_name(video_id, self.sources)
 
 
 class FeatureHeader(NamedTuple):

@@ -190,7 +190,9 @@ def _conversion_findings(
         pairs = zip(index["video_id"].tolist(), files["path"].tolist(), strict=True)
         renamed = [v for v, path in pairs if path and f"{os.sep}{v}." not in path]
         if renamed and not files["key"].any():
-            detail = f"{len(renamed)} files of {name} differ from the video id by v_ (first: {renamed[0]})"
+            detail = (
+                f"{len(renamed)} files of {name} are not named exactly like the video (first: {renamed[0]})"
+            )
             notes.append(finding("info", "file names", detail, advice="They are matched all the same."))
     cropped = int(((np.ptp(lengths, axis=0) > 0) & index["usable"]).sum())
     if cropped:

@@ -41,8 +41,11 @@ def read_video_info(path: Path) -> pd.DataFrame:
     return table.set_index("video_id")
 
 
-def fill_from(videos: pd.DataFrame, info: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[dict]]:
-    """Fill what ``videos`` lacks from ``info``; what the annotations say themselves stays."""
+def fill_from(videos: pd.DataFrame, info: pd.DataFrame, path: Path | None) -> tuple[pd.DataFrame, list[dict]]:
+    """Fill what ``videos`` lacks from ``info``; what the annotations say themselves stays.
+
+    Videos that ``info``, read from ``path``, doesn't know are a finding.
+    """
     videos = videos.copy()
     matched = info.reindex(videos["video_id"])
     for column in info.columns:
@@ -51,7 +54,7 @@ def fill_from(videos: pd.DataFrame, info: pd.DataFrame, path: Path) -> tuple[pd.
         videos[column] = videos[column].mask(silent, values)
     videos["subset"] = videos["subset"].fillna("").astype("str")
     unknown = int((~videos["video_id"].isin(info.index)).sum())
-    if not unknown:
+    if not unknown or path is None:
         return videos, []
     first = videos.loc[~videos["video_id"].isin(info.index), "video_id"].iloc[0]
     detail = f"{unknown} annotated videos are not in {path} (first: {first})"

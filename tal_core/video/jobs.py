@@ -57,7 +57,7 @@ class Job:
         return self.folder.name
 
     def asked(self) -> dict[str, Any]:
-        """``videos``, ``out``, ``spec``, ``device``, ``processes`` and ``created`` as given to ``start``."""
+        """``videos``, ``out``, ``spec`` and so on as given to ``start``, and ``created``."""
         return self._read("job.json")
 
     @property
@@ -115,8 +115,11 @@ def start(
     *,
     device: str = "auto",
     processes: int | None = None,
+    dataset: dict[str, Any] | None = None,
 ) -> Job:
     """Extract features of the folder ``videos`` into ``out`` in the background.
+
+    ``dataset``: the plan of a dataset (``new_dataset.Plan``) that is registered at the end.
 
     Raises:
         InputError: if there are no videos, ``out`` can't be written or is being written by another job.
@@ -127,7 +130,7 @@ def start(
         out.mkdir(parents=True, exist_ok=True)
     with sole_writer(out):  # told at once here; the process holds it while it works
         folder = _new_folder(home, out)
-    asked = {"videos": str(videos), "out": str(out), "spec": spec.table()}
+    asked = {"videos": str(videos), "out": str(out), "spec": spec.table(), "dataset": dataset}
     write_json(
         folder / "job.json", {**asked, "device": device, "processes": processes, "created": time.time()}
     )
@@ -296,6 +299,10 @@ def main(folder: str) -> int:
                 progress=report.step,
                 stop=lambda: halted.is_set() or not job.folder.exists() or (job.folder / "stop").exists(),
             )
+            if asked.get("dataset") and not outcome.stopped:
+                from tal_core.video.new_dataset import register_once  # pylint: disable=import-outside-toplevel
+
+                register_once(Path(os.environ["TAL_HOME"]), asked["dataset"])
         except InputError as error:
             print(error, file=sys.stderr)
             report.end("failed", "Failed", error=str(error))

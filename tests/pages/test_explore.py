@@ -128,7 +128,7 @@ def test_features_that_vanish_under_the_page_get_a_box(tmp_path):
 
 
 def test_register_a_dataset(tmp_path, home):
-    app = open_page("explore", view="Add data")
+    app = open_page("explore", view="Add data", make="From features or another dataset")
     app.text_input(key="add_name").set_value("mine")
     app.text_input(key="add_annotations").set_value(str(tmp_path / "small.json"))
     app.text_area(key="add_features").set_value(str(tmp_path / "small-features"))
@@ -143,7 +143,7 @@ def test_register_a_dataset(tmp_path, home):
 def test_register_a_benchmark_without_its_blocked_videos(tmp_path, home):
     blocked = tmp_path / "blocked.txt"
     blocked.write_text("v4\n")
-    app = open_page("explore", view="Add data")
+    app = open_page("explore", view="Add data", make="From features or another dataset")
     app.selectbox(key="add_benchmark").set_value("activitynet").run()
     selectbox(app, "Features").set_value("tsn-100").run()
     assert "spread over each video" in texts(app) and "opts.py" in texts(app)
@@ -174,7 +174,7 @@ def test_wrong_registrations_get_a_box_and_leave_nothing(
     tmp_path, home, name, annotations, features, complaint
 ):
     before = [entry.name for entry in list_datasets(home)]
-    app = open_page("explore", view="Add data")
+    app = open_page("explore", view="Add data", make="From features or another dataset")
     app.text_input(key="add_name").set_value(name)
     app.text_input(key="add_annotations").set_value(str(tmp_path / annotations))
     app.text_area(key="add_features").set_value(str(tmp_path / features))
@@ -185,7 +185,7 @@ def test_wrong_registrations_get_a_box_and_leave_nothing(
 
 
 def test_make_a_smaller_dataset(home):
-    app = open_page("explore", view="Add data", dataset="small")
+    app = open_page("explore", view="Add data", make="From features or another dataset", dataset="small")
     app.text_input(key="small_name").set_value("tiny")
     app.number_input(key="small_videos").set_value(2)
     button(app, "Make it").click().run()
@@ -194,7 +194,7 @@ def test_make_a_smaller_dataset(home):
 
 
 def test_a_smaller_dataset_needs_to_be_smaller():
-    app = open_page("explore", view="Add data", dataset="small")
+    app = open_page("explore", view="Add data", make="From features or another dataset", dataset="small")
     app.text_input(key="small_name").set_value("tiny")
     button(app, "Make it").click().run()
     assert "same dataset" in app.error[0].value
