@@ -14,7 +14,7 @@ RESUMABLE = ("created", "stopped", "failed", "killed")
 NOTES = {
     "created": "Not started yet.",
     "stopping": "Stopping after this step; a checkpoint is written first.",
-    "stopped": "Stopped with a checkpoint: resume goes on from the last finished epoch.",
+    "stopped": "Stopped with a checkpoint: resume goes on with the very next step.",
 }
 
 

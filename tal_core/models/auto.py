@@ -181,6 +181,9 @@ def suggest_tridet(summary: DataSummary) -> dict[str, Suggestion]:
     bins = int(min(32, max(8, 4 * math.ceil(longest / stride / 4))))
     return found | {
         "mlp_dim": Suggestion(2 * width, f"twice the {width} channels of the pyramid"),
+        "sgp_init": Suggestion(
+            0.1, "so that the blocks learn to look around; at 0 their branches have no gradient"
+        ),
         "bins": Suggestion(bins, f"the longest segment spans {longest / stride:.0f} of the coarsest cells"),
     }
 

@@ -27,6 +27,7 @@ MOST_POINTS = 300
 """Points of one line on screen; longer series are averaged down."""
 
 _HEIGHT = 240
+_STEPS = alt.Axis(tickMinStep=1)
 _LEGEND = alt.Legend(title="tIoU", orient="top", titleOrient="left")
 
 
@@ -72,9 +73,9 @@ def loss_chart(metrics: pd.DataFrame) -> alt.LayerChart:
     color = alt.Color(
         "term:N",
         scale=alt.Scale(domain=names, range=[ACCENT, *PALETTE[1 : len(names)]]),
-        legend=alt.Legend(title=None, orient="top", symbolOpacity=1) if len(names) > 1 else None,
+        legend=alt.Legend(title=None, orient="top", columns=3, symbolOpacity=1) if len(names) > 1 else None,
     )
-    x = alt.X("step:Q", title="optimisation step", scale=alt.Scale(nice=False))
+    x = alt.X("step:Q", title="optimisation step", scale=alt.Scale(nice=False), axis=_STEPS)
     y = alt.Y("value:Q", title="loss (lower is better)")
     faint = alt.Chart(raw).mark_line(opacity=0.3, strokeWidth=1).encode(x=x, y=y, color=color)
     strong = (
@@ -130,7 +131,7 @@ def curve_chart(metrics: pd.DataFrame, column: str, title: str) -> alt.Chart:
         alt.Chart(table)
         .mark_line(color=ACCENT, strokeWidth=2)
         .encode(
-            x=alt.X("step:Q", title="optimisation step", scale=alt.Scale(nice=False)),
+            x=alt.X("step:Q", title="optimisation step", scale=alt.Scale(nice=False), axis=_STEPS),
             y=alt.Y(f"{column}:Q", title=None),
             tooltip=["step:Q", alt.Tooltip(f"{column}:Q", format=".4g", title=title)],
         )

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tal_core.models import auto
+from tal_core.models.clips import collate
 from tal_core.models.config import validated
 from tal_core.models.points import match, points
 from tal_core.models.pyramid_config import PyramidConfig
@@ -98,6 +99,21 @@ def test_few_segments_get_a_narrow_network_and_few_steps_a_short_average():
         config = config_for(data)
         steps = config.epochs * math.ceil(data.num_videos / config.batch_size)
         assert config.ema_decay**steps < 0.01
+
+
+def test_tridets_blocks_can_learn_to_look_around():
+    """The branches start at 0 as published for THUMOS14, and no gradient ever moves two factors of 0."""
+
+    def gradient(**settings):
+        config = config_for(summary(), "tridet").model_copy(update={"embed_dim": 32, **settings})
+        torch.manual_seed(0)
+        model = get_method("tridet").build(config, 6, 2)
+        segments = np.array([[5.0, 15.0]], np.float32)
+        model.loss(collate([(torch.randn(60, 6), segments, np.array([1]))]))["loss"].backward()
+        return model.stem[0].psi.weight.grad.abs().max().item()
+
+    assert gradient(sgp_init=0.0) == 0
+    assert gradient() > 0
 
 
 def test_videos_filled_by_an_action_are_stretched_to_one_length():
