@@ -8,16 +8,18 @@ import streamlit as st
 from pages import downloads, shared
 from pages.explore_similar import show_similar
 from pages.explore_videos import pick_video
-from pages.timeline_parts import show_player
+from pages.timeline_component import show_timeline
+from pages.timeline_parts import frame_seconds, show_player
 from tal_core.data import statistics
 from tal_core.plots import explore as plots
+from tal_core.plots import timeline
 from tal_core.plots.colors import class_colors
 
 MOST_LEGEND = 40
 
 
 def show_video(data, subset: str | None) -> None:
-    """Ground truth, features, norms and change points on one time axis; the video if there is one."""
+    """Timeline with the video if there is one; features, norms and change points over the same time."""
     video_id = pick_video(data, subset)
     truth = data.ground_truth(videos=[video_id])
     row = data.index[data.index["video_id"] == video_id].iloc[0]
@@ -31,9 +33,10 @@ def show_video(data, subset: str | None) -> None:
     )
     path = data.video_path(video_id)
     picture, table = st.columns([2, 3]) if path else (None, st.container())
+    player = None
     if path:
         with picture:
-            show_player(path)
+            player = show_player(path)
     table.dataframe(
         truth.assign(duration=truth["end"] - truth["start"])[["start", "end", "duration", "label"]],
         hide_index=True,
@@ -43,6 +46,13 @@ def show_video(data, subset: str | None) -> None:
             name: st.column_config.NumberColumn(f"{name} (s)", format="%.2f")
             for name in ("start", "end", "duration")
         },
+    )
+    ambiguous = data.annotations.ambiguous
+    drawing = timeline.payload(video_id, data.duration(video_id), data.labels, truth, [], ambiguous=ambiguous)
+    show_timeline(
+        {**drawing, "frame_seconds": frame_seconds(data, video_id), "legend_note": "Colours are classes."},
+        player=player,
+        key="explore_timeline",
     )
     if not row["length"]:
         return

@@ -345,7 +345,7 @@ def header(title: str, lead: str) -> None:
     """
     main = Path(getattr(sys.modules["__main__"], "__file__", ""))
     if main.name == "app.py" and "navigated" not in st.session_state:
-        runpy.run_path(str(main))
+        runpy.run_path(str(main), run_name="__main__")
         st.stop()
     st.title(title, anchor=False)
     st.markdown(lead)

@@ -253,7 +253,7 @@ def _save(view: Editing, file_name: str, use: bool) -> None:
         with shared.progress("Saving"):
             path, _ = edited.save_edited(shared.home(), view.data, view.edits, file_name, use=use)
         editing.write_draft(shared.home(), view.data.name, Edits())
-        text = f"Saved **{_changes(view.edits).removeprefix('unsaved ')}** as `{path}`"
+        text = f"Saved **{_changes(view.edits, '')}** as `{path}`"
         text += ", which the dataset uses now." if use else "; the dataset still uses its file of before."
         st.session_state["timeline_saved"] = text
         st.rerun()
@@ -292,6 +292,6 @@ def _offer_discard(data: Dataset) -> None:
         st.button("Discard them all", type="primary", key="edit_discard", on_click=discard)
 
 
-def _changes(edits: Edits) -> str:
+def _changes(edits: Edits, kind: str = "unsaved ") -> str:
     count = len(edits.done)
-    return f"{count} unsaved change{'' if count == 1 else 's'}"
+    return f"{count} {kind}change{'' if count == 1 else 's'}"

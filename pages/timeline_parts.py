@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from pages import downloads, shared
+from pages import downloads, media, shared
 from tal_core.data.dataset import Dataset
 from tal_core.evaluation.outcomes import label_detections
 from tal_core.inference.candidates import load_snippet_scores
@@ -16,7 +16,6 @@ from tal_core.training.run import Run
 from tal_core.types import InputError
 
 PLAYER = "timeline-player"
-MOST_VIDEO_MB = 300
 
 
 # The result keeps the table and the dataset alive, so the id of either stays its own while it is cached.
@@ -97,15 +96,11 @@ def pick_video(table: pd.DataFrame, any_run: bool) -> str:
 
 def show_player(path: Path) -> str | None:
     """The video, in the container that the timeline steers; None if it can't be played here."""
-    size = path.stat().st_size / 2**20 if path.is_file() else None
-    if size is None or size > MOST_VIDEO_MB:
-        reason = (
-            "is gone" if size is None else f"has {size:.0f} MB, more than the {MOST_VIDEO_MB} MB played here"
-        )
-        st.caption(f"The video `{path.name}` {reason}; the timeline works without it.")
+    if not path.is_file():
+        st.caption(f"The video `{path.name}` is gone; the timeline works without it.")
         return None
     with st.container(key=PLAYER):
-        st.video(path, alt=f"Video {path.stem}")
+        st.video(media.address(path) or path, alt=f"Video {path.stem}")
     return PLAYER
 
 

@@ -69,6 +69,7 @@ class Timeline {
 
   build() {
     const toolbar = element("div", "toolbar");
+    this.hint = element("span", "hint");
     this.clock = element("span", "clock");
     this.playButton = button("Play", () => this.player.toggle(), "Play, pause (Space)");
     this.mistakeButton = button("Next mistake", () => this.step(this.mistakes(), 1), "Next mistake (M)");
@@ -80,7 +81,7 @@ class Timeline {
       button("+", () => this.zoom(2), "Zoom in (+)"),
       button("Whole video", () => this.show(0, this.data.duration), "Whole video (0)"),
       this.mistakeButton,
-      element("span", "hint", "Space: play · ← → N P: step · M: mistake"),
+      this.hint,
       this.helpButton,
     );
     this.help = element("dl", "help");
@@ -162,6 +163,7 @@ class Timeline {
     if (row) this.selected = this.find(row, kept.start, kept.end);
     this.player.load(data.player, data.duration, same);
     this.mistakeButton.hidden = !data.rows.some((other) => other.segments.outcomes.some((one) => one.length));
+    this.hint.textContent = `Space: play · ← → N P: step${this.mistakeButton.hidden ? "" : " · M: mistake"}`;
     this.editor.update(data.edit);
     this.buildHelp();
     this.buildLegend();

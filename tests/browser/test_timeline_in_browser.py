@@ -1,12 +1,23 @@
 """The timeline in a real browser: the player it steers, its keys, thousands of segments, and annotating."""
 
+import json
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from app_server import ROOT
 from playwright.sync_api import expect
 
 from tal_core.data.dataset import open_dataset
+from tal_core.data.editing import read_draft
+from tal_core.data.registry import add_dataset
+from tal_core.training.config import build_config
+from tal_core.training.run import create_run
+from tal_core.workspace import write_json
 
 PATIENCE = 60_000  # milliseconds; a busy machine is slow, not broken
 SCREENSHOTS = os.environ.get("TAL_SCREENSHOTS")
@@ -153,3 +164,148 @@ def test_keys_step_through_time_segments_and_mistakes(demo):
     canvas.hover(position={"x": demo.x(truth["start"].iloc[0] + 0.3), "y": TRUTH_ROW})
     expect(page.locator(".tooltip")).to_contain_text("found, score")
     shoot(page, "timeline-keys")
+
+
+def make_dataset(home: Path, folder: Path, name: str, segments: dict[str, list], seconds: float) -> None:
+    """A dataset without videos: ``segments`` of each, one snippet a second, half of them for training."""
+    features = folder / f"{name}-features"
+    features.mkdir()
+    random, database = np.random.default_rng(0), {}
+    for number, (video, annotated) in enumerate(segments.items()):
+        np.save(features / f"{video}.npy", random.normal(size=(int(seconds), 4)).astype(np.float32))
+        entries = [{"segment": [start, end], "label": label} for start, end, label in annotated]
+        subset = "training" if number < len(segments) / 2 else "testing"
+        database[video] = {"subset": subset, "duration": seconds, "annotations": entries}
+    path = folder / f"{name}.json"
+    write_json(path, {"database": database})
+    add_dataset(home, name, annotations=path, features=features, snippet_seconds=1.0)
+
+
+def test_a_label_is_mended_saved_seen_again_and_trained(app, new_page, tmp_path):
+    address, home = app
+    videos = {f"v{n}": [(2.0, 6.0, "jump"), (10.0 + n, 14.0 + n, "run")] for n in range(4)}
+    make_dataset(home, tmp_path, "mine", videos, 40.0)
+    page = new_page()
+    timeline = OnPage(page, address, 40.0, dataset="mine", video="v0", at="2.000-6.000")
+    page.get_by_text("Edit annotations", exact=True).click()
+    field = page.get_by_role("combobox", name="Class of the selected segment, and of new ones")
+    expect(field).to_have_value("jump", timeout=PATIENCE)  # the segment that the link asked for
+    note = page.locator(".editor .note")
+
+    field.fill("hop")
+    field.press("Enter")
+    expect(note).to_have_text("1 unsaved change", timeout=PATIENCE)
+    timeline.canvas.press("0")
+    timeline.drag(24.0, 28.0, y=TRUTH_ROW)
+    expect(note).to_have_text("2 unsaved changes", timeout=PATIENCE)
+    timeline.canvas.press("Control+z")
+    expect(note).to_have_text("1 unsaved change", timeout=PATIENCE)
+    timeline.canvas.press("Control+Shift+Z")
+    expect(note).to_have_text("2 unsaved changes", timeout=PATIENCE)
+    timeline.drag(14.0, 16.0, y=TRUTH_ROW)  # the end of the second segment
+    expect(note).to_have_text("3 unsaved changes", timeout=PATIENCE)
+    settle(page)
+    shoot(page, "timeline-edit-light")
+    draft = [(change.kind, change.after) for change in read_draft(home, "mine").done]
+    assert [kind for kind, _ in draft] == ["relabelled", "added", "moved"]
+    assert draft[0][1] == (2.0, 6.0, "hop") and draft[1][1].label == "hop"
+    assert draft[1][1][:2] == pytest.approx((24.0, 28.0), abs=0.1)
+    assert draft[2][1][:2] == pytest.approx((10.0, 16.0), abs=0.1)
+
+    page.on("dialog", lambda dialog: dialog.accept())  # leaving with unsaved changes asks
+    page.reload()
+    expect(note).to_have_text("3 unsaved changes", timeout=PATIENCE)
+    page.get_by_role("button", name="Save as new annotation file").click()
+    expect(page.get_by_text("3 changes", exact=True)).to_be_visible(timeout=PATIENCE)
+    page.reload()
+    expect(note).to_contain_text("Drag on the ground truth", timeout=PATIENCE)
+    timeline.canvas.press("Home")
+    timeline.canvas.press("n")
+    expect(page.locator(".spoken")).to_contain_text("Ground truth: hop", timeout=PATIENCE)
+    shoot(page, "timeline-saved")
+
+    saved = json.loads((home / "annotations" / "mine-edited.json").read_text())["database"]["v0"][
+        "annotations"
+    ]
+    assert [entry["label"] for entry in saved] == ["hop", "run", "hop"]
+    command = [sys.executable, "-m", "tal_core", "train", "--dataset", "mine", "--model", "baseline"]
+    done = subprocess.run(
+        [*command, "--set", "epochs=1", "--run-id", "mended"],
+        cwd=ROOT,
+        env={**os.environ, "TAL_HOME": str(home), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    evaluated = json.loads((home / "runs" / "mended" / "evaluation.json").read_text())
+    assert set(evaluated["per_class"]) == {"hop", "jump", "run"}
+
+
+def test_keys_annotate_without_a_video(app, new_page, tmp_path):
+    address, home = app
+    make_dataset(home, tmp_path, "still", {"a": [(2.0, 6.0, "jump")], "b": [(3.0, 5.0, "run")]}, 40.0)
+    page = new_page(color_scheme="dark")
+    timeline = OnPage(page, address, 40.0, dataset="still", video="b", edit="1")
+    note = page.locator(".editor .note")
+    expect(note).to_contain_text("Drag on the ground truth", timeout=PATIENCE)
+    canvas = timeline.canvas
+    canvas.press("Home")
+    canvas.press(" ")
+    expect(page.locator(".clock")).not_to_have_text(re.compile(r"^0\.[0-4]"), timeout=PATIENCE)  # it runs
+    canvas.press(" ")
+    expect(page.get_by_role("button", name="Play", exact=True)).to_be_visible()
+    timeline.click(20.0)
+    canvas.press("i")
+    expect(note).to_contain_text("Start marked at 20.")
+    for _ in range(3):
+        canvas.press("ArrowRight")
+    canvas.press("o")
+    expect(note).to_have_text("1 unsaved change", timeout=PATIENCE)
+    canvas.press("ArrowLeft")
+    canvas.press("]")
+    expect(note).to_have_text("2 unsaved changes", timeout=PATIENCE)
+    settle(page)
+    shoot(page, "timeline-edit-dark")
+    last = read_draft(home, "still").done[-1].after
+    assert last.label == "jump" and last.end - last.start == pytest.approx(2.0)
+    canvas.press("Delete")
+    expect(note).to_have_text("3 unsaved changes", timeout=PATIENCE)
+    for left in ("2 unsaved changes", "1 unsaved change"):
+        page.get_by_role("button", name="Undo").click()
+        expect(note).to_have_text(left, timeout=PATIENCE)
+    page.get_by_role("button", name="Undo").click()
+    expect(note).to_contain_text("Drag on the ground truth", timeout=PATIENCE)
+    assert not read_draft(home, "still").done
+
+
+def test_five_thousand_segments_stay_light(app, new_page, tmp_path):
+    address, home = app
+    random, count, length = np.random.default_rng(0), 5000, 7200.0
+    start = np.sort(random.uniform(0, length - 60, count))
+    end = start + random.exponential(4, count) + 0.5
+    segments = [
+        (s, e, f"class {k % 20}") for k, (s, e) in enumerate(zip(start.tolist(), end.tolist(), strict=True))
+    ]
+    make_dataset(home, tmp_path, "many", {"other": [(1.0, 2.0, "class 0")], "long": segments}, length)
+    run = create_run(home, "many", "baseline", build_config("baseline"), "found")
+    found = [
+        {"segment": [s + shift, e + shift], "label": label, "score": float(score)}
+        for (s, e, label), shift, score in zip(
+            segments, random.normal(0, 1, count), random.random(count), strict=True
+        )
+    ]
+    write_json(run.folder / "detections.json", {"version": "1", "results": {"long": found}})
+    page = new_page()
+    timeline = OnPage(page, address, length, dataset="many", run="found", video="long", score="0")
+    expect(page.get_by_role("button", name="background")).to_be_visible(timeout=PATIENCE)
+    paints = []
+    for keys in (["+"] * 6, ["ArrowRight"] * 4, ["m"] * 4, ["-"] * 6, ["0"]):
+        for key in keys:
+            timeline.canvas.press(key)
+            page.wait_for_timeout(30)
+            paints.append(float(page.locator(".timeline").get_attribute("data-paint")))
+    print(f"\n10 000 segments: {np.median(paints):.1f} ms a frame (median), {max(paints):.1f} ms at most")
+    timeline.canvas.hover(position={"x": timeline.x(start[2500] + 0.1), "y": TRUTH_ROW})
+    shoot(page, "timeline-5000")
+    assert np.median(paints) < 100
