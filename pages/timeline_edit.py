@@ -103,8 +103,10 @@ def start(data: Dataset, video: str) -> Editing | None:
             key=f"edit:{data.name}",
             help="Add, move, relabel and delete segments of the ground truth. Saving makes a new file.",
         )
-        shared.remember("edit", ["1" if on else "0"])
-        if not on:
+        if on:
+            shared.remember("edit", ["1"])
+        else:
+            shared.forget("edit")
             if edits.done:
                 note.caption(f":orange[**{_changes(edits)}**] of the ground truth: switch on to see or save.")
             return None

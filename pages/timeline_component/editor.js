@@ -4,7 +4,7 @@
 // not yet confirmed, each with a number; it carries out those it has not seen and says which was the last.
 
 const GRIP = 6;      // px around an edge that take hold of it
-const MAGNET = 7;    // px within which a dragged edge jumps to the playhead or to another segment's edge
+const MAGNET = 7;    // px within which a dragged edge jumps to another segment's edge
 const SHORTEST = 0.01; // seconds
 
 class Editor {

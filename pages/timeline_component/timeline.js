@@ -357,10 +357,11 @@ class Timeline {
     return this.order[key];
   }
 
-  /** Select the next (1) or previous (-1) of a list: from the selected one, else from the playhead. */
+  /** Select the next (1) or previous (-1) of a list: from the selected one if the playhead is there, else from that. */
   step(list, way) {
     const { selected } = this;
-    let place = selected ? list.findIndex((one) => one.row === selected.row && one.index === selected.index) : -1;
+    const here = selected && Math.abs(selected.start - this.player.time) < 0.05;
+    let place = here ? list.findIndex((one) => one.row === selected.row && one.index === selected.index) : -1;
     if (place < 0) {
       const after = list.findIndex((one) => one.start > this.player.time + 1e-3);
       const next = after < 0 ? list.length : after;

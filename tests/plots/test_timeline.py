@@ -158,3 +158,23 @@ def test_score_curve_draws_the_classes_that_stand_out():
     chosen = timeline.score_curve("one", scores, grid, ["a", "b", "c"], ["a"], {})
     assert [line["label"] for line in chosen["lines"]] == ["a"]
     assert timeline.score_curve("one", scores[:0], grid, ["a", "b", "c"], [], {})["top"] > 0
+
+
+def test_payload_of_detections_alone_is_coloured_by_class():
+    detections = table(
+        ("a", 5.0, 8.0, "run", 0.9), ("a", 1.0, 4.0, "jump", 0.8), ("a", 2.0, 3.0, "jump", 0.1)
+    )
+    drawn = timeline.payload("a", 10.0, LABELS, None, [timeline.RunOutcomes("one", detections, 0.5)])
+    json.dumps(drawn, allow_nan=False)
+    (row,) = drawn["rows"]
+    assert row["note"] == "2 detections with score ≥ 0.5" and not row["truth"]
+    assert row["segments"]["start"] == [1.0, 5.0] and row["segments"]["outcomes"] == [[], []]
+    assert row["segments"]["text"] == ["score 0.800", "score 0.900"] and drawn["legend"] == []
+
+
+def test_rows_are_in_order_of_start_with_all_that_belongs_to_a_segment(ground_truth, run):
+    unsure = table(("a", 5.0, 6.0, "Ambiguous"))
+    truth = timeline.payload("a", 20.0, LABELS, ground_truth, [run], tiou=0.5, ambiguous=unsure)["rows"][0]
+    assert truth["segments"]["start"] == [0.0, 5.0, 10.0]
+    assert truth["segments"]["id"] == [0, -2, 1]
+    assert truth["segments"]["outcomes"][1] == ["ambiguous"]
