@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tal_core.inference.predict import load_model
 from tal_core.streaming.events import OnlineModel
 from tal_core.streaming.folder import StreamFolder
 from tal_core.streaming.online import open_online
@@ -14,8 +15,7 @@ from tal_core.streaming.session import Session
 from tal_core.streaming.sinks import Sink
 from tal_core.streaming.sources import Patience, Source, open_source
 from tal_core.training.run import Run, open_run
-from tal_core.video.extractor import Extractor, make_extractor
-from tal_core.video.spec import ExtractorSpec
+from tal_core.video.extractor import Extractor, make_extractor, spec_of
 
 
 def open_detector(
@@ -26,7 +26,8 @@ def open_detector(
     Raises:
         InputError: if the run can't serve a stream, or nothing here makes its features.
     """
-    return open_online(run, delay=delay, device=device), make_extractor(ExtractorSpec(), device)
+    model = load_model(run, device=device)
+    return open_online(model, delay=delay), make_extractor(spec_of(model.info), device)
 
 
 def make_session(
