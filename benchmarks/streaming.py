@@ -176,8 +176,11 @@ def measure_latency(model: OnlineModel, extractor: Extractor, seconds: float) ->
 
 def row(name: str, watch: Watch, session: Session) -> None:
     """One line of the table."""
-    p50, p95, p99 = np.percentile(watch.latencies, (50, 95, 99)) * 1000
     stats = session.stats()
+    if not watch.latencies:
+        line(name, "no snippet in time", f"({session.error})")
+        return
+    p50, p95, p99 = np.percentile(watch.latencies, (50, 95, 99)) * 1000
     line(name, *(f"{value:.0f} ms" for value in (p50, p95, p99)), stats["dropped"], stats["frames"])
 
 

@@ -18,6 +18,7 @@ from tal_core.types import InputError
 from tal_core.workspace import home
 
 STATUS_SECONDS = 0.25
+CLOSE_SECONDS = 5.0
 
 
 def add(commands) -> None:
@@ -88,6 +89,7 @@ def run_stream(options: argparse.Namespace) -> None:
         while not asked.is_set() and not session.wait(STATUS_SECONDS):
             status.show(session.stats())
         session.stop()
+        session.wait(CLOSE_SECONDS)  # a webhook is given a little time for what it still has to send
     status.clear()
     print(summary(session.stats()), file=sys.stderr)
     if session.error is not None:

@@ -37,8 +37,8 @@ class Session:
     Without a ``source`` someone pushes: frames (with an ``extractor``) or features.
     ``extractor``: one that has seen no frame; a gap begins a ``fresh`` one. ``about`` goes into the header.
 
-    ``state``: ``created``, ``connecting``, ``running``, ``reconnecting``, then ``finished`` (the source
-    ended), ``stopped`` or ``failed`` with an ``error``.
+    ``state``: ``created``, ``connecting``, ``running``, ``reconnecting``, ``stopping``, then ``finished``
+    (the source ended), ``stopped`` or ``failed`` with an ``error``.
 
     Raises:
         InputError: if the extractor's features aren't those the model knows.
@@ -68,6 +68,7 @@ class Session:
         self._ending: str | None = None
         self._stream = model.open_stream()
         self._last = 0.0  # seconds of the newest frame or snippet that was worked on
+        self._origin = 0.0  # seconds of the stream at the extractor's second 0
         self._interrupted: tuple[float, str] | None = None
         self._threads: list[threading.Thread] = []
 
@@ -147,6 +148,8 @@ class Session:
             return "failed" if self.error is not None else self._ending or "finished"
         if not self._threads:
             return "created"
+        if self._stop.is_set():
+            return "stopping"
         return "running" if self.source is None else self.source.state
 
     def stats(self) -> dict[str, Any]:
@@ -247,8 +250,6 @@ class Session:
             self._extractor, self._origin = self._extractor.fresh(), seconds
         output = self._stream.gap(seconds + self.model.grid.offset)
         self._tell([{"kind": "gap", "start": start, "end": seconds, "reason": reason}], output)
-
-    _origin = 0.0  # seconds of the stream at the extractor's second 0
 
     def _finish(self) -> None:
         if self._extractor is not None and self._interrupted is None:

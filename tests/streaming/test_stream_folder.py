@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import signal
@@ -8,6 +9,8 @@ import numpy as np
 import psutil
 import pytest
 
+from tal_core.processes import this_process
+from tal_core.streaming import launch
 from tal_core.streaming import recorder as recording
 from tal_core.streaming.folder import (
     ACTIVE,
@@ -24,9 +27,10 @@ from tal_core.streaming.sinks import Report
 from tal_core.types import InputError
 from tal_core.workspace import DEMO
 from tests.streaming.doubles import BrightDetector, Brightness
+from tests.streaming.web import answer, web_server
 
 FILM = DEMO / "videos" / "demo_001.mp4"
-PATIENCE = 60  # a process loads torch first, on a machine that may be busy
+PATIENCE = 180  # a process loads torch first, on a machine that may be busy
 
 
 def until(condition, seconds=PATIENCE):
@@ -184,10 +188,28 @@ def test_in_the_background_two_watch_one_stops_and_a_kill_is_noticed(home, monke
     assert not any(psutil.pid_exists(pid) for pid in pids), "no process is left behind"
 
 
-def test_what_fails_in_the_background_is_told_without_the_password(home, tmp_path):
-    stream = start_stream(home, "demo-baseline", "rtmp://me:secret@127.0.0.1:1/live/x?key=hush")
-    until(lambda: not stream.active)
+def test_what_fails_is_told_without_the_password(home, monkeypatch, capsys):
+    monkeypatch.setattr(launch.signal, "signal", lambda *_: None)
+    stream = create_stream(
+        home, {"run": "demo-baseline", "source": "cam", "paced": True, "delay": None, "device": "cpu"}
+    )
+    with web_server({"/cam": answer(b"", status=401)}) as server:
+        url = server.url("/cam?key=hush").replace("http://", "http://me:secret@")
+        monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"source": url, "webhook": None})))
+        assert launch.main(str(stream.folder)) == 2
     status = stream.status()
-    assert status["state"] == "failed" and "no picture came" in status["error"]
-    everything = b"".join(path.read_bytes() for path in stream.folder.iterdir())
-    assert b"secret" not in everything and b"hush" not in everything
+    assert status["state"] == "failed" and "user and password" in status["error"]
+    everything = b"".join(path.read_bytes() for path in stream.folder.iterdir()).decode("utf-8", "replace")
+    for text in (everything, *capsys.readouterr()):
+        assert "secret" not in text and "hush" not in text
+
+
+def test_what_fails_before_it_begins_is_told(home, monkeypatch):
+    monkeypatch.setattr(launch.signal, "signal", lambda *_: None)
+    stream = create_stream(
+        home, {"run": "gone", "source": "cam", "paced": True, "delay": None, "device": "cpu"}
+    )
+    (stream.folder / "status.json").write_text(json.dumps({"state": "starting", **this_process()}))
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"source": "camera:0", "webhook": null}'))
+    assert launch.main(str(stream.folder)) == 2
+    assert stream.status()["state"] == "failed" and "there is no run 'gone'" in stream.status()["error"]
