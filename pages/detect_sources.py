@@ -37,6 +37,7 @@ def uploaded() -> Path | None:
     file = st.file_uploader(
         "A video, or the features of one",
         type=[suffix[1:] for suffix in (*VIDEO_SUFFIXES, *SUFFIXES)],
+        key="detect_file",
         max_upload_size=MOST_MB,
         help="Features are one 2-D array of the same extractor as in training. Bigger files: put them into a "
         "dataset's video or feature folder.",

@@ -133,7 +133,8 @@ def show_preview(preview: new_dataset.Preview) -> None:
     figures[1].metric("With labels", preview.matched)
     figures[2].metric("Segments", len(truth[truth["video_id"].isin(table.loc[table["file"] != "", "video"])]))
     figures[3].metric("Length of the videos", shared.seconds_text(preview.seconds))
-    st.caption(f"{len(preview.annotations.labels)} classes: {', '.join(preview.annotations.labels[:30])}")
+    labels = preview.annotations.labels
+    st.caption(f"Classes ({len(labels)}): {', '.join(labels[:30])}{', …' if len(labels) > 30 else ''}")
     if len(preview.findings):
         st.dataframe(
             preview.findings,

@@ -142,12 +142,18 @@ def make(
     plan: Plan,
     *,
     device: str = "auto",
+    processes: int | None = None,
     progress: Callable[[Step], None] | None = None,
 ) -> tuple[Outcome, DatasetEntry]:
     """The same in the foreground: what the extraction did, and the dataset. Raises as ``start``."""
     check_new(home, plan.name)
     outcome = extract_folder(
-        plan.videos, features_folder(home, plan.name), plan.spec, device=device, progress=progress
+        plan.videos,
+        features_folder(home, plan.name),
+        plan.spec,
+        device=device,
+        processes=processes,
+        progress=progress,
     )
     return outcome, register(home, plan)
 
