@@ -78,9 +78,9 @@ def show_end(detection: detect.Detection) -> None:
     request, table = detection.request(), detection.table()
     if status.get("damage"):
         st.warning(f"The video is damaged: {status['damage']}. What could be read was used.")
-    shown = choose(detection, request, table, status["labels"])
+    shown, score = choose(detection, request, table, status["labels"])
     curves = score_curves(detection, request, status["labels"])
-    found = plots.RunOutcomes(Path(request["run"]).name, shown, shown["score"].min() if len(shown) else 0.0)
+    found = plots.RunOutcomes(Path(request["run"]).name, shown, score)
     drawing = plots.payload(
         request["name"], status["duration"], status["labels"], None, [found], curves=curves
     )
@@ -103,8 +103,8 @@ def show_end(detection: detect.Detection) -> None:
 
 def choose(
     detection: detect.Detection, request: dict, table: pd.DataFrame, labels: list[str]
-) -> pd.DataFrame:
-    """The detections above a threshold and of the chosen classes."""
+) -> tuple[pd.DataFrame, float]:
+    """The detections above a threshold and of the chosen classes, and the threshold."""
     usual, note = usual_threshold(Run(Path(request["run"])))
     left, right = st.columns(2)
     with left:
@@ -115,7 +115,7 @@ def choose(
         classes = st.multiselect("Classes", labels, placeholder="all classes")
     shown = plots.of_classes(table[table["score"] >= score], classes)
     st.caption(f"{len(shown)} of {len(table)} detections are shown, {note}.")
-    return shown.sort_values(["start", "end"], kind="stable", ignore_index=True)
+    return shown.sort_values(["start", "end"], kind="stable", ignore_index=True), score
 
 
 def usual_threshold(run: Run) -> tuple[float, str]:
