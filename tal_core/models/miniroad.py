@@ -15,6 +15,7 @@ reference; a snippet without a class has it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -29,8 +30,9 @@ from tal_core.models.baseline import group
 from tal_core.models.baseline import prepare as take_mean
 from tal_core.models.clips import training_segments
 from tal_core.models.config import MethodConfig, setting
-from tal_core.models.method import Candidates, FeatureDataset, Method
+from tal_core.models.method import Candidates, FeatureDataset, Method, Suggestion
 from tal_core.models.reader import FeatureReader
+from tal_core.models.summary import DataSummary
 from tal_core.types import TimeGrid
 
 
@@ -254,6 +256,48 @@ def from_reference(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return renamed | {"mean": torch.zeros(features), "std": torch.ones(features)}
 
 
+def suggest(summary: DataSummary) -> dict[str, Suggestion]:
+    """Settings for this data; without training segments there is nothing to go by."""
+    segments, snippets = len(summary.segments), int(summary.lengths.sum())
+    if segments == 0 or snippets == 0:
+        return {}
+    long = float(np.percentile(summary.segments, 90))
+    window = int(min(256, max(32, 2 ** math.ceil(math.log2(max(4 * long, 1))))))
+    counted = window // 2
+    width = 128 if segments < 1500 else 256 if segments < 2500 else None
+    batch = 16
+    a_pass = -(-(snippets // counted + summary.num_videos) // batch)
+    epochs = int(min(100, max(5, round(220 / a_pass))))
+    memorised = ", which a wider network would memorise" if width else ""
+    why = f"{segments} training segments{memorised}"
+    return {
+        "window": Suggestion(window, f"nine in ten actions have up to {long:.0f} snippets: a few of them"),
+        "counted": Suggestion(counted, "half of a window: each snippet is trained with as much before it"),
+        "window_stride": Suggestion(counted, "as many as count, so that every snippet counts once an epoch"),
+        "embed_dim": Suggestion(width or 2048, why),
+        "hidden_dim": Suggestion(width or 1024, why),
+        "dropout": Suggestion(0.5 if width == 128 else 0.2, why),
+        "epochs": Suggestion(epochs, f"{epochs * a_pass} steps of {a_pass} an epoch"),
+        "batch_size": Suggestion(batch, "as published"),
+        "learning_rate": Suggestion(1e-3 if width else 1e-4, f"a network {width or 1024} wide"),
+        "schedule": Suggestion("cosine", "ends with small steps, so that the last weights are settled ones"),
+        "gradient_clip": Suggestion(1.0, "a recurrent network's gradients can jump"),
+    }
+
+
+def check(config: MiniRoadConfig, summary: DataSummary) -> list[str]:
+    """What will go badly with this data, a line each."""
+    if not len(summary.segments):
+        return []
+    long = float(np.percentile(summary.segments, 90))
+    if long <= config.window:
+        return []
+    return [
+        f"one in ten training segments has more than {long:.0f} snippets, and a window of {config.window}"
+        f" never sees their beginning and end at once: set window={2 ** math.ceil(math.log2(long))}."
+    ]
+
+
 METHOD = Method(
     name="miniroad",
     title="MiniROAD",
@@ -263,4 +307,6 @@ METHOD = Method(
     build=MiniRoad,
     sampler=lambda model, dataset, config: WindowSampler(dataset, config),
     prepare=prepare,
+    suggest=suggest,
+    check=check,
 )

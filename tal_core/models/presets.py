@@ -18,6 +18,7 @@ OPENTAD = "github.com/sming256/OpenTAD, configs/"
 BMN = "github.com/JJBOY/BMN-Boundary-Matching-Network, "
 BSN = "github.com/wzmsltw/BSN-boundary-sensitive-network.pytorch, "
 SSN = "github.com/yjxiong/action-detection, "
+MINIROAD = "github.com/jbistanbul/MiniROAD, configs/"
 
 
 @dataclass(frozen=True)
@@ -453,6 +454,31 @@ _SSN = {
     ),
 }
 
+_MINIROAD_PAPER = {
+    "optimizer": "adamw",
+    "learning_rate": 1e-4,
+    "weight_decay": 0.05,
+    "embed_dim": 2048,
+    "hidden_dim": 1024,
+    "layers": 1,
+    "dropout": 0.2,
+    "normalise": False,
+    "window": 128,
+    "counted": 1,
+}
+_MINIROAD = {
+    "thumos14": Preset(
+        "THUMOS14 at 4 snippets a second, Kinetics features (rgb and flow)",
+        MINIROAD + "miniroad_thumos_kinetics.yaml",
+        _MINIROAD_PAPER | {"epochs": 10, "batch_size": 16, "window_stride": 4},
+    ),
+    "fineaction": Preset(
+        "FineAction, I3D features (rgb and flow)",
+        MINIROAD + "miniroad_fineaction_kinetics.yaml",
+        _MINIROAD_PAPER | {"epochs": 5, "batch_size": 128, "window_stride": 3},
+    ),
+}
+
 PRESETS: dict[str, dict[str, Preset]] = {
     "actionformer": _ACTIONFORMER,
     "tridet": _TRIDET,
@@ -460,6 +486,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
     "bmn": _BMN,
     "bsn": _BSN,
     "ssn": _SSN,
+    "miniroad": _MINIROAD,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +13,11 @@ from tal_core.models.miniroad import MiniRoad
 from tal_core.streaming.events import Event, OnlineModel, Output
 from tal_core.streaming.online_buffered import BufferedModel
 from tal_core.streaming.online_recurrent import RecurrentModel
-from tal_core.types import InputError
+from tal_core.streaming.online_rule import Rule, online_rule
+from tal_core.training.run import Run
+from tal_core.types import InputError, TimeGrid
+
+CHUNK = 256  # snippets
 
 
 def open_online(
@@ -23,6 +28,7 @@ def open_online(
     buffer: int | None = None,
     step: int | None = None,
     threshold: float | None = None,
+    rule: Rule | None = None,
 ) -> OnlineModel:
     """A run (its folder or a ``Run``) as an online detector.
 
@@ -30,30 +36,38 @@ def open_online(
     snippets at every ``step``-th one, and reports a detection once its end is ``delay`` seconds old.
 
     Args:
-        delay: seconds that are waited before a decision; by default what suits the run, see `online_rule`.
-        threshold: score from which segments are reported (MiniROAD: announced).
+        delay: seconds that are waited before a decision; by default the rule's.
+        threshold: score from which segments are reported (MiniROAD: announced); by the rule by default.
+        rule: thresholds and delay; by default those of `online_rule`.
 
     Raises:
         InputError: if the run has no usable weights, or its proposals need class scores of whole videos.
     """
-    model = run if isinstance(run, TrainedModel) else load_model(run, device=device)
+    if isinstance(run, TrainedModel):
+        model, rule = run, rule or Rule()
+    else:
+        model, rule = load_model(run, device=device), rule or online_rule(Run(Path(run).resolve()))
     if delay is not None and not 0 <= delay <= 3600:
         raise InputError(f"delay can't be {delay:g} s", mend="Give 0 to 3600 seconds.")
     if isinstance(model.network, MiniRoad):
-        return RecurrentModel(model, delay=delay, threshold=threshold)
-    return BufferedModel(model, delay=delay, buffer=buffer, step=step, threshold=threshold)
+        return RecurrentModel(model, rule, delay=delay, threshold=threshold)
+    return BufferedModel(model, rule, delay=delay, buffer=buffer, step=step, threshold=threshold)
 
 
-def detect_online(model: OnlineModel, features: np.ndarray, chunk: int = 256) -> list[Event]:
+def detect_online(
+    model: OnlineModel, features: np.ndarray, grid: TimeGrid | None = None, chunk: int = CHUNK
+) -> list[Event]:
     """The events of a whole stream given as one ``(T, D)`` array: those that pushing it would have given."""
-    return join_outputs(online_outputs(model, features, chunk)).events
+    return online_output(model, features, grid, chunk).events
 
 
-def online_outputs(model: OnlineModel, features: np.ndarray, chunk: int = 256) -> list[Output]:
-    """What pushes of ``chunk`` snippets and the end of the stream say."""
-    stream = model.open_stream()
+def online_output(
+    model: OnlineModel, features: np.ndarray, grid: TimeGrid | None = None, chunk: int = CHUNK
+) -> Output:
+    """All that pushes of ``chunk`` snippets and the end of the stream say."""
+    stream = model.open_stream() if grid is None else model.open_stream(grid)
     pushed = [stream.push(features[first : first + chunk]) for first in range(0, len(features), chunk)]
-    return [*pushed, stream.finish()]
+    return join_outputs([*pushed, stream.finish()])
 
 
 def join_outputs(outputs: Sequence[Output]) -> Output:

@@ -10,6 +10,7 @@ reported one of its class is the same action seen again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,12 +18,18 @@ import torch
 
 from tal_core.inference.candidates import join, suppression, thin
 from tal_core.inference.predict import TrainedModel
+from tal_core.models.config import MethodConfig
 from tal_core.streaming.checks import checked_features, checked_seconds
 from tal_core.streaming.events import Event, Output
+from tal_core.streaming.online_rule import Rule
 from tal_core.types import InputError, TimeGrid
 
 SAME_ACTION = 0.3  # tIoU
 DEFAULT_BUFFER = 512  # snippets
+LONGEST_ACTIONS = 4  # the buffer holds so many of the longest
+SNIPPETS_DELAY = 8  # by default
+STEPS_IN_DELAY = 4  # so often within the delay the network runs,
+LEAST_STEP = 0.5  # but no oftener than every so many seconds
 
 
 class BufferedModel:
@@ -31,6 +38,7 @@ class BufferedModel:
     def __init__(
         self,
         model: TrainedModel,
+        rule: Rule,
         *,
         delay: float | None = None,
         buffer: int | None = None,
@@ -47,15 +55,15 @@ class BufferedModel:
             model.info.num_features,
         )
         self.suppression = suppression(model.config)
-        self.delay = 4 * self.grid.stride if delay is None else delay
-        trained = getattr(model.config, "sequence_length", DEFAULT_BUFFER)
-        self.buffer = buffer or min(trained, DEFAULT_BUFFER)
-        self.step = step or max(1, int(self.delay / self.grid.stride / 4))
-        self.threshold = 0.2 if threshold is None else threshold
+        stride = self.grid.stride
+        self.delay = SNIPPETS_DELAY * stride if delay is None else delay
+        self.buffer = buffer or _buffer(model.config, rule.longest, stride)
+        self.step = step or max(1, int(max(LEAST_STEP, self.delay / STEPS_IN_DELAY) / stride))
+        self.threshold = rule.threshold if threshold is None else threshold
 
-    def open_stream(self) -> BufferedStream:
-        """A new stream at its beginning."""
-        return BufferedStream(self)
+    def open_stream(self, grid: TimeGrid | None = None) -> BufferedStream:
+        """A new stream at its beginning; ``grid`` says where its snippets lie, as in training by default."""
+        return BufferedStream(self, grid or self.grid)
 
     def push_many(self, pushes: Sequence[tuple[BufferedStream, np.ndarray]]) -> list[Output]:
         """The next snippets of several streams, one after the other: a network sees one buffer at a time.
@@ -76,11 +84,19 @@ class BufferedModel:
         return kept.times[enough], kept.labels[enough], kept.scores[enough], scores
 
 
+def _buffer(config: MethodConfig, longest: float | None, stride: float) -> int:
+    """Snippets to look back on: ``LONGEST_ACTIONS`` of the longest, but no more than the network knows."""
+    trained = getattr(config, "sequence_length", None) or DEFAULT_BUFFER
+    if longest is None:
+        return min(trained, DEFAULT_BUFFER)
+    return min(max(16, math.ceil(LONGEST_ACTIONS * longest / stride)), max(trained, 16))
+
+
 class BufferedStream:
     """An ``OnlineStream``: the last snippets, and what was reported of them."""
 
-    def __init__(self, model: BufferedModel):
-        self.model, self.grid = model, model.grid
+    def __init__(self, model: BufferedModel, grid: TimeGrid):
+        self.model, self.grid = model, grid
         self.features = np.zeros((0, model.num_features), np.float32)
         self.count = 0  # snippets since the stream began, or the last gap
         self.scored = 0  # of them, those whose scores were given

@@ -10,27 +10,31 @@ import torch
 from tal_core.inference.predict import TrainedModel
 from tal_core.streaming.checks import checked_features, checked_seconds
 from tal_core.streaming.events import Output
-from tal_core.streaming.tracker import Hysteresis, SegmentTracker
+from tal_core.streaming.online_rule import Rule
+from tal_core.streaming.tracker import SegmentTracker
+from tal_core.types import TimeGrid
 
 
 class RecurrentModel:
     """An ``OnlineModel``. ``delay``: a segment is over when its class has been away for so many seconds."""
 
-    def __init__(self, model: TrainedModel, *, delay: float | None = None, threshold: float | None = None):
+    def __init__(
+        self, model: TrainedModel, rule: Rule, *, delay: float | None = None, threshold: float | None = None
+    ):
         self.network, self.device = model.network, model.device
         self.labels, self.grid, self.num_features = (
             model.info.labels,
             model.info.grid,
             model.info.num_features,
         )
-        high = 0.5 if threshold is None else threshold
-        self.rule = Hysteresis(high, 0.6 * high)
-        self.delay = self.grid.stride if delay is None else delay
+        chosen = self.grid.stride if rule.delay is None else rule.delay
+        self.delay = chosen if delay is None else delay
+        self.rule = rule.hysteresis(self.grid.stride, threshold)
         self.patience = int(self.delay / self.grid.stride + 1e-6)
 
-    def open_stream(self) -> RecurrentStream:
-        """A new stream at its beginning."""
-        return RecurrentStream(self)
+    def open_stream(self, grid: TimeGrid | None = None) -> RecurrentStream:
+        """A new stream at its beginning; ``grid`` says where its snippets lie, as in training by default."""
+        return RecurrentStream(self, grid or self.grid)
 
     def push_many(self, pushes: Sequence[tuple[RecurrentStream, np.ndarray]]) -> list[Output]:
         """The next snippets of several streams, in one batch of the network.
@@ -64,9 +68,9 @@ class RecurrentModel:
 class RecurrentStream:
     """An ``OnlineStream``: the GRU's state, and the segments that are open."""
 
-    def __init__(self, model: RecurrentModel):
+    def __init__(self, model: RecurrentModel, grid: TimeGrid):
         self.model, self.state = model, model.network.zero_state()
-        self.tracker = SegmentTracker(model.labels, model.grid, model.rule, model.patience)
+        self.tracker = SegmentTracker(model.labels, grid, model.rule, model.patience)
 
     def push(self, features: np.ndarray) -> Output:
         """Add the next snippets, ``(N, D)``. Raises InputError as ``push_many``."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,17 +25,19 @@ from tal_core.types import TimeGrid
 
 @dataclass(frozen=True)
 class Hysteresis:
-    """``high`` and ``low`` scores in 0..1, low <= high; ``min_length`` in snippets."""
+    """``high`` and ``low`` scores in 0..1, of all classes or ``(K,)``; ``min_length`` in snippets."""
 
-    high: float = 0.5
-    low: float = 0.3
+    high: float | np.ndarray = 0.5
+    low: float | np.ndarray = 0.3
     min_length: float = 0.0
 
 
 class SegmentTracker:
-    """The open segments of one stream, at most one of each class."""
+    """The open segments of one stream, at most one of each class. ``patience`` of all classes or ``(K,)``."""
 
-    def __init__(self, labels: Sequence[str], grid: TimeGrid, rule: Hysteresis, patience: int = 0):
+    def __init__(
+        self, labels: Sequence[Any], grid: TimeGrid, rule: Hysteresis, patience: int | np.ndarray = 0
+    ):
         self.labels, self.grid, self.rule, self.patience = labels, grid, rule, patience
         self.position = -1  # of the newest snippet
         self.segments = 0  # announced so far

@@ -1,0 +1,67 @@
+"""``online``: what a run gives on streams, for several delays."""
+
+# pylint: disable=import-outside-toplevel
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tal_core.commands.parsing import command, progress_bar
+from tal_core.types import InputError
+from tal_core.workspace import home, write_json
+
+
+def add(commands) -> None:
+    """Its arguments."""
+    parser = command(
+        commands,
+        "online",
+        run_online,
+        "measure a run on streams: delay in seconds against mAP",
+        "online --run first --delays 0 1 2 4",
+    )
+    parser.add_argument("--run", required=True, metavar="ID", help="the trained run")
+    parser.add_argument(
+        "--delays",
+        type=float,
+        nargs="+",
+        default=[0, 0.5, 1, 2, 4, 8],
+        metavar="S",
+        help="seconds to wait before a decision (default 0 0.5 1 2 4 8)",
+    )
+    parser.add_argument("--device", default="auto", metavar="D", help="auto, cuda, mps or cpu")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the numbers here")
+
+
+def run_online(options: argparse.Namespace) -> None:
+    """Print a row for each delay; keep all in the run's ``online.json``."""
+    from tal_core.data.dataset import open_dataset
+    from tal_core.streaming.online_evaluation import measure_online
+    from tal_core.training.run import open_run
+
+    wrong = next((delay for delay in options.delays if not 0 <= delay <= 3600), None)
+    if wrong is not None:
+        raise InputError(f"a delay of {wrong:g} s is out of range", mend="Give 0 to 3600 seconds.")
+    run = open_run(home(), options.run)
+    data = open_dataset(home(), run.config()["dataset"], progress_bar())
+    delays = sorted(set(options.delays))
+    found = measure_online(run, data, delays, device=options.device, progress=progress_bar())
+    print(f"{run.run_id} as a stream, subset {found['subset']}")
+    print("delay  average mAP  F1@0.5  frame mAP  end known after  start known after  segments  cost")
+    for row in found["tradeoff"]:
+        print(
+            f"{row['delay']:5g}  {100 * row['average_mAP']:11.2f}  {100 * row['f1']:6.2f}"
+            f"  {_number(row['frame_mAP'], 100):>9}  {_number(row['end_latency']):>13} s"
+            f"  {_number(row['start_latency']):>15} s  {row['segments']:8d}  {row['cost']:.4f}"
+        )
+    rule = found["rule"]
+    print(f"reported from a score of {rule['threshold']:.3g}; cost: seconds of computing a second of stream")
+    if not run.shipped:
+        write_json(run.folder / "online.json", found)
+    if options.json:
+        write_json(options.json, found)
+
+
+def _number(value: float | None, factor: float = 1.0) -> str:
+    return "-" if value is None else f"{factor * value:.2f}"
