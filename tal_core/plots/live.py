@@ -73,7 +73,7 @@ def scores_chart(
         .mark_line(strokeWidth=2, clip=True)
         .encode(
             x=alt.X("seconds:Q", title=None, scale=_across(window), axis=alt.Axis(labels=False)),
-            y=alt.Y("score:Q", title="score", scale=alt.Scale(domain=[0, 1]), axis=_SIDE),
+            y=alt.Y("score:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=_SIDE),
             color=alt.Color(
                 "class:N",
                 scale=alt.Scale(domain=shown, range=[colors[label] for label in shown]),
@@ -91,7 +91,8 @@ def scores_chart(
         .mark_rect(color=BACKGROUND, opacity=0.35)
         .encode(x="start:Q", x2="end:Q", tooltip=["reason:N"])
     )
-    return alt.layer(holes, curves).properties(height=230)
+    title = alt.Title("score", anchor="start", fontSize=12, fontWeight="normal", offset=4)
+    return alt.layer(holes, curves).properties(height=230, title=title)
 
 
 def segments_chart(segments: pd.DataFrame, labels: Sequence[str], window: tuple[float, float]) -> alt.Chart:
