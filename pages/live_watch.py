@@ -27,7 +27,7 @@ NOTES = {
     "finished": "The source has ended.",
 }
 WINDOWS = {30: "30 s", 60: "1 min", 300: "5 min"}
-REFRESH_SECONDS = 0.7
+REFRESH_SECONDS = 1.0
 MOST_ROWS = 200
 LIKELY = 0.3
 """A score from which a class is named though no segment of it is open: over a buffer none ever is."""

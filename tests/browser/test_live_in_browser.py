@@ -7,8 +7,9 @@ from pathlib import Path
 import av
 import psutil
 import pytest
+from browsing import settle, shoot, visit
 from playwright.sync_api import expect
-from test_studio import PATIENCE, settle, shoot, visit, wait_for
+from test_studio import wait_for
 
 from tal_core.streaming.folder import list_streams
 from tal_core.workspace import DEMO
@@ -42,7 +43,6 @@ def ends_streams(app):
 
 def test_a_stream_from_start_to_stop(app, new_page, ends_streams):
     address, home = app
-    visit(new_page(), address, "live")  # a fresh workspace shows the form, ready to start
     home.mkdir(parents=True, exist_ok=True)
     long_video(home / "long.mp4")
 
@@ -55,12 +55,12 @@ def test_a_stream_from_start_to_stop(app, new_page, ends_streams):
     field.press("Enter")
     page.get_by_role("button", name="Start", exact=True).click()
 
-    expect(page.get_by_text("running").first).to_be_visible(timeout=2 * PATIENCE)
+    expect(page.get_by_text("running").first).to_be_visible()
     chart = page.get_by_test_id("stVegaLiteChart").first
-    expect(chart).to_be_visible(timeout=PATIENCE)
+    expect(chart).to_be_visible()
     early = chart.screenshot()
-    wait_for(lambda: chart.screenshot() != early, 60, "a move of the scores")
-    expect(page.get_by_test_id("stDataFrame")).to_be_visible(timeout=PATIENCE)
+    wait_for(lambda: chart.screenshot() != early, "a move of the scores")
+    expect(page.get_by_test_id("stDataFrame")).to_be_visible()
     (stream,) = list_streams(home)
     assert any(record["kind"] == "end" for record in stream.records())
     picture = page.get_by_test_id("stImage").locator("img")
@@ -72,17 +72,17 @@ def test_a_stream_from_start_to_stop(app, new_page, ends_streams):
     link = page.url
     page.context.close()
     seen = stream.status()["stats"]["seconds"]
-    wait_for(lambda: stream.status()["stats"]["seconds"] > seen + 1, 60, "streaming without a browser")
+    wait_for(lambda: stream.status()["stats"]["seconds"] > seen + 1, "streaming without a browser")
 
     first, second = new_page(color_scheme="dark"), new_page()
     for window in (first, second):
         window.goto(link)
-        expect(window.get_by_test_id("stVegaLiteChart").first).to_be_visible(timeout=PATIENCE)
+        expect(window.get_by_test_id("stVegaLiteChart").first).to_be_visible()
     shoot(first, "live-dark")
     first.get_by_role("button", name="Stop", exact=True).click()
     for window in (first, second):  # who only watches sees it, too
-        expect(window.get_by_text("Stopped by hand")).to_be_visible(timeout=PATIENCE)
-    wait_for(lambda: not process.is_running(), 20, "the end of the stopped process")
+        expect(window.get_by_text("Stopped by hand")).to_be_visible()
+    wait_for(lambda: not process.is_running(), "the end of the stopped process")
     assert stream.status()["state"] == "stopped"
 
     first.get_by_role("button", name="Events").click()
@@ -92,6 +92,6 @@ def test_a_stream_from_start_to_stop(app, new_page, ends_streams):
     assert lines[0]["kind"] == "stream" and lines[-1]["kind"] == "over"
     first.keyboard.press("Escape")
     first.get_by_role("radio", name="All streams").click()
-    expect(first.get_by_text(re.compile("Newest first"))).to_be_visible(timeout=PATIENCE)
+    expect(first.get_by_text(re.compile("Newest first"))).to_be_visible()
     settle(first)
     shoot(first, "live-all-dark")

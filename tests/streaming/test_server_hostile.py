@@ -483,6 +483,25 @@ def test_pictures_without_a_proper_head(port, head):
         assert until_end(line)[-1]["type"] == "error"
 
 
+def test_a_client_that_pushes_far_ahead_is_not_taken_for_dead():
+    class Slow(Model):
+        def push_many(self, pushes):
+            time.sleep(0.005)
+            return super().push_many(pushes)
+
+    service = Service({"toy": served(model=Slow())}, Limits(idle_seconds=0.2))
+    server, listener = make_server(service, "127.0.0.1", 0)
+    listener.close()
+    assert server.config.ws_ping_interval is None  # its answer would come behind all that was pushed
+    with running(service) as port, stream(port, ping_interval=None) as line:
+        line.send(hello("frames", when_slow="wait"))
+        for index in range(120):
+            line.send(struct.pack("<4sd", b"JPEG", 0.2 * index) + jpeg("red"))
+        line.send('{"type": "finish"}')
+        messages = until_end(line)
+        assert messages[-1]["frames"] == 120 and messages[-1]["dropped"] == 0
+
+
 def test_messages_that_are_too_large(port):
     for content in (b"x" * 2**17, '{"type": "features", "values": [' + "[1,2,3]," * 20_000 + "[1,2,3]]}"):
         with stream(port) as line:

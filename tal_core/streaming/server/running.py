@@ -36,6 +36,8 @@ def make_server(service: Service, host: str, port: int) -> tuple[uvicorn.Server,
         http=_protocol(limits.idle_seconds),
         ws=_StreamProtocol,
         ws_max_size=limits.message_bytes,
+        # An answer would come behind all that the client has pushed; the silent are closed by idle_seconds.
+        ws_ping_interval=None,
         ws_per_message_deflate=False,  # JPEG and features don't shrink, and a bomb could hide in it
         timeout_keep_alive=int(limits.idle_seconds) or 1,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
