@@ -207,7 +207,7 @@ def save_snippet_scores(
     arrays = {
         "video_ids": np.array(list(scores), dtype=np.str_),
         "lengths": np.array([len(table) for table, _ in scores.values()], dtype=np.int64),
-        "scores": np.concatenate(tables).astype(np.float16),
+        "scores": np.ascontiguousarray(np.concatenate(tables), dtype=np.float16),
         "stride": np.array([grid.stride for _, grid in scores.values()], dtype=np.float64),
         "offset": np.array([grid.offset for _, grid in scores.values()], dtype=np.float64),
         "label_names": np.array(list(labels), dtype=np.str_),
@@ -277,8 +277,11 @@ def _read_rows(path: Path, name: str, start: int, length: int, columns: int) -> 
                 else np.lib.format.read_array_header_2_0
             )
             shape, fortran, dtype = read_header(member)
-            if shape[1:] != (columns,) or fortran or dtype != np.float16:
+            if shape[1:] != (columns,) or dtype != np.float16:
                 raise ValueError(f"{name} has shape {shape} and type {dtype}")
+            if fortran:  # column by column, as runs were once written whose tables lay so
+                table = np.frombuffer(member.read(), dtype).reshape(shape, order="F")
+                return table[start : start + length].astype(np.float32)
             width = columns * dtype.itemsize
             member.seek(start * width, io.SEEK_CUR)
             content = member.read(length * width)

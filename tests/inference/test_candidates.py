@@ -97,6 +97,20 @@ def test_one_videos_snippet_scores_are_read_alone(tmp_path):
         load_snippet_scores(path, "v9")
 
 
+def test_snippet_scores_that_lie_column_by_column(tmp_path):
+    path = tmp_path / "snippet_scores.npz"
+    tables = {f"v{i}": np.random.default_rng(i).random((2, 5 + i)).T for i in range(3)}
+    scores = {video: (table, TimeGrid(0.1, 0.05)) for video, table in tables.items()}
+    save_snippet_scores(path, scores, LABELS)
+    with np.load(path) as file:
+        arrays = dict(file)
+    assert arrays["scores"].flags.c_contiguous
+    for order in ("C", "F"):  # runs were once written in both
+        np.savez(path, **{**arrays, "scores": np.array(arrays["scores"], order=order)})
+        for video, table in tables.items():
+            np.testing.assert_allclose(load_snippet_scores(path, video)[0], table, atol=1e-3)
+
+
 @pytest.mark.parametrize("damage", ["missing", "truncated", "empty", "other", "pickled"])
 def test_faulty_files(tmp_path, damage):
     path = tmp_path / "candidates.npz"
