@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
+from av.video.reformatter import VideoReformatter
 
 from tal_core.types import InputError
 
@@ -127,9 +128,10 @@ def read_frames(
     Raises:
         InputError: as ``decode_frames``.
     """
+    scaler = VideoReformatter()
     for seconds, frame in decode_frames(path, damage=damage, threads=threads):
         if wanted is None or wanted(seconds):
-            yield seconds, picture(frame, size)
+            yield seconds, picture(frame, size, scaler)
 
 
 def decode_frames(
@@ -168,16 +170,24 @@ def decode_frames(
         _note_end(container, stream, clock, damage)
 
 
-def picture(frame: av.VideoFrame, size: Size | None = None) -> np.ndarray:
-    """A decoded frame as (H, W, 3) uint8 RGB, turned upright and scaled to ``size(width, height)``."""
+def picture(
+    frame: av.VideoFrame, size: Size | None = None, scaler: VideoReformatter | None = None
+) -> np.ndarray:
+    """A decoded frame as (H, W, 3) uint8 RGB, turned upright and scaled to ``size(width, height)``.
+
+    A ``scaler`` kept for all frames of a video saves its preparation, which takes longer than a small frame.
+    """
+    scaler = VideoReformatter() if scaler is None else scaler
     sideways, mirrored, upended = _orientation(frame)
     upright = (frame.height, frame.width) if sideways else (frame.width, frame.height)
     wanted = size(*upright) if size else upright
+    # One thread: handing slices of a frame to others takes longer than converting it.
     if wanted == upright:
-        pixels = frame.to_ndarray(format="rgb24")
+        pixels = scaler.reformat(frame, format="rgb24", threads=1).to_ndarray()
     else:
         width, height = wanted[::-1] if sideways else wanted
-        pixels = frame.reformat(width, height, "rgb24", interpolation="AREA").to_ndarray()
+        scaled = scaler.reformat(frame, width, height, "rgb24", interpolation="AREA", threads=1)
+        pixels = scaled.to_ndarray()
     if sideways:
         pixels = cv2.transpose(pixels)
     if mirrored or upended:

@@ -1,12 +1,14 @@
 """Snippets for encoders: frames taken evenly from a window, as pictures or optical flow, causally.
 
-Snippet ``i`` of ``n`` frames covers ``snippet_seconds`` from ``i * stride_seconds``; its frame ``k`` is what
-a player shows at that start plus ``k * snippet_seconds / n``. So the video's own frame rate hardly matters.
+Snippet ``i`` of ``n`` frames covers ``snippet_seconds`` from ``i * stride_seconds``; its frame ``k`` is the
+first to come at or after that start plus ``k * snippet_seconds / n``, or, where none comes for that long, the
+one that stood there. So the video's own frame rate hardly matters.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import math
+from bisect import bisect_left
 from collections import deque
 from typing import Protocol
 
@@ -46,6 +48,7 @@ class WindowExtractor:  # pylint: disable=too-many-instance-attributes
         self._pictures: deque[np.ndarray] = deque()  # of the same frames
         self._flow = FlowPictures(spec.flow) if spec.modality != "rgb" else None
         self._next = 0
+        self._asked = -math.inf  # the time for which the next frame is needed
         self._shown: list[float] = []  # times of the frames in the newest window
         self._clips: list[list[np.ndarray]] = []  # one row per window to be encoded, one clip per modality
         self._due: list[int] = []  # for each window not yet returned, its row in what is encoded next
@@ -56,8 +59,8 @@ class WindowExtractor:  # pylint: disable=too-many-instance-attributes
         return WindowExtractor(self.spec, self.encoder, self.batch)
 
     def wants(self, seconds: float) -> bool:
-        """Whether a frame at ``seconds`` comes long enough after the last one to make a difference."""
-        return not self._times or seconds - self._times[-1] >= self._step / 2 - _LATE
+        """Whether a window asks for the frame at ``seconds``, as the first after one of its times."""
+        return seconds >= self._asked - _LATE
 
     def picture_size(self, width: int, height: int) -> tuple[int, int]:
         """The size that ``push`` cuts its squares from."""
@@ -79,6 +82,7 @@ class WindowExtractor:  # pylint: disable=too-many-instance-attributes
             return []
         self._times.append(seconds)
         self._pictures.append(self._square(frame))
+        self._asked = self._sample_after(seconds + _LATE)
         finished = []
         while self._sample(self.encoder.frames - 1) <= seconds + _LATE:
             finished += self._take()
@@ -87,13 +91,31 @@ class WindowExtractor:  # pylint: disable=too-many-instance-attributes
     def finish(self) -> list[np.ndarray]:
         """Snippets whose centre has been seen but not their whole window; the last frame fills it."""
         finished = []
-        while self._times and self.grid.seconds(self._next) <= self._times[-1]:
+        while self._times and self.grid.seconds(self._next) <= self._times[-1] + _LATE:
             finished += self._take()
         return finished + self._encode()
 
     def _sample(self, k: int) -> float:
         """Seconds of frame ``k`` of the next window."""
         return self._next * self.grid.stride + k * self._step
+
+    def _sample_after(self, seconds: float) -> float:
+        """The next time after ``seconds`` for which some window needs a frame."""
+        first = -1 if self._flow else 0
+        last = math.floor((seconds + self._step) / self.grid.stride) + 1
+        times = []
+        for window in range(self._next, max(self._next, last) + 1):
+            start = window * self.grid.stride
+            k = max(first, math.floor((seconds - start) / self._step) + 1)
+            if k < self.encoder.frames:
+                times.append(start + k * self._step)
+        return min(times, default=seconds)
+
+    def _choose(self, times: list[float], sample: float) -> int:
+        """Which of the frames at ``times`` shows the second ``sample``."""
+        index = bisect_left(times, sample - _LATE)
+        late = index == len(times) or times[index] >= sample + self._step
+        return max(0, index - 1) if late else index
 
     def _square(self, frame: np.ndarray) -> np.ndarray:
         """The square that the encoder sees of a frame."""
@@ -111,7 +133,7 @@ class WindowExtractor:  # pylint: disable=too-many-instance-attributes
         times = list(self._times)
         # Flow leads to each frame from the one before, so to the first from before the window.
         samples = [self._sample(k) for k in range(-1 if self._flow else 0, self.encoder.frames)]
-        chosen = [max(0, bisect_right(times, sample + _LATE) - 1) for sample in samples]
+        chosen = [self._choose(times, sample) for sample in samples]
         shown = [times[index] for index in chosen]
         if shown != self._shown:
             self._shown = shown

@@ -92,7 +92,7 @@ def test_4k_is_scaled_as_it_is_converted(tmp_path):
     blocks = large[1].reshape(90, 24, 160, 24, 3)
     error = np.abs(small[1] - blocks.mean(axis=(1, 3))).mean()
     assert error < 0.8 * np.abs(blocks[:, 12, :, 12] - blocks.mean(axis=(1, 3))).mean()
-    assert extract(path)[0].shape == (3, NUM_FEATURES)
+    assert extract(path)[0].shape == (2, NUM_FEATURES)
 
 
 def test_a_varying_frame_rate_keeps_its_times(tmp_path):
