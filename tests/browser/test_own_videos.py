@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from browsing import no_errors, settle, shoot, visit
+from browsing import PATIENCE, no_errors, settle, shoot, visit
 from playwright.sync_api import expect
 
 from tal_core.workspace import DEMO
@@ -57,7 +57,8 @@ def test_from_a_folder_of_videos_to_detections(app, new_page, tmp_path):
     page.get_by_role("spinbutton", name="Epochs", exact=True).fill("1")
     page.get_by_role("textbox", name="Name of the run (optional)").fill("own-run")
     page.get_by_role("button", name="Start training").click()
-    expect(page.get_by_role("link", name="See its mistakes on the timeline")).to_be_visible()
+    done = page.get_by_role("link", name="See its mistakes on the timeline")
+    expect(done).to_be_visible(timeout=2 * PATIENCE)
     assert (home / "runs" / "own-run" / "detections.json").exists()
 
     visit(page, address, "detect?run=own-run")
