@@ -19,7 +19,7 @@ from tal_core.training.config import build_config
 from tal_core.training.run import create_run
 from tal_core.workspace import write_json
 
-PATIENCE = 60_000  # milliseconds; a busy machine is slow, not broken
+PATIENCE = 120_000  # milliseconds; a busy machine is slow, not broken
 SCREENSHOTS = os.environ.get("TAL_SCREENSHOTS")
 VIDEO = "demo_047"
 PAD, RULER, TRUTH_ROW = (
@@ -49,7 +49,7 @@ class OnPage:
 
     def __init__(self, page, address: str, duration: float, **query: str):
         self.page, self.duration = page, duration
-        page.goto(f"{address}/timeline?" + "&".join(f"{key}={value}" for key, value in query.items()))
+        page.goto(f"{address}/timeline?" + "&".join(f"{k}={v}" for k, v in query.items()), timeout=PATIENCE)
         self.canvas = page.locator("canvas[role=application]")
         self.canvas.wait_for(timeout=PATIENCE)
         settle(page)
@@ -213,11 +213,11 @@ def test_a_label_is_mended_saved_seen_again_and_trained(app, new_page, tmp_path)
     assert draft[2][1][:2] == pytest.approx((10.0, 16.0), abs=0.1)
 
     page.on("dialog", lambda dialog: dialog.accept())  # leaving with unsaved changes asks
-    page.reload()
+    page.reload(timeout=PATIENCE)
     expect(note).to_have_text("3 unsaved changes", timeout=PATIENCE)
     page.get_by_role("button", name="Save as new annotation file").click()
     expect(page.get_by_text("3 changes", exact=True)).to_be_visible(timeout=PATIENCE)
-    page.reload()
+    page.reload(timeout=PATIENCE)
     expect(note).to_contain_text("Drag on the ground truth", timeout=PATIENCE)
     timeline.canvas.press("Home")
     timeline.canvas.press("n")
