@@ -11,6 +11,7 @@ from tal_core.commands import (
     demo,
     diagnose,
     evaluate,
+    export,
     extract,
     frames,
     import_checkpoint,
@@ -48,6 +49,7 @@ COMMANDS = (
     report,
     postprocess,
     profile,
+    export,
     import_checkpoint,
     import_detections,
 )

@@ -262,16 +262,18 @@ def suggest(summary: DataSummary) -> dict[str, Suggestion]:
     if segments == 0 or snippets == 0:
         return {}
     long = float(np.percentile(summary.segments, 90))
-    window = int(min(256, max(32, 2 ** math.ceil(math.log2(max(4 * long, 1))))))
+    window = int(min(128, max(32, 2 ** math.ceil(math.log2(max(4 * long, 1))))))
     counted = window // 2
     width = 128 if segments < 1500 else 256 if segments < 2500 else None
     batch = 16
     a_pass = -(-(snippets // counted + summary.num_videos) // batch)
-    epochs = int(min(100, max(5, round(220 / a_pass))))
+    epochs = int(min(100, max(5, round(400 / a_pass))))
     memorised = ", which a wider network would memorise" if width else ""
     why = f"{segments} training segments{memorised}"
     return {
-        "window": Suggestion(window, f"nine in ten actions have up to {long:.0f} snippets: a few of them"),
+        "window": Suggestion(
+            window, f"nine in ten actions have up to {long:.0f} snippets; 128 at most, as published"
+        ),
         "counted": Suggestion(counted, "half of a window: each snippet is trained with as much before it"),
         "window_stride": Suggestion(counted, "as many as count, so that every snippet counts once an epoch"),
         "embed_dim": Suggestion(width or 2048, why),

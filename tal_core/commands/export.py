@@ -1,0 +1,50 @@
+"""``export``: a run's network for programs without this one."""
+
+# pylint: disable=import-outside-toplevel
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tal_core.commands.parsing import command, progress_bar
+from tal_core.types import InputError
+from tal_core.workspace import home
+
+
+def add(commands) -> None:
+    """Its arguments."""
+    parser = command(
+        commands,
+        "export",
+        run_export,
+        "write a run's network as TorchScript, torch.export or ONNX",
+        "export --run first --format onnx --out first.onnx",
+    )
+    parser.add_argument("--run", required=True, metavar="ID", help="the trained run")
+    parser.add_argument("--format", required=True, choices=("torchscript", "torch-export", "onnx"))
+    parser.add_argument("--out", type=Path, required=True, metavar="F", help="the file; F.json describes it")
+
+
+def run_export(options: argparse.Namespace) -> None:
+    """Write the network, once it has given the run's scores on the dataset's features."""
+    from tal_core.data.dataset import open_dataset
+    from tal_core.inference.predict import check_features, load_model
+    from tal_core.streaming.export import export_run
+    from tal_core.training.run import open_run
+
+    run = open_run(home(), options.run)
+    model = load_model(run, device="cpu")
+    data = open_dataset(home(), run.config()["dataset"], progress_bar())
+    check_features(data.num_features, model.info, where=f"dataset {data.name}")
+    videos = data.videos()[:2]
+    if not videos:
+        raise InputError(
+            "no video has usable features to compare on", where=data.name, mend="Mend the dataset."
+        )
+    extractor = getattr(model.info, "extractor", None)
+    said = export_run(
+        model, options.format, options.out, [data.features(v) for v in videos], extractor or None
+    )
+    print(f"{options.out}: {said['method']} as {options.format}; {options.out}.json says how to use it")
+    print(f"largest difference of scores on {len(videos)} videos: {said['largest_difference']:.2g}")
