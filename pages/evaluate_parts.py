@@ -132,7 +132,8 @@ def offer_to_keep(data: Dataset, detections: pd.DataFrame, name: str) -> None:
 def oddities(detections: pd.DataFrame, data: Dataset, subset: str | None) -> tuple:
     """What is odd about detections beside a subset, cached."""
     videos = data.index[data.index["video_id"].isin(data.videos(subset, usable=False))]
-    return detection_findings(detections, data.ground_truth(subset), videos), (detections, data)
+    findings = detection_findings(detections, data.ground_truth(subset), videos, data.labels)
+    return findings, (detections, data)
 
 
 def show_oddities(found: dict[str, pd.DataFrame], data: Dataset, subset: str | None) -> None:

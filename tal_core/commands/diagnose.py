@@ -55,6 +55,6 @@ def run_diagnose(options: argparse.Namespace) -> None:
     )
     where = f"subset {subset}, " if subset else ""
     print(format_report(diagnosis, title=f"{where}tIoU {options.tiou}"))
-    print_findings(detection_findings(detections, truth, annotations.videos))
+    print_findings(detection_findings(detections, truth, annotations.videos, annotations.labels))
     if options.json:
         write_json(options.json, to_json(diagnosis))

@@ -55,6 +55,6 @@ def run_evaluate(options: argparse.Namespace) -> None:
     )
     title = f"subset {subset}, {options.protocol} protocol" if subset else f"{options.protocol} protocol"
     print(format_table(result, title=title))
-    print_findings(detection_findings(detections, truth, annotations.videos))
+    print_findings(detection_findings(detections, truth, annotations.videos, annotations.labels))
     if options.json:
         write_json(options.json, result.to_json())

@@ -47,6 +47,6 @@ def run_segmentation(options: argparse.Namespace) -> None:
     print(f"mean over {len(found.per_video)} videos, a frame each {options.step:g} s")
     for name, value in found.means().items():
         print(f"{name:10s}{value:7.2f} %")
-    print_findings(detection_findings(detections, truth, annotations.videos))
+    print_findings(detection_findings(detections, truth, annotations.videos, annotations.labels))
     if options.json:
         write_json(options.json, found.means())

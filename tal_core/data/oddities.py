@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -43,17 +45,26 @@ def annotation_findings(truth: pd.DataFrame, ambiguous: pd.DataFrame, videos: pd
 
 
 def detection_findings(
-    detections: pd.DataFrame, truth: pd.DataFrame, videos: pd.DataFrame | None = None
+    detections: pd.DataFrame,
+    truth: pd.DataFrame,
+    videos: pd.DataFrame | None = None,
+    classes: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Check detections against a ground truth: unknown videos and labels, zero length, duplicates.
 
-    ``videos``: all videos known (``VIDEO_COLUMNS``), where some have no annotation.
+    ``videos``: all videos known (``VIDEO_COLUMNS``), where some have no annotation. ``classes``: all labels
+    known, where the subset has no annotation of some.
     """
     known = set(truth["video_id"]) | (set(videos["video_id"]) if videos is not None else set())
     notes = []
+    elsewhere = set(classes) - set(truth["label"])
+    if (idle := detections["label"].isin(elsewhere)).any():
+        found = detections.loc[idle, "label"].unique()
+        detail = f"{int(idle.sum())} detections of {len(found)} classes without annotations in this subset"
+        notes.append(finding("info", "idle labels", detail, advice="They are ignored in evaluation."))
     for column, names, effect in (
         ("video_id", known, "By the official protocol they count as false positives."),
-        ("label", set(truth["label"]), "They are ignored in evaluation."),
+        ("label", set(truth["label"]) | elsewhere, "They are ignored in evaluation."),
     ):
         strange = ~detections[column].isin(names)
         if strange.any() and detections[column].any():

@@ -9,8 +9,10 @@ PATIENCE = 180_000
 SCREENSHOTS = os.environ.get("TAL_SCREENSHOTS")
 
 _QUIET = """() => {
-    const app = document.querySelector('[data-testid=stApp]');
-    if (app?.dataset.testScriptState !== 'notRunning') { window.quietSince = null; return false; }
+    const running = document.querySelector('[data-testid=stApp]')?.dataset.testScriptState !== 'notRunning';
+    const places = [...document.querySelectorAll('[data-testid=stSkeleton]')];
+    const waiting = places.some(place => place.offsetParent);
+    if (running || waiting) { window.quietSince = null; return false; }
     window.quietSince ??= performance.now();
     return performance.now() - window.quietSince > 500;
 }"""
@@ -24,7 +26,7 @@ def visit(page, address: str, path: str) -> None:
 
 
 def settle(page) -> None:
-    """Wait until no script has run for half a second: a click's rerun begins late, one may follow another."""
+    """Wait until for half a second no script ran (a rerun begins late) and nothing in sight was missing."""
     page.evaluate("window.quietSince = null")
     page.wait_for_function(_QUIET)
 

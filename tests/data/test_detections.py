@@ -131,6 +131,9 @@ def test_findings_against_a_ground_truth(table):
     assert "1 detections of 1 unknown labels (first: jump)" in found["unknown labels"]
     videos = pd.DataFrame({"video_id": ["v1", "v2", "v3"]})
     assert "unknown videos" not in set(detection_findings(table, truth, videos)["kind"])
+    known = detection_findings(table, truth, videos, ["run", "jump"]).set_index("kind")["detail"]
+    assert "unknown labels" not in known.index
+    assert known["idle labels"] == "1 detections of 1 classes without annotations in this subset"
 
 
 @pytest.mark.parametrize(
