@@ -3,8 +3,11 @@
 import streamlit as st
 
 from pages import shared
-from tal_core.streaming.choices import RunChoice, cameras, stream_runs, stream_videos, trade_off
+from tal_core.plots.streaming import tradeoff_figure
+from tal_core.streaming.choices import cameras, check_run, stream_runs, stream_videos
 from tal_core.streaming.launch import start_stream
+from tal_core.streaming.online_evaluation import read_tradeoff
+from tal_core.training.run import Run
 
 SOURCES = ("A video, played as a stream", "Camera", "Address")
 ADDRESS_HELP = (
@@ -40,8 +43,13 @@ def show_new() -> None:
         placeholder="the run's own",
         help="How long the detector waits before it decides. Longer is surer, as far as the curve says.",
     )
+    fits = _fits(choices[run_id].run)
     begin = st.button(
-        "Start", icon=":material/play_arrow:", type="primary", disabled=source is None, key="live_start"
+        "Start",
+        icon=":material/play_arrow:",
+        type="primary",
+        disabled=source is None or not fits,
+        key="live_start",
     )
     if begin and source:
         with shared.guard(stop=False):
@@ -49,7 +57,15 @@ def show_new() -> None:
             shared.remember("stream", [stream.stream_id])
             shared.remember("panel", ["Watch"])
             st.rerun()
-    show_trade_off(choices[run_id])
+    show_trade_off(choices[run_id].run)
+
+
+def _fits(run: Run) -> bool:
+    """Whether the run can serve a stream; if not, the page says why."""
+    with shared.guard(stop=False):
+        check_run(run)
+        return True
+    return False
 
 
 def _source() -> str | None:
@@ -71,12 +87,16 @@ def _source() -> str | None:
     return str(videos[st.selectbox("Video", list(videos), help="Played in real time, as if it were live.")])
 
 
-def show_trade_off(choice: RunChoice) -> None:
+def show_trade_off(run: Run) -> None:
     """The curve of delay against mAP, if it has been measured."""
     with shared.guard(stop=False):
-        measured = trade_off(choice.run)
+        measured = read_tradeoff(run)
         if measured is None:
             st.caption(
-                f"What waiting is worth for this run hasn't been measured: "
-                f"`python -m tal_core evaluate-online --run {choice.run.run_id}` draws the curve here."
+                f"What waiting is worth hasn't been measured for this run. `python -m tal_core online --run "
+                f"{run.run_id}` measures it; then the curve of delay against mAP is here."
             )
+            return
+        st.subheader("What waiting is worth", anchor=False)
+        st.altair_chart(tradeoff_figure(measured), key="live_trade_off", alt="Delay in seconds against mAP")
+        st.caption("As a stream, on the evaluation subset of the run's dataset.")

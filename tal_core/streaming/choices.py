@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tal_core.data.entry import list_datasets
+from tal_core.inference.predict import read_config
+from tal_core.inference.sources import trained_weights
 from tal_core.training.run import Run, list_runs
 from tal_core.types import InputError
+from tal_core.video.extractor import spec_of
 
 ONLINE_METHODS = ("miniroad",)
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv")
@@ -61,12 +62,10 @@ def cameras() -> list[str]:
     return [f"camera:{number}" for number in sorted(filter(str.isdecimal, numbers), key=int)]
 
 
-def trade_off(run: Run) -> dict[str, Any] | None:
-    """The run's measured delays and mAP (``online.json``), or None. Raises InputError for a faulty file."""
-    path = run.folder / "online.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise InputError(f"can't be read ({error})", where=path, mend="Measure it again.") from None
+def check_run(run: Run) -> None:
+    """Raise InputError if a run can't detect in a stream of pictures; its weights are not loaded."""
+    _, config = read_config(run.folder)
+    if config.needs_class_scores:
+        what = "the run's proposals need class scores of whole videos, which a stream doesn't have"
+        raise InputError(what, where=run.run_id, mend="Choose a run that learned the classes itself.")
+    spec_of(trained_weights(run))

@@ -1,18 +1,23 @@
 """The page Live, on folders of streams as they are on disk."""
 
 import json
+import shutil
 import time
+from dataclasses import fields
 
 import cv2
 import numpy as np
 import pytest
-from page_tools import button, open_page, selectbox, table, texts
+from page_tools import button, open_page, selectbox, small_dataset, small_run, table, texts
 
+from tal_core.models.weights import WeightsInfo, save_weights
 from tal_core.processes import this_process
 from tal_core.streaming import launch
+from tal_core.streaming.choices import stream_runs
 from tal_core.streaming.folder import create_stream, list_streams, open_stream, score_row
-from tal_core.types import InputError
-from tal_core.workspace import write_json
+from tal_core.streaming.online_evaluation import Tradeoff
+from tal_core.types import InputError, TimeGrid
+from tal_core.workspace import DEMO, write_json
 
 LABELS = ["jump", "run"]
 STATS = {
@@ -197,3 +202,32 @@ def test_a_stream_deleted_under_the_page(home):
         open_stream(home, "first")
     app.run()
     assert not app.exception
+
+
+def test_the_trade_off_of_a_run_is_drawn_once_it_is_measured(tmp_path, home):
+    run = shutil.copytree(DEMO / "runs" / "demo-baseline", home / "runs" / "mine")
+    app = open_page("live", run="mine")
+    assert "tal_core online --run mine" in texts(app) and not app.get("vega_lite_chart")
+    row = {field.name: 0.5 * (number + 1) for number, field in enumerate(fields(Tradeoff))}
+    write_json(run / "online.json", {"tradeoff": [row]})
+    app = open_page("live", run="mine")
+    assert not app.exception and not app.error
+    assert "What waiting is worth" in texts(app) and len(app.get("vega_lite_chart")) == 1
+
+
+def test_a_run_on_other_features_says_so_before_it_is_started(tmp_path, home):
+    small_dataset(tmp_path, home)
+    run = small_run(home, "finished")
+    info = WeightsInfo("baseline", ["jump", "run"], 4, 1, TimeGrid(1.0, 0.5))
+    save_weights(run.checkpoints / "last.safetensors", {}, info)
+    app = open_page("live", run="first")
+    assert not app.exception
+    assert "4 features" in app.error[0].value and button(app, "Start").disabled
+
+
+def test_runs_of_online_methods_come_first(home):
+    shutil.copytree(DEMO / "runs" / "demo-baseline", home / "runs" / "offline")
+    online = shutil.copytree(DEMO / "runs" / "demo-baseline", home / "runs" / "online")
+    config = json.loads((online / "config.json").read_text())
+    write_json(online / "config.json", {**config, "model": "miniroad"})
+    assert stream_runs(home)[0].run.run_id == "online" and stream_runs(home)[0].online
