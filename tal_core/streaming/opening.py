@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from tal_core.inference.predict import load_model
+from tal_core.streaming.addresses import registered_folders
 from tal_core.streaming.events import OnlineModel
 from tal_core.streaming.folder import StreamFolder
 from tal_core.streaming.online import open_online
 from tal_core.streaming.recorder import Recorder
 from tal_core.streaming.session import Session
 from tal_core.streaming.sinks import Sink
-from tal_core.streaming.sources import Patience, Source, open_source
+from tal_core.streaming.sources import Source, open_source
 from tal_core.training.run import Run, open_run
 from tal_core.video.extractor import Extractor, make_extractor, spec_of
 
@@ -49,7 +50,7 @@ def detect_in_folder(home: Path, stream: StreamFolder, source: str, webhook: str
 
     config = stream.config()
     run = open_run(home, config["run"])
-    opened = open_source(source, paced=config["paced"], patience=Patience())
+    opened = open_source(source, paced=config["paced"], allowed=registered_folders(home))
     opened.shown = config["source"]
     model, extractor = open_detector(run, delay=config["delay"], device=config["device"])
     recorder = Recorder(stream, model.labels)

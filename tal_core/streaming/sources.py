@@ -26,6 +26,7 @@ from tal_core.types import InputError
 from tal_core.video.frames import Damage, decode_frames
 
 PAUSES = (0.25, 3.0)  # seconds before the first reconnection, and at most
+SEGMENT_SECONDS = 30.0  # within which HLS must have something new
 
 # FFmpeg opens whatever a stream refers to. What it may speak is listed here; files are never among it.
 _PROTOCOLS = {
@@ -180,7 +181,7 @@ class LiveSource:
                 deadline = None if self.patience.lost is None else time.monotonic() + self.patience.lost
                 self._clock.restart()
                 yield Gap(reason)
-            pause = next(pauses)
+            pause = next(pauses, PAUSES[1])
             if deadline is not None and time.monotonic() + pause > deadline:
                 what = f"no picture came ({reason})" if self.state == "connecting" else f"is lost ({reason})"
                 mend = "Check that the sender runs, and that a player such as ffplay shows the same address."
@@ -215,7 +216,9 @@ class LiveSource:
             options |= {"rw_timeout": microseconds}
         if scheme.startswith("rtmp"):
             options |= {"rtmp_live": "live"}
-        return av.open(self.address.target, options=options, timeout=(patience.open, patience.read))
+        # The server's silence is told by rw_timeout; between two segments of HLS nothing needs to come.
+        read = SEGMENT_SECONDS if scheme.startswith("http") else patience.read
+        return av.open(self.address.target, options=options, timeout=(patience.open, read))
 
     def _read(self, container, stream, stop: threading.Event) -> Iterator[Frame | Gap]:
         stream.thread_type = "SLICE"  # frames side by side would each wait for the one before

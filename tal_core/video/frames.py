@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
@@ -25,7 +26,7 @@ Size = Callable[[int, int], tuple[int, int]]
 _MEND = "Play the file to see whether it is whole; converting it to H.264 MP4 with ffmpeg often helps."
 # A playlist or a list of files (HLS, concat, DASH, SDP) is no video: it would lead to any other file.
 _FORMATS = (
-    "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,gxf,dv,nut,gif,apng,webp_anim,mjpeg,h264,hevc,"
+    "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,gxf,dv,nut,gif,apng,mjpeg,h264,hevc,"
     "vvc,av1,obu,ivf,vc1,m4v,rm,swf,yuv4mpegpipe,wtv,nsv,h263,dirac,dhav"
 )
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
@@ -200,7 +201,8 @@ def _orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
 
     The display matrix takes stored positions to shown ones: x' = ax + cy, y' = bx + dy (libavutil/display.h).
     """
-    for data in frame.side_data.keys():  # noqa: SIM118  # it is no dict: its items are the data themselves
+    # frame.side_data makes frame and data hold each other: frames would stay until garbage is collected.
+    for data in SideDataContainer(frame).keys():  # noqa: SIM118  # no dict: its items are the data themselves
         if data.type == SideData.DISPLAYMATRIX:
             a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
             sideways = abs(b) + abs(c) > abs(a) + abs(d)

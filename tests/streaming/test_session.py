@@ -1,3 +1,4 @@
+import socket
 import threading
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from tal_core.streaming.inlet import Frame, Gap
 from tal_core.streaming.session import Session
 from tal_core.streaming.sinks import Calls, JsonLines
-from tal_core.streaming.sources import open_source
+from tal_core.streaming.sources import Patience, open_source
 from tal_core.types import InputError, TimeGrid
 from tests.streaming.doubles import BrightDetector, Brightness
 from tests.video.films import write_film
@@ -189,6 +190,23 @@ def test_stop_does_not_wait_for_a_source_that_hangs():
     session.stop(timeout=0.3)
     assert time.monotonic() - began < 1 and session.state == "stopped"
     leave.set()
+
+
+def test_stop_while_an_address_hangs():
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        source = open_source(f"rtmp://127.0.0.1:{silent.getsockname()[1]}/live/x", patience=Patience(open=3))
+        session = Session(BrightDetector(), source, Brightness()).start()
+        time.sleep(0.1)
+        began = time.monotonic()
+        session.stop(timeout=0.5)
+        assert time.monotonic() - began < 2 and session.wait(1) and session.state == "stopped"
+    # With its socket gone, or at the latest after its time limit, the thread has ended, too.
+    for thread in threading.enumerate():
+        if thread.name == "stream-read":
+            thread.join(5)
+            assert not thread.is_alive()
 
 
 def test_pushed_frames_as_a_source(tmp_path):

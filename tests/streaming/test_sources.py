@@ -1,3 +1,4 @@
+import gc
 import socket
 import threading
 import time
@@ -159,6 +160,33 @@ def test_an_hls_playlist(film, tmp_path):
         assert len(times(read(open_source(server.url("/live.m3u8"), patience=QUICK)))) == 50
 
 
+def test_hls_that_goes_on_is_waited_for(tmp_path):
+    with av.open(
+        str(tmp_path / "x.m3u8"), "w", format="hls", options={"hls_time": "1", "hls_list_size": "0"}
+    ) as hls:
+        stream = hls.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.codec_context.gop_size = 25
+        for picture in blinking(150):
+            hls.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        hls.mux(stream.encode())
+    began = time.monotonic()
+
+    def playlist(handler):
+        there = min(6, 3 + int((time.monotonic() - began) / 1.2))
+        head = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:0\n"
+        text = head + "".join(f"#EXTINF:1.0,\n/x{number}.ts\n" for number in range(there))
+        answer(text.encode(), "application/vnd.apple.mpegurl")(handler)
+
+    pages = {f"/{path.name}": answer(path.read_bytes(), "video/mp2t") for path in tmp_path.glob("x*.ts")}
+    with web_server({"/live.m3u8": playlist, **pages}) as server:
+        source = open_source(server.url("/live.m3u8"), patience=Patience(2, 0.3, 0, 0))
+        items = read(source, 110)
+    assert source.live and source.reconnects == 0
+    assert not [item for item in items if isinstance(item, Gap)]
+    assert np.diff(times(items)) == pytest.approx(1 / 25, abs=0.002)
+
+
 def test_a_camera_that_sends_jpegs_breaks_off_and_comes_back(monkeypatch):
     monkeypatch.setattr(sources, "PAUSES", (0.01, 0.02))
 
@@ -302,3 +330,15 @@ def test_a_camera_that_is_not_there():
         pytest.skip("this machine has ten cameras")
     with pytest.raises(InputError, match="no such camera"):
         read(open_source("camera:9", patience=QUICK))
+
+
+def test_frames_that_were_looked_at_are_let_go_at_once(film):
+    """Without waiting for a collection of garbage, which may not come for a long time."""
+    gc.collect()
+    gc.disable()
+    try:
+        for item in open_source(str(film)).items(threading.Event()):
+            item.picture()
+        assert sum(type(one) is av.VideoFrame for one in gc.get_objects()) < 5
+    finally:
+        gc.enable()
