@@ -7,7 +7,7 @@ from pages import shared
 PAGES = ["overview", "explore", "train", "timeline", "evaluate"]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "live"])
 def test_every_page_opens_on_a_fresh_workspace(page):
     app = open_page(page)
     assert not app.exception

@@ -231,3 +231,13 @@ def test_runs_of_online_methods_come_first(home):
     config = json.loads((online / "config.json").read_text())
     write_json(online / "config.json", {**config, "model": "miniroad"})
     assert stream_runs(home)[0].run.run_id == "online" and stream_runs(home)[0].online
+
+
+def test_an_unwritable_workspace_gets_a_box(tmp_path, monkeypatch):
+    blocked = tmp_path / "a-file"
+    blocked.write_text("not a folder")
+    monkeypatch.setenv("TAL_HOME", str(blocked))
+    app = open_page("live")
+    button(app, "Start").click().run()
+    assert not app.exception
+    assert "TAL_HOME" in app.error[0].value
