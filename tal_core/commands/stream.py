@@ -107,9 +107,11 @@ def run_stream(options: argparse.Namespace) -> None:
 
 @contextmanager
 def interrupted() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or a polite kill sets, instead of ending the program."""
+    """An event that Ctrl-C, a closed terminal or a polite kill sets, instead of ending the program."""
     asked = threading.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP"):
+        numbers.append(signal.SIGHUP)
     before = [signal.signal(number, lambda *_: asked.set()) for number in numbers]
     try:
         yield asked

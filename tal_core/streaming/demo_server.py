@@ -82,6 +82,7 @@ class RtmpServer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for us, who then end it
         )
         deadline = time.monotonic() + START_SECONDS
         while not _answers(self.port):
@@ -121,7 +122,11 @@ class Publisher:
         if not self.video.is_file():
             raise InputError("there is no such video file", where=self.video, mend="Check the path.")
         self.process = subprocess.Popen(  # pylint: disable=consider-using-with  # ended by __exit__
-            self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            self._command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
         return self
 

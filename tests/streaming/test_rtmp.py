@@ -1,6 +1,7 @@
 """The real thing: nginx with its RTMP module, fed by ffmpeg, watched by a session."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -86,14 +87,16 @@ def test_a_stream_is_watched_killed_and_found_again(film):
 def test_the_demonstration_plays_until_it_is_stopped(film):
     port = free_port()
     command = [sys.executable, "-m", "tal_core", "stream-demo", "--video", str(film), "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demonstration:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as demonstration:
         assert demonstration.stdout.readline().strip().endswith(f"rtmp://127.0.0.1:{port}/live/demo")
         children = until(lambda: psutil.Process(demonstration.pid).children())
         source = open_source(f"rtmp://127.0.0.1:{port}/live/demo", patience=Patience(first=PATIENCE))
         session = Session(BrightDetector(), source, Brightness()).start()
         until(lambda: session.stats()["frames"])
         session.stop()
-        demonstration.terminate()
+        os.killpg(demonstration.pid, signal.SIGINT)  # as a terminal does at Ctrl-C
         assert demonstration.wait(PATIENCE) == 0
     assert not any(child.is_running() for child in children)
 
