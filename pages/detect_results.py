@@ -63,9 +63,7 @@ def follow(detection: detect.Detection) -> None:
         if status["state"] not in background.ACTIVE:
             st.rerun()
         watching.show_progress(status)
-        if st.button("Cancel", icon=":material/stop:", disabled=status["state"] == "stopping"):
-            background.request_stop(detection.folder)
-            st.rerun(scope="fragment")
+        watching.show_cancel(detection.folder, status)
 
 
 def show_end(detection: detect.Detection) -> None:
@@ -197,8 +195,4 @@ def follow_burn_in(detection: detect.Detection) -> None:
         if status["state"] not in background.ACTIVE:
             st.rerun()
         watching.show_progress(status, "Burning in")
-        if st.button(
-            "Cancel", icon=":material/stop:", key="stop_burning", disabled=status["state"] == "stopping"
-        ):
-            background.request_stop(detection.burning)
-            st.rerun(scope="fragment")
+        watching.show_cancel(detection.burning, status, key="stop_burning")

@@ -60,20 +60,25 @@ def watch(job: jobs.Job, polling: bool) -> None:
             st.code(job.log_tail() or "Nothing logged.", language=None)
 
 
+def stop(job: jobs.Job) -> None:
+    """Ask an extraction to stop; it may have ended by itself meanwhile."""
+    with shared.guard(stop=False):
+        jobs.request_stop(job)
+
+
 def show_buttons(job: jobs.Job, state: str, asked: dict) -> None:
     """Stop, resume, or go on with the dataset."""
     with st.container(horizontal=True, vertical_alignment="center"):
         if state in jobs.ACTIVE:
-            if st.button(
+            st.button(
                 "Stop",
                 icon=":material/stop:",
                 key="stop_job",
                 disabled=state == "stopping",
                 help="What is done stays; resume goes on with the next video.",
-            ):
-                with shared.guard():
-                    jobs.request_stop(job)
-                st.rerun(scope="fragment")
+                on_click=stop,
+                args=(job,),
+            )
             st.caption("It goes on when you close the browser or the studio.")
         if state in RESUMABLE and st.button(
             "Resume", icon=":material/play_arrow:", key="resume_job", type="primary"

@@ -8,7 +8,7 @@ import streamlit as st
 from pages import shared
 from tal_core.plots import training as plots
 from tal_core.training import launch
-from tal_core.training.run import ACTIVE, open_run
+from tal_core.training.run import ACTIVE, Run, open_run
 
 RESUMABLE = ("created", "stopped", "failed", "killed")
 NOTES = {
@@ -70,12 +70,15 @@ def show_status(run, config: dict, status: dict) -> None:
     elif state in NOTES or state == "finished":
         st.caption(NOTES.get(state) or status.get("message") or "Finished.")
     with st.container(horizontal=True, vertical_alignment="center"):
-        if state == "running" and st.button(
-            "Stop", icon=":material/stop:", key="stop", help="Writes a checkpoint."
-        ):
-            with shared.guard():
-                launch.request_stop(run)
-                st.rerun(scope="fragment")
+        if state == "running":
+            st.button(
+                "Stop",
+                icon=":material/stop:",
+                key="stop",
+                help="Writes a checkpoint.",
+                on_click=stop,
+                args=(run,),
+            )
         may_resume = state in RESUMABLE and not run.shipped
         label = "Start" if state == "created" else "Resume"
         if may_resume and st.button(label, icon=":material/play_arrow:", key="resume", type="primary"):
@@ -88,6 +91,12 @@ def show_status(run, config: dict, status: dict) -> None:
                 "timeline", "See its mistakes on the timeline", icon=":material/view_timeline:", **query
             )
             shared.link("evaluate", "Evaluate", icon=":material/target:", **query)
+
+
+def stop(run: Run) -> None:
+    """Ask a training to stop; it may have ended by itself meanwhile."""
+    with shared.guard(stop=False):
+        launch.request_stop(run)
 
 
 def show_numbers(status: dict, metrics: pd.DataFrame) -> None:

@@ -1,8 +1,11 @@
 """The progress of background work, as pages show it."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from pages import shared
+from tal_core import background
 
 
 def show_progress(status: dict, title: str = "") -> None:
@@ -15,6 +18,18 @@ def show_progress(status: dict, title: str = "") -> None:
     total = status.get("total")
     share = min(1.0, (status.get("done") or 0) / total) if total else 0.0
     st.progress(1.0 if state == "finished" else share, text=" · ".join(part for part in parts if part))
+
+
+def show_cancel(folder: Path, status: dict, key: str | None = None) -> None:
+    """The button that ends the work of a folder."""
+    stopping = status["state"] == "stopping"
+    st.button("Cancel", icon=":material/stop:", key=key, disabled=stopping, on_click=cancel, args=(folder,))
+
+
+def cancel(folder: Path) -> None:
+    """Ask the work of a folder to end."""
+    with shared.guard(stop=False):
+        background.request_stop(folder)
 
 
 def show_failure(status: dict, log: str) -> None:
