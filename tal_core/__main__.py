@@ -4,7 +4,7 @@ import os
 import sys
 
 from tal_core.cli import main
-from tal_core.training.launch import IDLE_THREADS
+from tal_core.processes import IDLE_THREADS
 
 # Before anything loads torch.
 for name, value in IDLE_THREADS.items():

@@ -9,21 +9,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tal_core.processes import process_alive, this_process
+from tal_core.processes import process_alive, spawn, this_process
 from tal_core.types import InputError
 from tal_core.workspace import write_json, writing
 
 ACTIVE = ("running", "stopping")
-PROJECT = Path(__file__).resolve().parent.parent
 _STATUS, _STOP, _LOG = "status.json", "stop", "log.txt"
 _BEAT = 1.0  # seconds between signs of life
 
@@ -34,22 +30,9 @@ def launch(module: str, folder: Path, home: Path) -> int:
     Raises:
         InputError: if the folder can't be written.
     """
-    paths = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "TAL_HOME": str(home), "PYTHONPATH": os.pathsep.join(paths)}
     with writing(folder):
         (folder / _STOP).unlink(missing_ok=True)
-        with (folder / _LOG).open("ab") as log:
-            process = subprocess.Popen(  # pylint: disable=consider-using-with  # it outlives this function
-                [sys.executable, "-m", module, str(folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=PROJECT,
-                env=environment,
-                start_new_session=True,
-            )
-    # Someone has to take note of its end, or a dead process stays in the system's table.
-    threading.Thread(target=process.wait, daemon=True).start()
+        process = spawn(module, folder, home, _LOG)
     starting = {"state": "running", "message": "Starting", "started": time.time(), "heartbeat": time.time()}
     # Until python has loaded the process can't speak for itself.
     write_json(folder / _STATUS, {**starting, **this_process(process.pid)})
@@ -65,12 +48,12 @@ def read_status(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: if there is no status, or it is faulty.
     """
-    status = _read(folder)
+    status = read_json(folder / _STATUS)
     if status.get("state") not in ACTIVE:
         return status
     if process_alive(status):
         return {**status, "state": "stopping"} if (folder / _STOP).exists() else status
-    status = _read(folder)  # it may have ended properly since
+    status = read_json(folder / _STATUS)  # it may have ended properly since
     if status.get("state") in ACTIVE:
         error = f"The process {status.get('pid')} is gone: it was killed, or ran out of memory."
         return {**status, "state": "killed", "error": error, "eta_seconds": None}
@@ -83,17 +66,17 @@ def request_stop(folder: Path) -> None:
         (folder / _STOP).touch()
 
 
-def log_tail(folder: Path, lines: int = 40) -> str:
+def log_tail(folder: Path, lines: int = 40, log: str = _LOG) -> str:
     """The end of what the process said."""
     try:
-        text = (folder / _LOG).read_text(encoding="utf-8", errors="replace")
+        text = (folder / log).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
     return "\n".join(text.splitlines()[-lines:])
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    path = folder / _STATUS
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of the folder. Raises InputError if there is none."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
@@ -131,7 +114,11 @@ class Reporter:
             self._phase = (message, time.monotonic())
         took = time.monotonic() - self._phase[1]
         eta = took / done * (total - done) if done and took > 1 else None
-        self._fields = {**self._fields, "done": done, "total": total, "message": message, "eta_seconds": eta}
+        self.note(done=done, total=total, message=message, eta_seconds=eta)
+
+    def note(self, **fields: Any) -> None:
+        """Fields of the status; the next sign of life tells of them."""
+        self._fields = {**self._fields, **fields}
 
     def end(self, state: str, message: str, **fields: Any) -> None:
         """Write the last status."""

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from tal_core.background import log_tail
 from tal_core.processes import process_alive
 from tal_core.streaming.sinks import Record
 from tal_core.types import InputError
@@ -112,11 +113,7 @@ class StreamFolder:
 
     def log_tail(self, lines: int = 40) -> str:
         """The end of ``stream.log``."""
-        try:
-            text = (self.folder / "stream.log").read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return ""
-        return "\n".join(text.splitlines()[-lines:])
+        return log_tail(self.folder, lines, "stream.log")
 
     def _read_json(self, name: str) -> dict[str, Any]:
         path = self.folder / name

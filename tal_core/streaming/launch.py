@@ -13,15 +13,13 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from tal_core.processes import this_process
+from tal_core.processes import spawn, this_process
 from tal_core.streaming.addresses import read_address, registered_folders
 from tal_core.streaming.folder import StreamFolder, create_stream
-from tal_core.training.launch import IDLE_THREADS, PROJECT
 from tal_core.training.run import open_run
 from tal_core.types import InputError
 from tal_core.workspace import write_json, writing
@@ -63,7 +61,7 @@ def start_stream(
         "webhook": shown_webhook,
     }
     stream = create_stream(home, config, stream_id)
-    process = _spawn(home, stream)
+    process = spawn("tal_core.streaming.launch", stream.folder, home, "stream.log", stdin=subprocess.PIPE)
     # Until torch is loaded the process can't speak for itself; it begins when it is told the source.
     with process.stdin as pipe:
         starting = {"state": "starting", "error": None, "heartbeat": time.time(), **this_process(process.pid)}
@@ -81,24 +79,6 @@ def request_stop(stream: StreamFolder) -> None:
         raise InputError(what, where=stream.stream_id, mend="There is nothing to stop.")
     with writing(stream.folder):
         (stream.folder / "stop").touch()
-
-
-def _spawn(home: Path, stream: StreamFolder) -> subprocess.Popen:
-    paths = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**IDLE_THREADS, **os.environ, "TAL_HOME": str(home), "PYTHONPATH": os.pathsep.join(paths)}
-    with (stream.folder / "stream.log").open("ab") as log:
-        process = subprocess.Popen(  # pylint: disable=consider-using-with  # it outlives this function
-            [sys.executable, "-m", "tal_core.streaming.launch", str(stream.folder)],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            cwd=PROJECT,
-            env=environment,
-            start_new_session=True,
-        )
-    # Someone has to take note of its end, or a dead process stays in the system's table.
-    threading.Thread(target=process.wait, daemon=True).start()
-    return process
 
 
 def main(folder: str) -> int:

@@ -6,15 +6,14 @@ import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from tal_core.data.dataset import Dataset
 from tal_core.device import device_name
+from tal_core.processes import PROJECT
 
-PROJECT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = ("torch", "numpy", "pandas", "pydantic", "safetensors")
 
 

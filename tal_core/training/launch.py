@@ -9,23 +9,16 @@ run's ``train.log``.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 from filelock import FileLock
 
-from tal_core.processes import this_process
+from tal_core.processes import spawn, this_process
 from tal_core.training.run import ACTIVE, Run
 from tal_core.types import InputError
 from tal_core.workspace import write_json, writing
-
-PROJECT = Path(__file__).resolve().parent.parent.parent
-# Torch's threads spin while they wait for each other. Alone that is right; beside a second training or a busy
-# app they take the very cores they wait for (two trainings on two cores: 2.6 times slower).
-IDLE_THREADS = {"GOMP_SPINCOUNT": "1000"}
 
 
 def start(home: Path, run: Run) -> int:
@@ -45,7 +38,7 @@ def start(home: Path, run: Run) -> int:
         if status["state"] == "finished":
             raise InputError("has finished already", where=run.run_id, mend="Start a new run.")
         (run.folder / "stop").unlink(missing_ok=True)
-        process = _spawn(home, run)
+        process = spawn("tal_core.training.launch", run.folder, home, "train.log")
         # Until torch is loaded the process can't speak for itself.
         starting = {"state": "running", "phase": "preparing", "message": "Starting", "heartbeat": time.time()}
         kept = {key: status[key] for key in ("created", "epoch", "epochs", "step", "steps") if key in status}
@@ -71,24 +64,6 @@ def request_stop(run: Run) -> None:
         )
     with writing(run.folder):
         (run.folder / "stop").touch()
-
-
-def _spawn(home: Path, run: Run) -> subprocess.Popen:
-    paths = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**IDLE_THREADS, **os.environ, "TAL_HOME": str(home), "PYTHONPATH": os.pathsep.join(paths)}
-    with (run.folder / "train.log").open("ab") as log:
-        process = subprocess.Popen(  # pylint: disable=consider-using-with  # it outlives this function
-            [sys.executable, "-m", "tal_core.training.launch", str(run.folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=PROJECT,
-            env=environment,
-            start_new_session=True,
-        )
-    # Someone has to take note of its end, or a dead process stays in the system's table.
-    threading.Thread(target=process.wait, daemon=True).start()
-    return process
 
 
 def main(folder: str) -> int:

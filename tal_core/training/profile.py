@@ -32,8 +32,8 @@ from tal_core.device import choose_device, choose_precision, device_name
 from tal_core.inference.candidates import post_process_predictions, suppression
 from tal_core.models.config import MethodConfig
 from tal_core.models.method import FeatureDataset, Method
+from tal_core.processes import IDLE_THREADS, PROJECT
 from tal_core.training.config import build_config
-from tal_core.training.launch import IDLE_THREADS, PROJECT
 from tal_core.training.loader import to_device
 from tal_core.training.optimization import learning_rate
 from tal_core.training.steps import Steps, new_state, num_samples

@@ -18,11 +18,9 @@ is that process.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -34,15 +32,15 @@ from typing import Any
 
 from filelock import FileLock
 
-from tal_core.processes import process_alive, this_process
+from tal_core import background
+from tal_core.processes import spawn, this_process
 from tal_core.types import InputError
-from tal_core.video.extraction import Outcome, Step, extract_folder, find_videos, sole_writer
+from tal_core.video.extraction import Outcome, extract_folder, find_videos, sole_writer
 from tal_core.video.spec import ExtractorSpec, read_spec
-from tal_core.workspace import check_name, write_bytes, write_json, writing
+from tal_core.workspace import check_name, write_json, writing
 
-ACTIVE = ("running", "stopping")
-HEARTBEAT_SECONDS = 1.0
-PROJECT = Path(__file__).resolve().parent.parent.parent
+ACTIVE = background.ACTIVE
+LOG = "extract.log"
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Job:
 
     def asked(self) -> dict[str, Any]:
         """``videos``, ``out``, ``spec`` and so on as given to ``start``, and ``created``."""
-        return self._read("job.json")
+        return background.read_json(self.folder / "job.json")
 
     @property
     def spec(self) -> ExtractorSpec:
@@ -78,33 +76,14 @@ class Job:
         ``message``; ``error`` when failed; ``problems``: what was wrong with each odd video, at the end;
         ``pid``, ``heartbeat``, ``started``.
         """
-        status = self._read("status.json")
-        if status.get("state") not in ACTIVE:
-            return status
-        if process_alive(status):
-            return {**status, "state": "stopping"} if (self.folder / "stop").exists() else status
-        status = self._read("status.json")  # it may have ended properly since
-        if status.get("state") in ACTIVE:
-            error = f"The process {status.get('pid')} is gone. Resume goes on with the next video."
-            return {**status, "state": "killed", "error": error, "eta_seconds": None}
+        status = background.read_status(self.folder)
+        if status.get("state") == "killed":
+            status["error"] += " Resume goes on with the next video."
         return status
 
     def log_tail(self, lines: int = 40) -> str:
         """The end of ``extract.log``."""
-        try:
-            text = (self.folder / "extract.log").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ""
-        return "\n".join(text.splitlines()[-lines:])
-
-    def _read(self, name: str) -> dict[str, Any]:
-        path = self.folder / name
-        try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise InputError(f"can't be read ({error.strerror})", where=path, mend="Start anew.") from None
-        except (ValueError, TypeError):
-            raise InputError("is not a JSON object", where=path, mend="Start anew.") from None
+        return background.log_tail(self.folder, lines, LOG)
 
 
 def start(
@@ -163,7 +142,7 @@ def resume(home: Path, job: Job) -> int:
             mend = "Wait for it, stop it, or choose another folder."
             raise InputError(f"the job {rival.job_id} is writing to it", where=asked["out"], mend=mend)
         (job.folder / "stop").unlink(missing_ok=True)
-        process = _spawn(home, job)
+        process = spawn("tal_core.video.jobs", job.folder, home, LOG)
         kept = {name: status[name] for name in ("done", "total", "failed") if name in status}
         starting = {"state": "running", "message": "Starting", "heartbeat": time.time()}
         write_json(job.folder / "status.json", {**kept, **starting, **this_process(process.pid)})
@@ -179,8 +158,7 @@ def request_stop(job: Job) -> None:
     state = job.status()["state"]
     if state not in ACTIVE:
         raise InputError(f"isn't running (it is {state})", where=job.job_id, mend="There is nothing to stop.")
-    with writing(job.folder):
-        (job.folder / "stop").touch()
+    background.request_stop(job.folder)
 
 
 def list_jobs(home: Path) -> list[Job]:
@@ -221,73 +199,11 @@ def _new_folder(home: Path, out: Path) -> Path:
     raise InputError("too many jobs were started at once", where=out, mend="Wait a second.")
 
 
-def _spawn(home: Path, job: Job) -> subprocess.Popen:
-    paths = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "TAL_HOME": str(home), "PYTHONPATH": os.pathsep.join(paths)}
-    with (job.folder / "extract.log").open("ab") as log:
-        process = subprocess.Popen(  # pylint: disable=consider-using-with  # it outlives this function
-            [sys.executable, "-m", "tal_core.video.jobs", str(job.folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=PROJECT,
-            env=environment,
-            start_new_session=True,
-        )
-    # Someone has to take note of its end, or a dead process stays in the system's table.
-    threading.Thread(target=process.wait, daemon=True).start()
-    return process
-
-
-class _Report:
-    """Writes a job's status once a second, also while one long video goes by without news."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.fields = {"state": "running", "started": time.time(), "message": "Starting", **this_process()}
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True)
-
-    def __enter__(self) -> _Report:
-        self._write()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._closed.set()
-        self._thread.join()
-
-    def step(self, step: Step) -> None:
-        """Note progress; the next heartbeat writes it."""
-        self.fields = {**self.fields, **asdict(step)}
-
-    def end(self, state: str, message: str, **fields: Any) -> None:
-        """Write the last status."""
-        self.__exit__()
-        self.fields = {**self.fields, "state": state, "message": message, "eta_seconds": None, **fields}
-        self._write()
-
-    def _beat(self) -> None:
-        while not self._closed.wait(HEARTBEAT_SECONDS):
-            self._write()
-
-    def _write(self) -> None:
-        path = self.folder / "status.json"
-        content = (json.dumps({**self.fields, "heartbeat": time.time()}, indent=2) + "\n").encode()
-        try:
-            write_bytes(path, content)
-        except InputError:
-            # On a full disk a new file doesn't fit, but the old one's place does. A deleted job stays so.
-            with suppress(OSError), path.open("r+b") as file:
-                file.write(content)
-                file.truncate()
-
-
 def main(folder: str) -> int:
     """The background process."""
     job, halted = Job(Path(folder)), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: halted.set())
-    with _Report(job.folder) as report:
+    with background.Reporter(job.folder) as report:
         try:
             asked = job.asked()
             outcome = extract_folder(
@@ -296,8 +212,8 @@ def main(folder: str) -> int:
                 job.spec,
                 device=asked["device"],
                 processes=asked["processes"],
-                progress=report.step,
-                stop=lambda: halted.is_set() or not job.folder.exists() or (job.folder / "stop").exists(),
+                progress=lambda step: report.note(**asdict(step)),
+                stop=lambda: halted.is_set() or report.stopped(),
             )
             if asked.get("dataset") and not outcome.stopped:
                 from tal_core.video.new_dataset import register_once  # pylint: disable=import-outside-toplevel

@@ -34,7 +34,7 @@ def labels(tmp_path) -> Path:
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
     """Jobs are started in name only."""
-    monkeypatch.setattr(jobs, "_spawn", lambda *_: SimpleNamespace(pid=os.getpid()))
+    monkeypatch.setattr(jobs, "spawn", lambda *_: SimpleNamespace(pid=os.getpid()))
 
 
 def fill(app, videos, labels, name="own"):

@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 
 import pytest
@@ -39,12 +40,12 @@ def idle(monkeypatch):
     """Jobs whose process does nothing but live."""
     processes = []
 
-    def spawn(home, job):
-        process = jobs.subprocess.Popen(["sleep", "60"])
+    def spawn(*_):
+        process = subprocess.Popen(["sleep", "60"])
         processes.append(process)
         return process
 
-    monkeypatch.setattr(jobs, "_spawn", spawn)
+    monkeypatch.setattr(jobs, "spawn", spawn)
     yield processes
     for process in processes:
         process.kill()

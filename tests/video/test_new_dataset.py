@@ -134,7 +134,7 @@ def test_frames_of_a_labelling_count_at_its_own_rate(films, tmp_path):
 @pytest.fixture
 def here(monkeypatch):
     """A job's process is this one: ``jobs.main`` is called by the test."""
-    monkeypatch.setattr(jobs, "_spawn", lambda *_: SimpleNamespace(pid=os.getpid()))
+    monkeypatch.setattr(jobs, "spawn", lambda *_: SimpleNamespace(pid=os.getpid()))
 
 
 def test_a_background_job_registers_the_dataset_once(films, tmp_path, home, here, monkeypatch):
