@@ -4,7 +4,15 @@ import json
 
 import streamlit as st
 
-from pages import downloads, evaluate_lab, evaluate_proposals, evaluate_segmentation, published_parts, shared
+from pages import (
+    downloads,
+    evaluate_frames,
+    evaluate_lab,
+    evaluate_proposals,
+    evaluate_segmentation,
+    published_parts,
+    shared,
+)
 from pages import evaluate_parts as parts
 from tal_core.data.dataset import Dataset
 from tal_core.evaluation.average_precision import precision_recall
@@ -18,6 +26,7 @@ VIEWS = (
     "Precision-recall",
     "Proposals",
     "Segmentation",
+    "Frames",
     "Post-processing lab",
     "Counts and downloads",
 )
@@ -139,8 +148,10 @@ def show_page() -> None:
     with views[4]:
         evaluate_segmentation.show(found, data, subset)
     with views[5]:
-        evaluate_lab.show_lab(runs, data, subset, tiou, protocol)
+        evaluate_frames.show(runs, data, subset)
     with views[6]:
+        evaluate_lab.show_lab(runs, data, subset, tiou, protocol)
+    with views[7]:
         show_counts(evaluations, data.name)
         show_files(evaluations, found, runs, data, (subset, tiou, protocol))
 
