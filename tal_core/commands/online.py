@@ -55,7 +55,11 @@ def run_online(options: argparse.Namespace) -> None:
             f"  {_number(row['frame_mAP'], 100):>9}  {_number(row['end_latency']):>13} s"
             f"  {_number(row['start_latency']):>15} s  {row['segments']:8d}  {row['cost']:.4f}"
         )
-    rule = found["rule"]
+    rule, offline = found["rule"], found["offline"]
+    if offline:
+        print(f"with whole videos: average mAP {100 * offline['average_mAP']:.2f}", end="")
+        cut = offline.get("average_mAP_from_threshold")
+        print("" if cut is None else f"; of detections with the score that streams ask for {100 * cut:.2f}")
     print(f"reported from a score of {rule['threshold']:.3g}; cost: seconds of computing a second of stream")
     if not run.shipped:
         write_json(run.folder / "online.json", found)

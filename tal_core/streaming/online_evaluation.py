@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,15 @@ from tal_core.data.files import read_json
 from tal_core.evaluation.average_precision import evaluate
 from tal_core.evaluation.frames import evaluate_dataset_frames
 from tal_core.inference.predict import check_features, load_model
-from tal_core.streaming.events import Event
+from tal_core.streaming.events import Event, OnlineModel
 from tal_core.streaming.online import online_output, open_online
-from tal_core.streaming.online_rule import Rule, choose_rule, matches, rule_json
+from tal_core.streaming.online_buffered import BufferedModel
+from tal_core.streaming.online_rule import choose_rule, matches, rule_json
 from tal_core.training.run import Run
-from tal_core.types import InputError, Progress
+from tal_core.types import InputError, Progress, TimeGrid
 
 DELAYS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+MOST_REMEMBERED = 20_000  # places in a video
 COLUMNS = ["video_id", "start", "end", "label", "score", "decided", "kind"]
 
 
@@ -67,42 +70,87 @@ def measure_online(
         mend = "Use a dataset with annotated videos beside those that train."
         raise InputError("there are no annotated videos to measure on", where=data.name, mend=mend)
     rule = choose_rule(run, data)
-    found = []
-    for number, delay in enumerate(delays):
-
-        def report(done: int, total: int, message: str, number: int = number, delay: float = delay) -> None:
-            del message
-            if progress:
-                progress(number * total + done, len(delays) * total, f"delay {delay:g} s")
-
-        found.append(_measure(model, rule, delay, data, videos, report))
+    detectors = [open_online(model, delay=delay, rule=rule) for delay in delays]
+    memory = _Memory(detectors)
+    parts = [_Streamed() for _ in delays]
+    for done, video in enumerate(videos):
+        if progress:
+            progress(done, len(videos), f"streaming {video}")
+        features, grid = data.features(video), data.grid(video)
+        memory.known.clear()
+        for detector, part in zip(detectors, parts, strict=True):
+            part.add(video, detector, features, grid)
+            part.computing += memory.forget_spared()
+    if progress:
+        progress(len(videos), len(videos), "streamed")
+    found = [
+        _tradeoff(part, delay, data, model.info.labels) for delay, part in zip(delays, parts, strict=True)
+    ]
     return {
         "dataset": data.name,
         "subset": subset,
         "tiou": [float(one) for one in data.tiou],
         "rule": rule_json(rule),
+        "offline": _offline(run, data, rule.threshold),
         "tradeoff": [asdict(one) for one in found],
     }
 
 
-def _measure(model, rule: Rule, delay: float, data: Dataset, videos: Sequence[str], report) -> Tradeoff:
-    """One delay, all videos."""
-    detector = open_online(model, delay=delay, rule=rule)
-    events: list[tuple[str, Event]] = []
-    scores, seconds, streamed = {}, 0.0, 0.0
-    for done, video in enumerate(videos):
-        report(done, len(videos), "streaming")
-        features, grid = data.features(video), data.grid(video)
+@dataclass
+class _Streamed:
+    """What came of the videos so far: events, snippet scores, seconds of computing and of stream."""
+
+    events: list[tuple[str, Event]] = field(default_factory=list)
+    scores: dict[str, tuple[np.ndarray, TimeGrid]] = field(default_factory=dict)
+    computing: float = 0.0
+    streamed: float = 0.0
+
+    def add(self, video: str, detector: OnlineModel, features: np.ndarray, grid: TimeGrid) -> None:
+        """Stream a video."""
         begun = time.perf_counter()
         output = online_output(detector, features, grid)
-        seconds += time.perf_counter() - begun
-        streamed += len(features) * grid.stride
-        events += [(video, event) for event in output.events]
+        self.computing += time.perf_counter() - begun
+        self.streamed += len(features) * grid.stride
+        self.events += [(video, event) for event in output.events]
         if len(output.seconds) == len(features):
-            scores[video] = (output.scores, grid)
-    report(len(videos), len(videos), "streaming")
+            self.scores[video] = (output.scores, grid)
+
+
+class _Memory:
+    """What buffered detectors say at each place of one video: the same whatever their delay, so asked once.
+
+    ``spared``: seconds that the calls answered from memory took when they were computed.
+    """
+
+    def __init__(self, detectors: Sequence[OnlineModel]):
+        self.known: dict[tuple[int, float], tuple[tuple, float]] = {}
+        self.spared = 0.0
+        for detector in detectors:
+            if isinstance(detector, BufferedModel):
+                detector.detect = partial(self._detect, detector.detect)
+
+    def forget_spared(self) -> float:
+        """The seconds spared since the last call."""
+        spared, self.spared = self.spared, 0.0
+        return spared
+
+    def _detect(self, detect: Callable[..., tuple], features: np.ndarray, grid: TimeGrid) -> tuple:
+        place = len(features), grid.offset
+        if place in self.known:
+            said, seconds = self.known[place]
+            self.spared += seconds
+            return said
+        begun = time.perf_counter()
+        said = detect(features, grid)
+        if len(self.known) < MOST_REMEMBERED:
+            self.known[place] = said, time.perf_counter() - begun
+        return said
+
+
+def _tradeoff(part: _Streamed, delay: float, data: Dataset, labels: Sequence[str]) -> Tradeoff:
+    """One delay, all videos."""
     truth = data.ground_truth(data.evaluation_subset)
-    table = events_table(events)
+    table = events_table(part.events)
     ends = table[table["kind"] == "end"].sort_values("score", ascending=False, kind="stable")
     evaluation = evaluate(truth, ends, data.tiou, videos=data.videos(data.evaluation_subset, usable=False))
     taken = matches(ends, truth) if len(ends) else np.zeros(0, int)
@@ -111,7 +159,7 @@ def _measure(model, rule: Rule, delay: float, data: Dataset, videos: Sequence[st
     known = pd.MultiIndex.from_frame(ends[["video_id", "segment"]])[hit]
     start_latency = starts.reindex(known).to_numpy() - truth["start"].to_numpy()[taken[hit]]
     frames = (
-        evaluate_dataset_frames(data, scores, model.info.labels, data.evaluation_subset) if scores else None
+        evaluate_dataset_frames(data, part.scores, labels, data.evaluation_subset) if part.scores else None
     )
     return Tradeoff(
         delay=float(delay),
@@ -121,8 +169,28 @@ def _measure(model, rule: Rule, delay: float, data: Dataset, videos: Sequence[st
         start_latency=_mean(start_latency),
         frame_mAP=None if frames is None else _mean(np.array([frames.mean])),
         segments=len(ends),
-        cost=seconds / max(streamed, 1e-9),
+        cost=part.computing / max(part.streamed, 1e-9),
     )
+
+
+def _offline(run: Run, data: Dataset, threshold: float) -> dict[str, float] | None:
+    """Average mAP that the run reaches with whole videos: of all detections, and from the rule's score on.
+
+    None without detections. A tracker's threshold is one of snippets, so there MiniROAD has the first alone.
+    """
+    if not (run.folder / "detections.json").exists():
+        return None
+    detections, subset = run.detections(), data.evaluation_subset
+    cuts = {"average_mAP": -np.inf}
+    if run.config()["model"] != "miniroad":
+        cuts["average_mAP_from_threshold"] = threshold
+    truth, videos = data.ground_truth(subset), data.videos(subset, usable=False)
+    return {
+        name: float(
+            evaluate(truth, detections[detections["score"] >= cut], data.tiou, videos=videos).average_mAP
+        )
+        for name, cut in cuts.items()
+    }
 
 
 def events_table(events: Sequence[tuple[str, Event]]) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Runs that serve streams: MiniROAD by its state, other methods over a buffer."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from tal_core.inference.predict import TrainedModel, load_model, predict_feature
 from tal_core.models.registry import METHODS
 from tal_core.models.weights import WeightsInfo
 from tal_core.plots.streaming import tradeoff_figure
+from tal_core.streaming import online_evaluation
 from tal_core.streaming.online import detect_online, join_outputs, online_output, open_online
-from tal_core.streaming.online_evaluation import read_tradeoff
+from tal_core.streaming.online_buffered import BufferedModel
+from tal_core.streaming.online_evaluation import measure_online, read_tradeoff
 from tal_core.streaming.online_rule import Rule, online_rule
 from tal_core.training.config import build_config
 from tal_core.training.loop import train
@@ -213,6 +216,27 @@ def test_the_rule_is_chosen_on_the_evaluation_subset_and_kept(trained, monkeypat
             read(run)
     (run.folder / "online.json").unlink()
     assert main(["online", "--run", "miniroad", "--delays", "-1"]) == 2
+
+
+def test_delays_measured_together_are_as_alone_and_ask_the_network_once(trained, monkeypatch):
+    run, data, asked = trained["baseline"], trained["data"], []
+    detect = BufferedModel.detect
+
+    def counted(model, features, grid):
+        asked.append((len(features), grid.offset))
+        return detect(model, features, grid)
+
+    monkeypatch.setattr(BufferedModel, "detect", counted)
+    monkeypatch.setattr(online_evaluation, "time", SimpleNamespace(perf_counter=lambda: float(len(asked))))
+    alone = [measure_online(run, data, [delay])["tradeoff"][0] for delay in (0.0, 1.0)]
+    separately = len(asked)
+    asked.clear()
+    together = measure_online(run, data, [0.0, 1.0])
+    assert len(asked) < 0.75 * separately
+    assert together["tradeoff"] == alone  # the cost, too: what was remembered counts
+    offline = together["offline"]
+    assert offline["average_mAP"] == pytest.approx(run.evaluation().average_mAP)
+    assert 0 < offline["average_mAP_from_threshold"] <= offline["average_mAP"] + 1e-9
 
 
 def test_a_run_that_was_never_measured_has_none(trained):
