@@ -19,7 +19,7 @@ MARKS = {
     "reconnecting": ":orange[:material/sync_problem:]",
 }
 NOTES = {
-    "starting": "Loading the run.",
+    "starting": "Loading the run, and choosing its thresholds where `online` hasn't kept any.",
     "connecting": "Waiting for the first picture.",
     "reconnecting": "The source has broken off; it is tried again and again.",
     "stopping": "Stopping; what is open is closed first.",

@@ -6,10 +6,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tal_core.commands.parsing import command, progress_bar
 from tal_core.types import InputError
 from tal_core.workspace import home
+
+if TYPE_CHECKING:
+    from tal_core.models.weights import WeightsInfo
 
 
 def add(commands) -> None:
@@ -42,9 +46,17 @@ def run_export(options: argparse.Namespace) -> None:
         raise InputError(
             "no video has usable features to compare on", where=data.name, mend="Mend the dataset."
         )
-    extractor = getattr(model.info, "extractor", None)
-    said = export_run(
-        model, options.format, options.out, [data.features(v) for v in videos], extractor or None
-    )
+    features = [data.features(video) for video in videos]
+    said = export_run(model, options.format, options.out, features, _extractor(model.info))
     print(f"{options.out}: {said['method']} as {options.format}; {options.out}.json says how to use it")
     print(f"largest difference of scores on {len(videos)} videos: {said['largest_difference']:.2g}")
+
+
+def _extractor(info: WeightsInfo) -> dict[str, Any] | None:
+    """The extractor with all its settings; None for features that this program doesn't make."""
+    from tal_core.video.extractor import spec_of
+
+    try:
+        return spec_of(info).model_dump(exclude_none=True)
+    except InputError:
+        return info.extractor

@@ -11,6 +11,7 @@ from tal_core.streaming.addresses import registered_folders
 from tal_core.streaming.events import OnlineModel
 from tal_core.streaming.folder import StreamFolder
 from tal_core.streaming.online import open_online
+from tal_core.streaming.online_rule import online_rule
 from tal_core.streaming.recorder import Recorder
 from tal_core.streaming.session import Session
 from tal_core.streaming.sinks import Sink
@@ -22,13 +23,14 @@ from tal_core.video.extractor import Extractor, make_extractor, spec_of
 def open_detector(
     run: Run, *, delay: float | None = None, device: str = "auto"
 ) -> tuple[OnlineModel, Extractor]:
-    """The detector of a run, and the extractor whose features it was trained on.
+    """The detector of a run by its own rule, and the extractor whose features it was trained on.
 
     Raises:
         InputError: if the run can't serve a stream, or nothing here makes its features.
     """
     model = load_model(run, device=device)
-    return open_online(model, delay=delay), make_extractor(spec_of(model.info), device)
+    detector = open_online(model, delay=delay, rule=online_rule(run))
+    return detector, make_extractor(spec_of(model.info), device)
 
 
 def make_session(

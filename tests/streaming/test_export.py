@@ -87,3 +87,17 @@ def test_the_command(home, tmp_path, capsys):
     assert main(["export", "--run", "run", "--format", "torchscript", "--out", str(out)]) == 0
     assert out.exists() and "largest difference" in capsys.readouterr().out
     assert main(["export", "--run", "absent", "--format", "onnx", "--out", str(out)]) == 2
+
+
+def test_the_description_names_the_extractor_of_the_runs_features(home, tmp_path, capsys):
+    out = tmp_path / "baseline.pt"
+    assert main(["export", "--run", "demo-baseline", "--format", "torchscript", "--out", str(out)]) == 0
+    said = json.loads((tmp_path / "baseline.pt.json").read_text())
+    assert said["extractor"]["name"] == "motion" and said["inputs"]["features"] == ["T", 306]
+    assert said["extractor"]["stride_seconds"] == said["grid"]["stride"]
+    data = make_dataset(home, videos=4)
+    run = make_run(home, run_id="foreign", epochs=1)
+    assert data.entry.extractor is None and train(home, run) == "finished"
+    assert main(["export", "--run", "foreign", "--format", "torchscript", "--out", str(out)]) == 0
+    assert json.loads((tmp_path / "baseline.pt.json").read_text())["extractor"] is None
+    capsys.readouterr()

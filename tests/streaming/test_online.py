@@ -17,6 +17,8 @@ from tal_core.streaming.online import detect_online, join_outputs, online_output
 from tal_core.streaming.online_buffered import BufferedModel
 from tal_core.streaming.online_evaluation import measure_online, read_tradeoff
 from tal_core.streaming.online_rule import Rule, online_rule
+from tal_core.streaming.opening import open_detector
+from tal_core.streaming.server.service import open_served
 from tal_core.training.config import build_config
 from tal_core.training.loop import train
 from tal_core.training.run import Run, create_run
@@ -255,6 +257,15 @@ def test_without_its_dataset_a_run_serves_by_the_usual_rule(trained, tmp_path):
 def test_a_shipped_run_serves_and_is_left_alone():
     model = open_online(DEMO / "runs" / "demo-baseline", delay=2.0)
     assert model.num_features and not (DEMO / "runs" / "demo-baseline" / "online.json").exists()
+
+
+def test_streams_and_servers_take_the_runs_own_rule(home):
+    run = Run(DEMO / "runs" / "demo-baseline")
+    rule = online_rule(run)
+    assert rule.f1 is not None and rule.threshold != Rule().threshold
+    served = open_served(home, "demo-baseline", device="cpu").online
+    for model in (open_detector(run, device="cpu")[0], served):
+        assert model.threshold == rule.threshold and model.buffer == open_online(run).buffer
 
 
 def test_a_wrong_delay(trained):

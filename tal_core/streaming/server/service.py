@@ -123,6 +123,7 @@ def open_served(home: Path, run_id: str, *, delay: float | None = None, device: 
     """Load a run. Raises InputError if it has no usable weights."""
     from tal_core.inference.predict import load_model, predict_features
     from tal_core.streaming.online import open_online
+    from tal_core.streaming.online_rule import online_rule
     from tal_core.training.run import open_run
 
     run = open_run(home, run_id)
@@ -134,7 +135,7 @@ def open_served(home: Path, run_id: str, *, delay: float | None = None, device: 
 
     online, why_not = None, None
     try:
-        online = open_online(model, delay=delay)
+        online = open_online(model, delay=delay, rule=online_rule(run))
     except InputError as error:
         why_not = str(error)
     return Served(
