@@ -55,9 +55,17 @@ class Setup:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
-    def compare(self, name: str, functions: dict[str, Callable], difference: float | None = None, **keywords):
-        """Times ``ours`` and, if it is there, ``reference``; prints a row."""
+    def compare(
+        self,
+        name: str,
+        functions: dict[str, Callable],
+        difference: float | None = None,
+        calls: int = 1,
+        **keywords,
+    ):
+        """Times ``ours`` and, if it is there, ``reference``; prints a row, of one of ``calls`` in each."""
         times = self.take_turns(functions, **keywords)
+        times = {which: seconds / calls for which, seconds in times.items()}
         row(name, times["ours"], times.get("reference"), difference)
 
 
@@ -65,7 +73,10 @@ def row(
     name: str, ours: float, reference: float | None, difference: float | None = None, unit: str = "s"
 ) -> None:
     """One line of the table."""
-    shown = {"s": lambda value: f"{1000 * value:,.1f} ms", "MiB": lambda value: f"{value:,.0f} MiB"}[unit]
+    shown = {
+        "s": lambda value: f"{1000 * value:,.{1 if value >= 0.01 else 3}f} ms",
+        "MiB": lambda value: f"{value:,.0f} MiB",
+    }[unit]
     theirs, ratio = ("", "") if reference is None else (shown(reference), f"{reference / ours:.1f}x")
     gap = "" if difference is None else f"{difference:.1e}"
     print(f"{name:58s}{shown(ours):>13s}{theirs:>14s}{ratio:>8s}{gap:>13s}", flush=True)

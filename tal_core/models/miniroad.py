@@ -30,6 +30,8 @@ from tal_core.models.baseline import group
 from tal_core.models.baseline import prepare as take_mean
 from tal_core.models.clips import training_segments
 from tal_core.models.config import MethodConfig, setting
+from tal_core.models.convolution import linear
+from tal_core.models.gru import gru_hidden
 from tal_core.models.method import Candidates, FeatureDataset, Method, Suggestion
 from tal_core.models.reader import FeatureReader
 from tal_core.models.summary import DataSummary
@@ -104,7 +106,10 @@ class MiniRoad(nn.Module):
 
     def embed(self, features: torch.Tensor) -> torch.Tensor:
         """``(B, T, D)`` normalised features -> ``(B, T, E)``."""
-        return F.dropout(self.norm(self.embedding(features)).relu(), self.config.dropout, self.training)
+        layer = self.embedding
+        # An export keeps PyTorch's own operators only.
+        embedded = linear(features, layer.weight, layer.bias) if self.training else layer(features)
+        return F.dropout(self.norm(embedded).relu(), self.config.dropout, self.training)
 
     def normalised(self, features: torch.Tensor) -> torch.Tensor:
         """``(..., D)`` features without the training data's mean and deviation."""
@@ -134,7 +139,7 @@ class MiniRoad(nn.Module):
         """
         features = self.normalised(batch["windows"])
         before = torch.arange(features.shape[1], device=features.device) < batch["padding"].unsqueeze(1)
-        hidden, _ = self.gru(self.embed(features.masked_fill(before.unsqueeze(2), 0)))
+        hidden = gru_hidden(self.gru, self.embed(features.masked_fill(before.unsqueeze(2), 0)))
         targets = batch["targets"]
         return {"loss": label_loss(self.classifier(hidden[:, -targets.shape[1] :].relu()), targets)}
 
@@ -289,7 +294,7 @@ def suggest(summary: DataSummary) -> dict[str, Suggestion]:
 
 def check(config: MiniRoadConfig, summary: DataSummary) -> list[str]:
     """What will go badly with this data, a line each."""
-    if not len(summary.segments):
+    if len(summary.segments) == 0:
         return []
     long = float(np.percentile(summary.segments, 90))
     if long <= config.window:
