@@ -26,7 +26,7 @@ _OF_FEATURES = (
 
 def make_of_videos(options: argparse.Namespace, split) -> None:
     """Look, extract, register. Ctrl-C stops cleanly; the same command goes on."""
-    from tal_core.commands.extract import bar, print_problems
+    from tal_core.commands.extract import print_problems, seconds_bar
     from tal_core.evaluation.result import parse_tiou
     from tal_core.training.config import parse_settings
     from tal_core.video import new_dataset
@@ -54,5 +54,5 @@ def make_of_videos(options: argparse.Namespace, split) -> None:
     preview = new_dataset.look(plan, progress_bar())
     print(f"{preview.matched} labelled videos, {preview.seconds:.0f} s in all")
     print_findings(preview.findings[preview.findings["level"] != "info"])
-    outcome, _ = new_dataset.make(home(), plan, progress=bar())
+    outcome, _ = new_dataset.make(home(), plan, progress=seconds_bar())
     print_problems(outcome)

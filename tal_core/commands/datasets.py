@@ -221,6 +221,7 @@ def run_datasets_check(options: argparse.Namespace) -> None:
 
 
 def print_health(name: str, details: bool) -> None:
+    """A dataset in a line, and what is odd: of the whole dataset, or with ``details`` of every video."""
     from tal_core.data.dataset import open_dataset
     from tal_core.data.health import health_report, summary
 

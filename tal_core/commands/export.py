@@ -26,7 +26,12 @@ def add(commands) -> None:
         "export --run first --format onnx --out first.onnx",
     )
     parser.add_argument("--run", required=True, metavar="ID", help="the trained run")
-    parser.add_argument("--format", required=True, choices=("torchscript", "torch-export", "onnx"))
+    parser.add_argument(
+        "--format",
+        required=True,
+        choices=("torchscript", "torch-export", "onnx"),
+        help="what will read it: PyTorch as TorchScript or as an exported program, or an ONNX runtime",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="F", help="the file; F.json describes it")
 
 

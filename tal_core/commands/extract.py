@@ -65,7 +65,7 @@ def run_extract(options: argparse.Namespace) -> None:
         spec,
         device=options.device,
         processes=options.processes,
-        progress=bar(),
+        progress=seconds_bar(),
     )
     print_problems(outcome)
     print(f"{outcome.made} videos extracted, {outcome.skipped} done before: {options.out}")
@@ -85,7 +85,7 @@ def print_problems(outcome) -> None:
         print(f"not usable: {name}: {why}", file=sys.stderr)
 
 
-def bar() -> Callable:
+def seconds_bar() -> Callable:
     """Draws seconds of video done, with the videos beside them."""
     from tqdm import tqdm
 

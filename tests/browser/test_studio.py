@@ -90,7 +90,7 @@ def test_a_training_outlives_browser_and_app(restartable, new_page):
 
     with running_app(home, port) as address:
         page = new_page()
-        visit(page, address, f"train?run={RUN}")
+        page.goto(f"{address}/train?run={RUN}")  # it is redrawn again and again, so it never settles
         wait_for(lambda: epoch_of(home) > 0, "the end of the first epoch")
         page.get_by_role("button", name="Stop").click()
         expect(page.get_by_role("button", name="Resume")).to_be_visible()
