@@ -178,6 +178,7 @@ def picture(
 
     A ``scaler`` kept for all frames of a video saves its preparation, which takes longer than a small frame.
     """
+    # Never the frame's own scaler (``frame.reformat``): two threads at one frame would wait for each other.
     scaler = VideoReformatter() if scaler is None else scaler
     sideways, mirrored, upended = _orientation(frame)
     upright = (frame.height, frame.width) if sideways else (frame.width, frame.height)
