@@ -85,6 +85,7 @@ def test_a_stream_from_start_to_stop(app, new_page, ends_streams):
     wait_for(lambda: not process.is_running(), "the end of the stopped process")
     assert stream.status()["state"] == "stopped"
 
+    settle(first)  # a file asked for while the page is drawn anew never comes
     first.get_by_role("button", name="Events").click()
     with first.expect_download() as download:
         first.get_by_role("button", name="JSONL").click()
