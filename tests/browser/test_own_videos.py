@@ -80,6 +80,7 @@ def test_from_a_folder_of_videos_to_detections(app, new_page, tmp_path):
 
     page.get_by_role("button", name="Burn in").click()
     expect(page.get_by_role("button", name="Download the video")).to_be_visible()
+    settle(page)  # a file asked for while the page is drawn anew never comes
     with page.expect_download() as download:
         page.get_by_role("button", name="Download the video").click()
     assert Path(download.value.path()).read_bytes()[4:8] == b"ftyp"

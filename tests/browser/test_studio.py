@@ -128,6 +128,7 @@ def test_from_the_start_button_to_the_map(restartable, new_page):
 
         numbers = json.loads((home / "runs" / RUN / "evaluation.json").read_text())
         page.get_by_role("tab", name="Counts and downloads").click()
+        settle(page)
         with page.expect_download() as download:
             page.get_by_role("button", name="Download all as JSON").click()
         assert json.loads(Path(download.value.path()).read_text())[RUN] == numbers
