@@ -26,7 +26,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from tal_core.data.snippets import snippet_labels
-from tal_core.models.baseline import group
+from tal_core.models.baseline import WindowBatches, group
 from tal_core.models.baseline import prepare as take_mean
 from tal_core.models.clips import training_segments
 from tal_core.models.config import MethodConfig, setting
@@ -222,22 +222,6 @@ def window_ends(lengths: Sequence[int], offsets: Sequence[int], stride: int) -> 
     ends = [np.arange(offset, length, stride) for length, offset in zip(lengths, offsets, strict=True)]
     number = np.repeat(np.arange(len(ends)), [len(end) for end in ends])
     return np.stack([number, np.concatenate([*ends, np.zeros(0, np.int64)])], axis=1)
-
-
-class WindowBatches(Sequence):
-    """The batches of one epoch."""
-
-    def __init__(self, sampler: WindowSampler, windows: np.ndarray):
-        self.sampler, self.windows = sampler, windows
-        self.size = sampler.config.batch_size
-
-    def __len__(self) -> int:
-        return -(-len(self.windows) // self.size)
-
-    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        if not 0 <= step < len(self):
-            raise IndexError(step)
-        return self.sampler.read(self.windows[step * self.size : (step + 1) * self.size])
 
 
 def prepare(model: MiniRoad, dataset: FeatureDataset, config: MiniRoadConfig) -> None:
