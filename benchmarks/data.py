@@ -25,10 +25,11 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tal_core.data import health, statistics
-from tal_core.data.annotations import read_annotations, write_annotations
-from tal_core.data.dataset import open_dataset
-from tal_core.data.registry import add_dataset
+from tal_core.data.dataset import health
+from tal_core.data.dataset.dataset import open_dataset
+from tal_core.data.dataset.registry import add_dataset
+from tal_core.data.exploring import statistics
+from tal_core.data.formats.annotations import read_annotations, write_annotations
 from tal_core.plots import explore as plots
 from tal_core.plots.colors import class_colors
 from tal_core.types import Annotations
@@ -192,7 +193,7 @@ def first_batch(folder: Path) -> float:
     """Seconds from opening the dataset to the first training batch of 16 clips of 256 snippets."""
     import torch  # pylint: disable=import-outside-toplevel  # two seconds that other figures don't need
 
-    from tal_core.models.clips import ClipSampler  # pylint: disable=import-outside-toplevel
+    from tal_core.models.shared.clips import ClipSampler  # pylint: disable=import-outside-toplevel
 
     def batch() -> None:
         data = open_dataset(folder / "home", NAME)
@@ -206,7 +207,7 @@ def clips(folder: Path, keep: str) -> float:
     """Training clips a second in batches of 16, all videos having been read before."""
     import torch  # pylint: disable=import-outside-toplevel
 
-    from tal_core.models.clips import ClipSampler  # pylint: disable=import-outside-toplevel
+    from tal_core.models.shared.clips import ClipSampler  # pylint: disable=import-outside-toplevel
     from tal_core.training.loader import prepared  # pylint: disable=import-outside-toplevel
 
     data = open_dataset(folder / "home", NAME)

@@ -28,9 +28,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from evaluation import synthetic, timed
 
-from tal_core.evaluation.characteristics import EDGES, NAMES
-from tal_core.evaluation.diagnosis import LIMIT, MINIMUM_PRECISION, Diagnosis, diagnose
-from tal_core.evaluation.diagnosis_report import KEYS, to_json
+from tal_core.evaluation.diagnosis.characteristics import EDGES, NAMES
+from tal_core.evaluation.diagnosis.diagnose import LIMIT, MINIMUM_PRECISION, Diagnosis, diagnose
+from tal_core.evaluation.diagnosis.report import KEYS, to_json
 from tal_core.evaluation.outcomes import OUTCOMES
 
 SCALES: dict[str, dict[str, Any]] = {

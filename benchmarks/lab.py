@@ -23,13 +23,13 @@ from evaluation import synthetic
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tal_core.evaluation.average_precision import evaluate, parse_tiou
-from tal_core.inference.candidates import thin
-from tal_core.inference.fusion import Fusion, fuse_class_scores
-from tal_core.inference.lab import Bench, search_grid
-from tal_core.inference.nms import Suppression
 from tal_core.models.method import Candidates
 from tal_core.plots import evaluation as plots
-from tal_core.plots import lab
+from tal_core.plots import postprocessing_lab
+from tal_core.postprocessing.candidates import thin
+from tal_core.postprocessing.fusion import Fusion, fuse_class_scores
+from tal_core.postprocessing.lab import Bench, search_grid
+from tal_core.postprocessing.nms import Suppression
 
 VIDEOS, PER_VIDEO, CLASSES, LIMIT = 213, 2000, 20, 0.5
 SOFT = Suppression()
@@ -76,9 +76,12 @@ def make_candidates(flat: bool, seed: int) -> tuple[pd.DataFrame, dict[str, Cand
 
 def draw(present: Any, changed: Any) -> int:
     """Everything that is drawn after a move, as the page sends it; its length."""
-    changes = lab.class_changes(present, changed)
-    figures = (plots.map_curves({"as it is": present, "lab": changed}), lab.change_bars(changes))
-    tables = (lab.compare_table(present, changed), changes)
+    changes = postprocessing_lab.class_changes(present, changed)
+    figures = (
+        plots.map_curves({"as it is": present, "lab": changed}),
+        postprocessing_lab.change_bars(changes),
+    )
+    tables = (postprocessing_lab.compare_table(present, changed), changes)
     return sum(len(figure.to_json()) for figure in figures) + sum(len(table.to_csv()) for table in tables)
 
 

@@ -39,11 +39,11 @@ from proposal_models import measure, time_bmn, time_bsn, time_ssn
 from timing import Setup, clip, count, heading, on, shake, step_of, take_over
 from torch import nn
 
-from tal_core.inference.nms import Suppression, suppress
-from tal_core.models import actionformer, tridet
-from tal_core.models.clips import collate
-from tal_core.models.pyramid import read, valid_levels
+from tal_core.models.pyramid import actionformer, tridet
+from tal_core.models.pyramid.blocks import read, valid_levels
 from tal_core.models.registry import get_method
+from tal_core.models.shared.clips import collate
+from tal_core.postprocessing.nms import Suppression, suppress
 from tal_core.types import TimeGrid
 
 PYRAMIDS = ("actionformer", "tridet", "temporalmaxer")

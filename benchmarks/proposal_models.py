@@ -18,9 +18,11 @@ import references
 import torch
 from timing import Setup, clip, count, heading, on, row, shake, step_of, take_over
 
-from tal_core.models import bmn, bsn, ssn
-from tal_core.models.bsn_proposals import generate_proposals, proposal_features, soft_nms
-from tal_core.models.clips import collate
+from tal_core.models.bmn import bmn
+from tal_core.models.bsn import bsn
+from tal_core.models.bsn.proposals import generate_proposals, proposal_features, soft_nms
+from tal_core.models.shared.clips import collate
+from tal_core.models.ssn import ssn
 
 BMN_FEATURES, BMN_LENGTH = 400, 100
 MEMORY_RUNS = (("bmn", 1), ("ours", 1), ("bmn", 8), ("ours", 8), ("ours", 16))

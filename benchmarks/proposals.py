@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from evaluation import synthetic, timed
 
-from tal_core.evaluation.proposals import ProposalRecall, proposal_recall
+from tal_core.evaluation.proposal_recall import ProposalRecall, proposal_recall
 from tal_core.evaluation.segmentation import segmentation_scores
 
 ACTIVITYNET = {"videos": 4728, "classes": 200, "instances": 7654, "detections": 472_800}

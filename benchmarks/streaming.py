@@ -33,16 +33,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from streaming_soak import soak
 
 from tal_core.commands.stream_demo import demo_video
-from tal_core.streaming.demo_server import RtmpServer, end
-from tal_core.streaming.events import OnlineModel
-from tal_core.streaming.inlet import Frame
-from tal_core.streaming.opening import open_detector
-from tal_core.streaming.session import Session
-from tal_core.streaming.sinks import Report
-from tal_core.streaming.sources import Patience, open_source
-from tal_core.training.run import open_run
+from tal_core.runs.run import open_run
+from tal_core.streaming.live.inlet import Frame
+from tal_core.streaming.live.opening import open_detector
+from tal_core.streaming.live.rtmp_demo import RtmpServer, end
+from tal_core.streaming.live.session import Session
+from tal_core.streaming.live.sinks import Report
+from tal_core.streaming.live.sources import Patience, open_source
+from tal_core.streaming.online.events import OnlineModel
 from tal_core.types import InputError
-from tal_core.video.extractor import Extractor
+from tal_core.video.extractors.extractor import Extractor
 from tal_core.video.frames import read_frames
 from tal_core.workspace import home
 

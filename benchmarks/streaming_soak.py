@@ -9,12 +9,12 @@ import numpy as np
 import psutil
 
 from tal_core.commands.stream_demo import demo_video
-from tal_core.streaming.demo_server import Publisher, RtmpServer
-from tal_core.streaming.events import OnlineModel
-from tal_core.streaming.session import Session
-from tal_core.streaming.sinks import Calls, Record
-from tal_core.streaming.sources import Patience, open_source
-from tal_core.video.extractor import Extractor
+from tal_core.streaming.live.rtmp_demo import Publisher, RtmpServer
+from tal_core.streaming.live.session import Session
+from tal_core.streaming.live.sinks import Calls, Record
+from tal_core.streaming.live.sources import Patience, open_source
+from tal_core.streaming.online.events import OnlineModel
+from tal_core.video.extractors.extractor import Extractor
 
 KILLS = 3
 AWAY = 2.0  # seconds that a killed sender stays away

@@ -23,10 +23,10 @@ import av
 import cv2
 import numpy as np
 
-from tal_core.video.extractor import extract_with, make_extractor
+from tal_core.video.extractors.extractor import extract_with, make_extractor
+from tal_core.video.extractors.motion import SHORTEST_PAIR
+from tal_core.video.extractors.spec import ExtractorSpec
 from tal_core.video.frames import read_frames
-from tal_core.video.motion import SHORTEST_PAIR
-from tal_core.video.spec import ExtractorSpec
 
 SIZES = ((160, 120), (640, 360), (3840, 2160))
 FPS = 25

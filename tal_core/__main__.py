@@ -3,8 +3,8 @@
 import os
 import sys
 
+from tal_core.background.processes import IDLE_THREADS
 from tal_core.cli import main
-from tal_core.processes import IDLE_THREADS
 
 # Before anything loads torch.
 for name, value in IDLE_THREADS.items():

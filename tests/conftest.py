@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-torch.set_num_threads(1)
+from tests.paths import GOLDEN
 
-GOLDEN = Path(__file__).parent / "golden"
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

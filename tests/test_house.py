@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.paths import ROOT
+
 CODE = ["tal_core", "app.py", "pages"]
 
 # From the ground floor up: a room may import its own floor's package and what lies below it.

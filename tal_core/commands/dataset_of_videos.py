@@ -28,9 +28,9 @@ def make_of_videos(options: argparse.Namespace, split) -> None:
     """Look, extract, register. Ctrl-C stops cleanly; the same command goes on."""
     from tal_core.commands.extract import print_problems, seconds_bar
     from tal_core.evaluation.result import parse_tiou
-    from tal_core.training.config import parse_settings
-    from tal_core.video import new_dataset
-    from tal_core.video.spec import read_spec
+    from tal_core.models.settings import parse_settings
+    from tal_core.video.extraction import new_dataset
+    from tal_core.video.extractors.spec import read_spec
 
     if not options.videos:
         raise InputError("there is nothing to extract", mend="Give the folder of the videos with --videos.")

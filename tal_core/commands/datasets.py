@@ -137,8 +137,8 @@ def add(commands) -> None:
 
 def run_datasets_add(options: argparse.Namespace) -> None:
     """Register a dataset and say what is in it."""
-    from tal_core.data.entry import Split
-    from tal_core.data.registry import add_dataset
+    from tal_core.data.dataset.entry import Split
+    from tal_core.data.dataset.registry import add_dataset
     from tal_core.evaluation.result import parse_tiou
 
     if options.split is not None and not 0 < options.split < 1:
@@ -184,7 +184,7 @@ def run_datasets_add(options: argparse.Namespace) -> None:
     )
     print_health(options.name, details=False)
     if options.preset:
-        from tal_core.data.benchmarks import find_preset
+        from tal_core.data.benchmarks.presets import find_preset
 
         for method, preset in find_preset(options.preset)[1].settings:
             print(f"published settings: train --dataset {options.name} --model {method} --preset {preset}")
@@ -192,7 +192,7 @@ def run_datasets_add(options: argparse.Namespace) -> None:
 
 def run_datasets_presets(_options: argparse.Namespace) -> None:
     """Every benchmark with its features; the first of them is what its name alone means."""
-    from tal_core.data.benchmarks import BENCHMARKS, describe
+    from tal_core.data.benchmarks.presets import BENCHMARKS, describe
     from tal_core.evaluation.result import thresholds_text
 
     for name, benchmark in BENCHMARKS.items():
@@ -209,7 +209,7 @@ def run_datasets_presets(_options: argparse.Namespace) -> None:
 
 def run_datasets_list(_options: argparse.Namespace) -> None:
     """One line per dataset."""
-    from tal_core.data.entry import list_datasets
+    from tal_core.data.dataset.entry import list_datasets
 
     for entry in list_datasets(home()):
         print(f"{entry.name}\t{entry.description or entry.annotations}")
@@ -222,8 +222,8 @@ def run_datasets_check(options: argparse.Namespace) -> None:
 
 def print_health(name: str, details: bool) -> None:
     """A dataset in a line, and what is odd: of the whole dataset, or with ``details`` of every video."""
-    from tal_core.data.dataset import open_dataset
-    from tal_core.data.health import health_report, summary
+    from tal_core.data.dataset.dataset import open_dataset
+    from tal_core.data.dataset.health import health_report, summary
 
     dataset = open_dataset(home(), name, progress_bar(), scan_all=details)
     print(f"{name}: {summary(dataset)}")
@@ -238,7 +238,7 @@ def print_health(name: str, details: bool) -> None:
 
 def run_datasets_subset(options: argparse.Namespace) -> None:
     """Register a smaller dataset on the same features."""
-    from tal_core.data.registry import make_subset
+    from tal_core.data.dataset.registry import make_subset
 
     if options.videos is None and not options.classes:
         raise InputError("nothing to choose by", mend="Give --videos N or --classes NAME ..., or both.")
@@ -256,7 +256,7 @@ def run_datasets_subset(options: argparse.Namespace) -> None:
 
 def run_datasets_remove(options: argparse.Namespace) -> None:
     """Forget a dataset."""
-    from tal_core.data.entry import remove_dataset
+    from tal_core.data.dataset.entry import remove_dataset
 
     remove_dataset(home(), options.name)
     print(f"{options.name} is forgotten; its annotations and features were not touched")

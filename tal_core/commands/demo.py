@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from tal_core.commands.parsing import command, progress_bar
-from tal_core.data.entry import DEMO_NAME, entry_path, read_entry, save_entry
+from tal_core.data.dataset.entry import DEMO_NAME, entry_path, read_entry, save_entry
 from tal_core.workspace import home
 
 
@@ -32,7 +32,7 @@ def add(commands) -> None:
 
 def run_demo(options: argparse.Namespace) -> None:
     """Make the whole demo dataset; with all its videos it takes the place of the shipped part."""
-    from tal_core.video.demo import make_demo, ship_demo
+    from tal_core.video.drawing.demo_videos import make_demo, ship_demo
 
     made = make_demo(options.out or home() / "demo", seed=options.seed, progress=progress_bar())
     if options.out is None:
@@ -47,9 +47,9 @@ def run_demo(options: argparse.Namespace) -> None:
 
 def _ship_demo_run(assets: Path) -> Path:
     """Train the baseline on the demo and put the finished run beside the shipped data."""
-    from tal_core.training.config import build_config
+    from tal_core.models.settings import build_config
+    from tal_core.runs.run import create_run
     from tal_core.training.loop import train
-    from tal_core.training.run import create_run
     from tal_core.training.shipping import ship_run
 
     shutil.rmtree(assets / "runs", ignore_errors=True)

@@ -38,9 +38,9 @@ def add(commands) -> None:
 
 def run_diagnose(options: argparse.Namespace) -> None:
     """Print the report; optionally write the numbers as JSON."""
-    from tal_core.data.oddities import detection_findings
-    from tal_core.evaluation.diagnosis import diagnose
-    from tal_core.evaluation.diagnosis_report import format_report, to_json
+    from tal_core.data.formats.oddities import detection_findings
+    from tal_core.evaluation.diagnosis.diagnose import diagnose
+    from tal_core.evaluation.diagnosis.report import format_report, to_json
     from tal_core.evaluation.result import parse_tiou
 
     thresholds = parse_tiou(options.tiou)

@@ -40,7 +40,7 @@ def add(commands) -> None:
 
 def run_evaluate(options: argparse.Namespace) -> None:
     """Print AP per class and mAP; optionally write them as JSON."""
-    from tal_core.data.oddities import detection_findings
+    from tal_core.data.formats.oddities import detection_findings
     from tal_core.evaluation.average_precision import evaluate
     from tal_core.evaluation.result import format_table, parse_tiou
 

@@ -13,7 +13,7 @@ from tal_core.types import InputError
 from tal_core.workspace import home
 
 if TYPE_CHECKING:
-    from tal_core.models.weights import WeightsInfo
+    from tal_core.models.shared.weights import WeightsInfo
 
 
 def add(commands) -> None:
@@ -37,10 +37,10 @@ def add(commands) -> None:
 
 def run_export(options: argparse.Namespace) -> None:
     """Write the network, once it has given the run's scores on the dataset's features."""
-    from tal_core.data.dataset import open_dataset
+    from tal_core.data.dataset.dataset import open_dataset
     from tal_core.inference.predict import check_features, load_model
-    from tal_core.streaming.export import export_run
-    from tal_core.training.run import open_run
+    from tal_core.runs.run import open_run
+    from tal_core.streaming.online.export import export_run
 
     run = open_run(home(), options.run)
     model = load_model(run, device="cpu")
@@ -59,7 +59,7 @@ def run_export(options: argparse.Namespace) -> None:
 
 def _extractor(info: WeightsInfo) -> dict[str, Any] | None:
     """The extractor with all its settings; None for features that this program doesn't make."""
-    from tal_core.video.extractor import spec_of
+    from tal_core.video.extractors.extractor import spec_of
 
     try:
         return spec_of(info).model_dump(exclude_none=True)

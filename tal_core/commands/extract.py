@@ -54,9 +54,9 @@ def run_extract(options: argparse.Namespace) -> None:
         raise InputError("nothing to extract", mend="Give --videos DIR and --out DIR.")
     if options.processes is not None and options.processes < 1:
         raise InputError(f"--processes {options.processes} is less than 1", mend="Give 1 or more.")
-    from tal_core.training.config import parse_settings
-    from tal_core.video.extraction import extract_folder
-    from tal_core.video.spec import read_spec
+    from tal_core.models.settings import parse_settings
+    from tal_core.video.extraction.folder import extract_folder
+    from tal_core.video.extractors.spec import read_spec
 
     spec = read_spec({**parse_settings(options.set), "name": options.extractor})
     outcome = extract_folder(
@@ -100,7 +100,7 @@ def seconds_bar() -> Callable:
 
 
 def _print_extractors() -> None:
-    from tal_core.video.spec import KINDS, settings
+    from tal_core.video.extractors.spec import KINDS, settings
 
     for kind in KINDS.values():
         needs = f" (needs: pip install -r requirements-video.txt: {kind.package})" if kind.package else ""

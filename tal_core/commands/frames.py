@@ -26,10 +26,10 @@ def add(commands) -> None:
 
 def run_frames(options: argparse.Namespace) -> None:
     """Print AP and calibrated AP per class and their means on the run's evaluation subset."""
-    from tal_core.data.dataset import open_dataset
-    from tal_core.evaluation.frames import evaluate_dataset_frames, format_frames
-    from tal_core.inference.candidates import load_all_snippet_scores
-    from tal_core.training.run import open_run
+    from tal_core.data.dataset.dataset import open_dataset
+    from tal_core.evaluation.frame_precision import evaluate_dataset_frames, format_frames
+    from tal_core.postprocessing.candidates import load_all_snippet_scores
+    from tal_core.runs.run import open_run
 
     run = open_run(home(), options.run)
     data = open_dataset(home(), run.config()["dataset"], progress_bar())

@@ -51,7 +51,7 @@ def add(commands) -> None:
 def run_import_checkpoint(options: argparse.Namespace) -> None:
     """Import, detect in the evaluation subset, print mAP."""
     from tal_core.evaluation.result import format_table
-    from tal_core.training.importing import import_checkpoint
+    from tal_core.importing.run_of_checkpoint import import_checkpoint
 
     run = import_checkpoint(
         home(),

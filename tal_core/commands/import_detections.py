@@ -40,7 +40,7 @@ def add(commands) -> None:
 def run_import_detections(options: argparse.Namespace) -> None:
     """Import, say what was renamed and what is unknown, print mAP."""
     from tal_core.evaluation.result import format_table
-    from tal_core.training.importing_detections import import_detections
+    from tal_core.importing.run_of_detections import import_detections
 
     run, notes = import_detections(
         home(),

@@ -36,9 +36,9 @@ def add(commands) -> None:
 
 def run_online(options: argparse.Namespace) -> None:
     """Print a row for each delay; keep all in the run's ``online.json``."""
-    from tal_core.data.dataset import open_dataset
-    from tal_core.streaming.online_evaluation import measure_online
-    from tal_core.training.run import open_run
+    from tal_core.data.dataset.dataset import open_dataset
+    from tal_core.runs.run import open_run
+    from tal_core.streaming.online.delay_tradeoff import measure_online
 
     wrong = next((delay for delay in options.delays if not 0 <= delay <= 3600), None)
     if wrong is not None:

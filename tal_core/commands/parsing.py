@@ -68,10 +68,10 @@ class Inputs(NamedTuple):
 
 def read_inputs(options: argparse.Namespace) -> Inputs:
     """Read the files of `add_files`. Raises ``InputError``."""
-    from tal_core.data.annotations import read_annotations
-    from tal_core.data.blocked import leave_out, read_blocked, without_blocked
-    from tal_core.data.detections import read_detections
-    from tal_core.data.subsets import evaluation_subset, in_subset
+    from tal_core.data.dataset.subsets import evaluation_subset, in_subset
+    from tal_core.data.formats.annotations import read_annotations
+    from tal_core.data.formats.blocked import leave_out, read_blocked, without_blocked
+    from tal_core.data.formats.detections import read_detections
 
     annotations = read_annotations(options.ground_truth, options.video_info)
     blocked = read_blocked(options.blocked) if options.blocked else frozenset()

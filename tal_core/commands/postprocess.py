@@ -47,13 +47,13 @@ def add(commands) -> None:
 
 def run_postprocess(options: argparse.Namespace) -> None:
     """Write the new run; print both figures."""
-    from tal_core.data.class_scores import read_class_scores
-    from tal_core.data.dataset import open_dataset
-    from tal_core.inference.fusion import Fusion
-    from tal_core.inference.lab import open_candidates
-    from tal_core.training.config import parse_settings
-    from tal_core.training.derive import changed_config, derive_run, provenance_of
-    from tal_core.training.run import open_run
+    from tal_core.data.dataset.dataset import open_dataset
+    from tal_core.data.formats.class_scores import read_class_scores
+    from tal_core.models.settings import parse_settings
+    from tal_core.postprocessing.fusion import Fusion
+    from tal_core.postprocessing.lab import open_candidates
+    from tal_core.runs.run import open_run
+    from tal_core.training.postprocessed_run import changed_config, derive_run, provenance_of
 
     run = open_run(home(), options.run)
     config = changed_config(run, parse_settings(options.set))

@@ -55,9 +55,9 @@ def add(commands) -> None:
 
 def run_predict(options: argparse.Namespace) -> None:
     """Write the detections of a dataset, a feature file or a video."""
-    from tal_core.data.detections import write_detections
+    from tal_core.data.formats.detections import write_detections
     from tal_core.inference.predict import load_model, predict_dataset, predict_features
-    from tal_core.training.run import open_run
+    from tal_core.runs.run import open_run
 
     run = open_run(home(), options.run)
     _check_outputs(options)
@@ -73,7 +73,7 @@ def run_predict(options: argparse.Namespace) -> None:
         features, grid = _read_features(options, model.info)
         scores = None
         if options.class_scores:
-            from tal_core.data.class_scores import read_class_scores
+            from tal_core.data.formats.class_scores import read_class_scores
 
             scores = read_class_scores(options.class_scores, model.info.labels).of(path.stem)
         table, _ = predict_features(model, features, grid, video_id=path.stem, class_scores=scores)
@@ -89,7 +89,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
     if not options.out and not options.burn_in:
         raise InputError("nothing to write", mend="Give --out F, --burn-in F.mp4, or both.")
     if options.burn_in:
-        from tal_core.video.burn_in import check_out
+        from tal_core.video.drawing.burn_in import check_out
 
         if not options.video:
             raise InputError("--burn-in belongs to --video", mend="Leave it out.")
@@ -99,7 +99,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
 def _burn_in(options: argparse.Namespace, table, labels: list[str]) -> None:
     """Draw detections from ``--min-score`` on into the video."""
     from tal_core.plots.colors import class_colors
-    from tal_core.video.burn_in import burn_in
+    from tal_core.video.drawing.burn_in import burn_in
 
     shown = table[table["score"] >= options.min_score]
     notes = burn_in(options.video, shown, options.burn_in, class_colors(labels), progress=progress_bar())
@@ -109,10 +109,10 @@ def _burn_in(options: argparse.Namespace, table, labels: list[str]) -> None:
 def _read_features(options: argparse.Namespace, info):
     """Features of the one file asked for, and their time grid (None: as the run was trained)."""
     if options.features:
-        from tal_core.data.features import read_feature_file
+        from tal_core.data.features.store import read_feature_file
 
         return read_feature_file(options.features, options.layout, info.num_features), None
-    from tal_core.inference.sources import features_of_video
+    from tal_core.inference.detection_input import features_of_video
     from tal_core.video.frames import Damage
 
     damage = Damage()

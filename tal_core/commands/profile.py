@@ -36,11 +36,11 @@ def add(commands) -> None:
 
 def run_profile(options: argparse.Namespace) -> None:
     """Print size, arithmetic, memory and speed."""
-    from tal_core.data.dataset import open_dataset
+    from tal_core.data.dataset.dataset import open_dataset
+    from tal_core.models.data_summary import summarise
     from tal_core.models.registry import get_method
-    from tal_core.models.summary import summarise
-    from tal_core.training.advice import AUTO, DEFAULTS, choose, merged
-    from tal_core.training.config import build_config, parse_settings
+    from tal_core.models.settings import build_config, parse_settings
+    from tal_core.models.suggested_settings import AUTO, DEFAULTS, choose, merged
     from tal_core.training.profile import measure
 
     method = get_method(options.model)

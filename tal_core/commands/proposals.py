@@ -33,8 +33,8 @@ def add(commands) -> None:
 
 def run_proposals(options: argparse.Namespace) -> None:
     """Print recall and area; optionally write the curve as JSON."""
-    from tal_core.data.oddities import detection_findings
-    from tal_core.evaluation.proposals import SHOWN, proposal_recall
+    from tal_core.data.formats.oddities import detection_findings
+    from tal_core.evaluation.proposal_recall import SHOWN, proposal_recall
     from tal_core.types import InputError
 
     if not options.max_proposals > 0:

@@ -47,10 +47,10 @@ def run_report(options: argparse.Namespace) -> None:
     if options.out.suffix.lower() not in (".html", ".htm"):
         raise InputError("a report is an HTML page", where=options.out, mend="Use a name that ends in .html.")
 
-    from tal_core.data.dataset import open_dataset
+    from tal_core.data.dataset.dataset import open_dataset
     from tal_core.evaluation.result import parse_tiou
-    from tal_core.plots.report import dataset_of, make_report
-    from tal_core.training.run import open_run
+    from tal_core.report import dataset_of, make_report
+    from tal_core.runs.run import open_run
 
     runs = [open_run(home(), run_id) for run_id in options.run]
     tiou = parse_tiou(options.tiou) if options.tiou else None

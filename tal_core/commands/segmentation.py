@@ -37,7 +37,7 @@ def add(commands) -> None:
 
 def run_segmentation(options: argparse.Namespace) -> None:
     """Print the means over the videos; optionally write them as JSON."""
-    from tal_core.data.oddities import detection_findings
+    from tal_core.data.formats.oddities import detection_findings
     from tal_core.evaluation.segmentation import segmentation_scores
 
     annotations, _, truth, videos, detections = read_inputs(options)

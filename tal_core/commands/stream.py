@@ -61,10 +61,10 @@ def add(commands) -> None:
 
 def run_stream(options: argparse.Namespace) -> None:
     """Detect until the source ends or Ctrl-C."""
-    from tal_core.streaming.opening import make_session, open_detector
-    from tal_core.streaming.sinks import JsonLines, Lines, Sink
-    from tal_core.streaming.sources import Patience, open_source
-    from tal_core.training.run import open_run
+    from tal_core.runs.run import open_run
+    from tal_core.streaming.live.opening import make_session, open_detector
+    from tal_core.streaming.live.sinks import JsonLines, Lines, Sink
+    from tal_core.streaming.live.sources import Patience, open_source
 
     if options.delay is not None and not 0 <= options.delay <= 600:
         raise InputError(f"--delay {options.delay:g}", mend="Give 0 to 600 seconds.")
@@ -77,7 +77,7 @@ def run_stream(options: argparse.Namespace) -> None:
     status = StatusLine(sys.stderr.isatty() and not options.quiet)
     sinks: list[Sink] = [Lines(status.say)]
     if options.webhook:
-        from tal_core.streaming.webhook import Webhook
+        from tal_core.streaming.live.webhook import Webhook
 
         sinks.append(Webhook(options.webhook))
     model, extractor = open_detector(run, delay=options.delay, device=options.device)

@@ -30,7 +30,7 @@ def add(commands) -> None:
 
 def run_demo(options: argparse.Namespace) -> None:
     """Run nginx and ffmpeg until the video or the person ends."""
-    from tal_core.streaming.demo_server import Publisher, RtmpServer, check_programs
+    from tal_core.streaming.live.rtmp_demo import Publisher, RtmpServer, check_programs
     from tal_core.workspace import check_name
 
     check_programs()

@@ -51,8 +51,8 @@ def add(commands) -> None:
 def run_train(options: argparse.Namespace) -> None:
     """Train in the foreground; Ctrl-C stops cleanly and leaves a run to resume."""
     from tal_core.evaluation.result import format_table
+    from tal_core.runs.run import create_run, open_run
     from tal_core.training.loop import train
-    from tal_core.training.run import create_run, open_run
 
     if options.settings:
         _print_settings(options.model or "baseline")
@@ -76,11 +76,11 @@ def run_train(options: argparse.Namespace) -> None:
 
 def chosen_config(options: argparse.Namespace):
     """The config of ``--model`` on ``--dataset`` by ``--preset`` and ``--set``; prints why."""
-    from tal_core.data.dataset import open_dataset
+    from tal_core.data.dataset.dataset import open_dataset
+    from tal_core.models.data_summary import summarise
     from tal_core.models.registry import get_method
-    from tal_core.models.summary import summarise
-    from tal_core.training.advice import AUTO, choose, merged, warnings
-    from tal_core.training.config import build_config, parse_settings, to_text
+    from tal_core.models.settings import build_config, parse_settings, to_text
+    from tal_core.models.suggested_settings import AUTO, choose, merged, warnings
 
     method = get_method(options.model)
     own = parse_settings(options.set)
@@ -97,8 +97,8 @@ def chosen_config(options: argparse.Namespace):
 
 def _print_settings(model: str) -> None:
     from tal_core.models.registry import get_method
-    from tal_core.training.advice import preset_titles
-    from tal_core.training.config import form_fields
+    from tal_core.models.settings import form_fields
+    from tal_core.models.suggested_settings import preset_titles
 
     for name, title in preset_titles(model).items():
         print(f"preset {name}\t{title}")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tal_core.data.dataset import Dataset
+from tal_core.data.dataset.dataset import Dataset
 from tal_core.types import InputError
 
 OVERLAPS = (10, 25, 50)

@@ -13,14 +13,14 @@ import pandas as pd
 import torch
 from torch import nn
 
-from tal_core.data.dataset import Dataset, open_dataset
+from tal_core.data.dataset.dataset import Dataset, open_dataset
 from tal_core.device import choose_device
-from tal_core.inference.candidates import post_process_predictions, suppression
-from tal_core.inference.fusion import is_classless, with_classes
 from tal_core.models.config import MethodConfig, validated
 from tal_core.models.method import Candidates
 from tal_core.models.registry import get_method
-from tal_core.models.weights import WeightsInfo, load_weights, read_info
+from tal_core.models.shared.weights import WeightsInfo, load_weights, read_info
+from tal_core.postprocessing.candidates import post_process_predictions, suppression
+from tal_core.postprocessing.fusion import is_classless, with_classes
 from tal_core.types import InputError, Progress, TimeGrid
 
 

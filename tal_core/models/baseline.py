@@ -23,7 +23,7 @@ from torch import nn
 
 from tal_core.models.config import MethodConfig, setting
 from tal_core.models.method import Candidates, FeatureDataset, Method
-from tal_core.models.reader import FeatureReader
+from tal_core.models.shared.feature_reader import FeatureReader
 from tal_core.types import TimeGrid
 
 # Below this size the training features are kept in memory as they are; above it windows are read one by one.

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tal_core.models.config import MethodConfig
-from tal_core.models.summary import DataSummary
+from tal_core.models.data_summary import DataSummary
 from tal_core.types import TimeGrid
 
 

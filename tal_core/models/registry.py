@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from tal_core.models import actionformer, baseline, bmn, bsn, miniroad, ssn, temporalmaxer, tridet
+from tal_core.models import baseline, miniroad
+from tal_core.models.bmn import bmn
+from tal_core.models.bsn import bsn
 from tal_core.models.method import Method
+from tal_core.models.pyramid import actionformer, temporalmaxer, tridet
+from tal_core.models.ssn import ssn
 from tal_core.types import InputError
 
 METHODS: dict[str, Method] = {

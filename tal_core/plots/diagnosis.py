@@ -14,11 +14,11 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from tal_core.evaluation.buckets import bucket_sizes
-from tal_core.evaluation.characteristics import Characteristic
-from tal_core.evaluation.diagnosis import Diagnosis
+from tal_core.evaluation.diagnosis.buckets import bucket_sizes
+from tal_core.evaluation.diagnosis.characteristics import Characteristic
+from tal_core.evaluation.diagnosis.diagnose import Diagnosis
+from tal_core.evaluation.diagnosis.segment_errors import Calibration
 from tal_core.evaluation.outcomes import MISSED, OUTCOMES
-from tal_core.evaluation.segment_errors import Calibration
 from tal_core.plots.colors import ACCENT, GRID, OUTCOME_COLORS, PALETTE, with_alpha
 
 MOST_CLASSES = 25

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from tal_core.evaluation.behind import BACKGROUND
-from tal_core.evaluation.diagnosis import Diagnosis
+from tal_core.evaluation.diagnosis.diagnose import Diagnosis
+from tal_core.evaluation.diagnosis.segment_errors import ClassConfusion
+from tal_core.evaluation.diagnosis.segments_behind import BACKGROUND
 from tal_core.evaluation.outcomes import MISSED
-from tal_core.evaluation.segment_errors import ClassConfusion
 from tal_core.plots.colors import ACCENT
 from tal_core.plots.diagnosis import MOST_CLASSES, TITLES, plain
 

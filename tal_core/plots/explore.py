@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from tal_core.data.snippets import BACKGROUND_LABEL
+from tal_core.data.exploring.snippets import BACKGROUND_LABEL
 from tal_core.plots.colors import ACCENT, BACKGROUND, GRID, OUTCOME_COLORS, PALETTE, with_alpha
 
 MOST_CLASSES = 40

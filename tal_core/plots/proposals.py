@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pandas as pd
 import plotly.graph_objects as go
 
-from tal_core.evaluation.proposals import SHOWN, ProposalRecall
+from tal_core.evaluation.proposal_recall import SHOWN, ProposalRecall
 from tal_core.evaluation.segmentation import Segmentation
 from tal_core.plots.evaluation import plain_text, run_style, style_axes
 

@@ -11,7 +11,7 @@ from pickle import UnpicklingError
 import torch
 from torch import nn
 
-from tal_core.models.weights import WeightsInfo, save_weights
+from tal_core.models.shared.weights import WeightsInfo, save_weights
 from tal_core.training.optimization import AveragedWeights
 from tal_core.types import InputError
 from tal_core.workspace import write_bytes

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from tal_core.data.dataset import Dataset
+from tal_core.background.processes import PROJECT
+from tal_core.data.dataset.dataset import Dataset
 from tal_core.device import device_name
-from tal_core.processes import PROJECT
 
 PACKAGES = ("torch", "numpy", "pandas", "pydantic", "safetensors")
 

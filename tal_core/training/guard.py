@@ -11,8 +11,8 @@ import torch
 from filelock import FileLock, Timeout
 
 from tal_core.models.config import MethodConfig
-from tal_core.training.records import Recorder
-from tal_core.training.run import ACTIVE, Run
+from tal_core.runs.recorder import Recorder
+from tal_core.runs.run import ACTIVE, Run
 from tal_core.types import InputError
 from tal_core.workspace import writing
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from tal_core.processes import spawn, this_process
-from tal_core.training.run import ACTIVE, Run
+from tal_core.background.processes import spawn, this_process
+from tal_core.runs.run import ACTIVE, Run
 from tal_core.types import InputError
 from tal_core.workspace import write_json, writing
 

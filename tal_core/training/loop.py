@@ -18,26 +18,26 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tal_core.data.dataset import Dataset, open_dataset
-from tal_core.data.detections import write_detections
+from tal_core.data.dataset.dataset import Dataset, open_dataset
+from tal_core.data.formats.detections import write_detections
 from tal_core.device import choose_device, choose_precision, device_name
 from tal_core.evaluation.average_precision import Evaluation, evaluate
-from tal_core.inference.candidates import (
+from tal_core.inference.predict import Predictions, predict_videos, read_config
+from tal_core.models.config import MethodConfig
+from tal_core.models.data_summary import summarise
+from tal_core.models.shared.weights import WeightsInfo, load_weights, save_weights
+from tal_core.models.suggested_settings import warnings
+from tal_core.postprocessing.candidates import (
     post_process_predictions,
     save_candidates,
     save_snippet_scores,
     suppression,
 )
-from tal_core.inference.predict import Predictions, predict_videos, read_config
-from tal_core.models.config import MethodConfig
-from tal_core.models.summary import summarise
-from tal_core.models.weights import WeightsInfo, load_weights, save_weights
-from tal_core.training.advice import warnings
+from tal_core.runs.recorder import Recorder, StopRequested
+from tal_core.runs.run import Run
 from tal_core.training.checkpoint import State, load_state
 from tal_core.training.environment import describe
 from tal_core.training.guard import check_startable, claimed, explained, stopped_by_signals
-from tal_core.training.records import Recorder, StopRequested
-from tal_core.training.run import Run
 from tal_core.training.steps import Steps, Training, new_state, train_epoch
 from tal_core.types import InputError, Progress, TimeGrid
 from tal_core.workspace import write_bytes, write_json

@@ -28,12 +28,12 @@ import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from tal_core.background.processes import IDLE_THREADS, PROJECT
 from tal_core.device import choose_device, choose_precision, device_name
-from tal_core.inference.candidates import post_process_predictions, suppression
 from tal_core.models.config import MethodConfig
 from tal_core.models.method import FeatureDataset, Method
-from tal_core.processes import IDLE_THREADS, PROJECT
-from tal_core.training.config import build_config
+from tal_core.models.settings import build_config
+from tal_core.postprocessing.candidates import post_process_predictions, suppression
 from tal_core.training.loader import to_device
 from tal_core.training.optimization import learning_rate
 from tal_core.training.steps import Steps, new_state, num_samples
@@ -311,7 +311,7 @@ def measure_apart(home: Path, dataset: str, model: str, config: MethodConfig, li
 
 def main() -> int:
     """The process of its own."""
-    from tal_core.data.dataset import open_dataset  # pylint: disable=import-outside-toplevel
+    from tal_core.data.dataset.dataset import open_dataset  # pylint: disable=import-outside-toplevel
     from tal_core.models.registry import get_method  # pylint: disable=import-outside-toplevel
 
     asked: Mapping[str, Any] = json.loads(sys.stdin.read())

@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from tal_core.training.run import Run
+from tal_core.runs.run import Run
 from tal_core.types import InputError
 from tal_core.workspace import write_json, writing
 

@@ -16,15 +16,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from tal_core.data.dataset import Dataset
+from tal_core.data.dataset.dataset import Dataset
 from tal_core.models.config import MethodConfig
 from tal_core.models.method import Method, Sampler
-from tal_core.models.weights import WeightsInfo
+from tal_core.models.shared.weights import WeightsInfo
+from tal_core.runs.recorder import Recorder
+from tal_core.runs.run import Run
 from tal_core.training.checkpoint import Position, State, save_state, set_random_state
 from tal_core.training.loader import prepared, to_device
 from tal_core.training.optimization import AveragedWeights, learning_rate, make_optimizer
-from tal_core.training.records import Recorder
-from tal_core.training.run import Run
 from tal_core.types import InputError, Progress
 
 STEP_LINES = 25  # at least so many per epoch in metrics.jsonl

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from browsing import PATIENCE
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.browser.browsing import PATIENCE
+from tests.paths import ROOT
 
 
 def free_port() -> int:

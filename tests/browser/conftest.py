@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from app_server import free_port, running_app
-from browsing import PATIENCE
+
+from tests.browser.app_server import free_port, running_app
+from tests.browser.browsing import PATIENCE
 
 CHROMIUM_FLAGS = [
     "--no-sandbox",

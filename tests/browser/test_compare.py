@@ -4,12 +4,12 @@ import re
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from browsing import no_errors, settle, shoot, visit
 from playwright.sync_api import expect
 
-from tal_core.data.dataset import open_dataset
-from tal_core.training.importing_detections import keep_detections
-from tal_core.training.run import open_run
+from tal_core.data.dataset.dataset import open_dataset
+from tal_core.importing.run_of_detections import keep_detections
+from tal_core.runs.run import open_run
+from tests.browser.browsing import no_errors, settle, shoot, visit
 
 PAIR = "dataset=demo&run=demo-baseline&run=cautious"
 

@@ -3,8 +3,9 @@
 import re
 
 import pytest
-from browsing import click_middle, no_errors, settle, shoot, shown_inputs, visit
 from playwright.sync_api import expect
+
+from tests.browser.browsing import click_middle, no_errors, settle, shoot, shown_inputs, visit
 
 
 def tallest(marks) -> int:

@@ -7,12 +7,12 @@ from pathlib import Path
 import av
 import psutil
 import pytest
-from browsing import settle, shoot, visit
 from playwright.sync_api import expect
 from test_studio import wait_for
 
-from tal_core.streaming.folder import list_streams
+from tal_core.streaming.live.folder import list_streams
 from tal_core.workspace import DEMO
+from tests.browser.browsing import settle, shoot, visit
 
 LOOPS = 12
 

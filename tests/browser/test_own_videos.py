@@ -4,10 +4,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from browsing import PATIENCE, no_errors, settle, shoot, visit
 from playwright.sync_api import expect
 
 from tal_core.workspace import DEMO
+from tests.browser.browsing import PATIENCE, no_errors, settle, shoot, visit
 
 CLIPS = ("demo_001", "demo_004", "demo_007", "demo_011")
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from app_server import free_port, running_app
-from browsing import PATIENCE, no_errors, settle, shoot, shown_inputs, visit
 from playwright.sync_api import expect
 
-from tal_core.training.config import build_config
-from tal_core.training.run import create_run
+from tal_core.models.settings import build_config
+from tal_core.runs.run import create_run
 from tal_core.workspace import DEMO
+from tests.browser.app_server import free_port, running_app
+from tests.browser.browsing import PATIENCE, no_errors, settle, shoot, shown_inputs, visit
 
 PAGES = ["", "explore", "train", "timeline", "evaluate"]
 RUN = "from-the-browser"

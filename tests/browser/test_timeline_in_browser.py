@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from app_server import ROOT
 from playwright.sync_api import expect
 
-from tal_core.data.dataset import open_dataset
-from tal_core.data.editing import read_draft
-from tal_core.data.registry import add_dataset
-from tal_core.training.config import build_config
-from tal_core.training.run import create_run
+from tal_core.data.dataset.dataset import open_dataset
+from tal_core.data.dataset.registry import add_dataset
+from tal_core.data.editing.changes import read_draft
+from tal_core.models.settings import build_config
+from tal_core.runs.run import create_run
 from tal_core.workspace import write_json
+from tests.browser.app_server import ROOT
 
 PATIENCE = 120_000  # milliseconds; a busy machine is slow, not broken
 SCREENSHOTS = os.environ.get("TAL_SCREENSHOTS")

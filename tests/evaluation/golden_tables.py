@@ -2,11 +2,12 @@
 
 import gzip
 import json
-from pathlib import Path
 
 import pandas as pd
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "evaluation"
+from tests.paths import GOLDEN as GOLDEN_FOLDER
+
+GOLDEN = GOLDEN_FOLDER / "evaluation"
 
 
 def load(name):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tal_core.cli import main
-from tal_core.evaluation.frames import evaluate_frames, frame_precision, stage_precision
+from tal_core.evaluation.frame_precision import evaluate_frames, frame_precision, stage_precision
 from tal_core.training.loop import train
 from tal_core.types import InputError, TimeGrid
 from tests.training.synthetic import make_dataset, make_run

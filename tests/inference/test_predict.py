@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tal_core.inference.predict import load_model, predict_dataset, predict_features
-from tal_core.models.weights import read_info, save_weights
+from tal_core.models.shared.weights import read_info, save_weights
 from tal_core.training.loop import train
 from tal_core.types import InputError, TimeGrid
 from tests.training.synthetic import make_dataset, make_run

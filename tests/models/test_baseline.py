@@ -129,7 +129,7 @@ def test_sampler_reads_the_windows_it_labels(home):
 def test_windows_read_from_disk_equal_those_in_memory(home, monkeypatch):
     data, config = make_dataset(home), BaselineConfig(windows_per_epoch=64)
     kept = WindowSampler(data, config).epoch(0, torch.Generator().manual_seed(1))[0]
-    monkeypatch.setattr("tal_core.models.reader.MEMORY_BYTES", 0)
+    monkeypatch.setattr("tal_core.models.shared.feature_reader.MEMORY_BYTES", 0)
     sampler = WindowSampler(data, config)
     assert sampler.reader.kept is None
     assert torch.equal(sampler.epoch(0, torch.Generator().manual_seed(1))[0]["windows"], kept["windows"])

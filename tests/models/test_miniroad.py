@@ -1,7 +1,5 @@
 """MiniROAD gives the numbers of the reference implementation; tests/golden/miniroad/README.md."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import safetensors.torch
@@ -20,9 +18,10 @@ from tal_core.models.miniroad import (
 )
 from tal_core.models.presets import presets
 from tal_core.types import InputError, TimeGrid
+from tests.paths import GOLDEN as GOLDEN_FOLDER
 from tests.training.synthetic import make_dataset
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "miniroad"
+GOLDEN = GOLDEN_FOLDER / "miniroad"
 FEATURES, CLASSES = 32, 21
 CONFIG = MiniRoadConfig(embed_dim=24, hidden_dim=16, window=16, window_stride=4, dropout=0.0)
 

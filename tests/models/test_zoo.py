@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from tal_core.data.dataset import open_dataset
-from tal_core.data.registry import add_dataset
+from tal_core.data.dataset.dataset import open_dataset
+from tal_core.data.dataset.registry import add_dataset
 from tal_core.inference.predict import load_model, predict_dataset, predict_features
+from tal_core.models.data_summary import summarise
 from tal_core.models.registry import METHODS
-from tal_core.models.summary import summarise
-from tal_core.training.config import build_config, form_fields
+from tal_core.models.settings import build_config, form_fields
+from tal_core.runs.run import create_run
 from tal_core.training.loop import train
-from tal_core.training.run import create_run
 from tal_core.types import InputError, TimeGrid
 from tests.training.synthetic import make_dataset
 

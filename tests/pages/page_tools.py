@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 from streamlit.testing.v1 import AppTest
 
-from tal_core.data.registry import add_dataset
-from tal_core.training.config import build_config
-from tal_core.training.run import Run, create_run
+from tal_core.data.dataset.registry import add_dataset
+from tal_core.models.settings import build_config
+from tal_core.runs.run import Run, create_run
 from tal_core.workspace import write_json
+from tests.paths import ROOT
 
-APP = Path(__file__).resolve().parents[2] / "app.py"
+APP = ROOT / "app.py"
 
 
 def open_page(page: str, **query: str | list[str]) -> AppTest:
@@ -21,7 +22,7 @@ def open_page(page: str, **query: str | list[str]) -> AppTest:
     app.run()
     for key, value in query.items():
         app.query_params[key] = value
-    return app.switch_page(f"pages/{page}.py").run()
+    return app.switch_page(f"pages/{page}/page.py").run()
 
 
 def texts(app: AppTest) -> str:

@@ -1,8 +1,8 @@
 import pytest
-from page_tools import open_page, small_dataset, small_run, texts
 from streamlit.testing.v1 import AppTest
 
-from pages import shared
+from pages.common import notices, words
+from tests.pages.page_tools import open_page, small_dataset, small_run, texts
 
 PAGES = ["overview", "explore", "train", "timeline", "evaluate"]
 
@@ -44,16 +44,15 @@ def test_the_choice_of_dataset_goes_along_to_the_next_page(tmp_path, home):
     small_dataset(tmp_path, home)
     app = open_page("explore", dataset="small")
     app.query_params.clear()
-    app.switch_page("pages/train.py").run()
+    app.switch_page("pages/train/page.py").run()
     assert app.query_params["dataset"] == "small"
 
 
 def test_error_box_says_what_where_and_how_to_mend():
     def page():
-        from pages import shared
         from tal_core.types import InputError
 
-        with shared.guard():
+        with notices.guard():
             raise InputError("is empty", where="a.json", mend="Write something.")
 
     box = AppTest.from_function(page).run().error[0].value
@@ -69,14 +68,14 @@ def test_error_box_says_what_where_and_how_to_mend():
     ],
 )
 def test_tiou_in_words(tiou, text):
-    assert shared.tiou_text(tiou) == text
+    assert words.tiou_text(tiou) == text
 
 
 def test_numbers_in_words():
-    assert shared.percent(0.5531) == "55.3 %" and shared.percent(None) == "–"
-    assert shared.seconds_text(4.21) == "4.2 s" and shared.seconds_text(192) == "3 min 12 s"
-    assert shared.seconds_text(7500) == "2 h 5 min" and shared.seconds_text(None) == "–"
-    assert shared.number(19228) == "19\u202f228"
+    assert words.percent(0.5531) == "55.3 %" and words.percent(None) == "–"
+    assert words.seconds_text(4.21) == "4.2 s" and words.seconds_text(192) == "3 min 12 s"
+    assert words.seconds_text(7500) == "2 h 5 min" and words.seconds_text(None) == "–"
+    assert words.number(19228) == "19\u202f228"
 
 
 def test_texts_name_the_subset(tmp_path, home):

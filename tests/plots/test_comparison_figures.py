@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tal_core.data.published import published_maps, read_published
+from tal_core.data.benchmarks.published import published_maps, read_published
 from tal_core.evaluation.result import Evaluation
 from tal_core.plots import comparison as plots
 from tal_core.plots.evaluation import map_curves

@@ -2,10 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tal_core.evaluation import behind
-from tal_core.evaluation.diagnosis import diagnose
+from tal_core.evaluation.diagnosis import segments_behind
+from tal_core.evaluation.diagnosis.diagnose import diagnose
+from tal_core.evaluation.diagnosis.segment_errors import class_confusion, errors_per_class
 from tal_core.evaluation.outcomes import MISSED, OUTCOMES
-from tal_core.evaluation.segment_errors import class_confusion, errors_per_class
 from tal_core.plots import diagnosis as plots
 from tal_core.plots import diagnosis_maps as maps
 
@@ -50,7 +50,7 @@ def test_gains_are_sorted_and_carry_their_kind(diagnosis):
 def test_profile_bars_carry_what_lists_their_segments(diagnosis):
     total = 0
     for (kind, band, count), _ in bars(plots.profile_figure(diagnosis)):
-        table = behind.of_kind(diagnosis, kind, int(band))
+        table = segments_behind.of_kind(diagnosis, kind, int(band))
         assert len(table) == count
         total += len(table)
     assert total == diagnosis.false_positives.band_sizes.sum() > 0
@@ -70,7 +70,7 @@ def test_bucket_bars_carry_characteristic_and_bucket(diagnosis):
 def test_offset_bars_hold_every_matched_segment(diagnosis):
     figure = plots.boundary_figure(diagnosis.boundaries)
     for (side, low, high), count in bars(figure):
-        assert len(behind.of_offset(diagnosis, side, low, high)) == count
+        assert len(segments_behind.of_offset(diagnosis, side, low, high)) == count
     assert sum(count for _, count in bars(figure)) == 2 * len(diagnosis.boundaries) > 0
 
 
@@ -95,13 +95,13 @@ def test_ranges_of_offsets_in_words():
 
 def test_reliability_bars_carry_their_bin(diagnosis):
     for (low, high, count, _), _ in bars(plots.reliability_figure(diagnosis.calibration)):
-        assert len(behind.of_score(diagnosis, low, high)) == count
+        assert len(segments_behind.of_score(diagnosis, low, high)) == count
 
 
 def test_class_bars_carry_class_and_kind(diagnosis):
     counts = errors_per_class(diagnosis.ranked, diagnosis.best(2))
     for (label, kind), count in bars(plots.class_errors_figure(counts)):
-        assert len(behind.of_class(diagnosis, label, kind, 2)) == count
+        assert len(segments_behind.of_class(diagnosis, label, kind, 2)) == count
 
 
 def cells(figure):
@@ -133,7 +133,7 @@ def test_cells_of_the_confusion(diagnosis):
     figure = maps.confusion_map(confusion)
     counts = {
         (row, column): confusion.counts[i, j]
-        for i, row in enumerate([*confusion.labels, behind.BACKGROUND])
+        for i, row in enumerate([*confusion.labels, segments_behind.BACKGROUND])
         for j, column in enumerate([*confusion.labels, MISSED])
     }
     shown = list(cells(figure))

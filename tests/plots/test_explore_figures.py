@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tal_core.data import statistics
+from tal_core.data.exploring import statistics
 from tal_core.plots import explore
 from tal_core.plots.colors import class_colors
 

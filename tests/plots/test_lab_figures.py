@@ -2,9 +2,15 @@ import numpy as np
 import pytest
 
 from tal_core.evaluation.result import Evaluation
-from tal_core.inference.lab import Suggestion, Trial
-from tal_core.inference.nms import Suppression
-from tal_core.plots.lab import change_bars, class_changes, compare_table, settings_text, suggestion_table
+from tal_core.plots.postprocessing_lab import (
+    change_bars,
+    class_changes,
+    compare_table,
+    settings_text,
+    suggestion_table,
+)
+from tal_core.postprocessing.lab import Suggestion, Trial
+from tal_core.postprocessing.nms import Suppression
 
 
 def evaluation(*rows) -> Evaluation:

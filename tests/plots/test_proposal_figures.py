@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tal_core.evaluation.proposals import ProposalRecall
+from tal_core.evaluation.proposal_recall import ProposalRecall
 from tal_core.evaluation.segmentation import segmentation_scores
 from tal_core.plots import proposals as plots
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tal_core.streaming.events import Event, Output
+from tal_core.streaming.online.events import Event, Output
 from tal_core.types import TimeGrid
 
 STRIDE = 0.2

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pandas as pd
 
-from tal_core.streaming.events import Event, Output
+from tal_core.streaming.online.events import Event, Output
 from tal_core.streaming.server import Limits, Served, Service, make_server
 from tal_core.types import TimeGrid
 

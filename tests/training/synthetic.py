@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tal_core.data.dataset import Dataset, open_dataset
-from tal_core.data.registry import add_dataset
-from tal_core.training.config import build_config
-from tal_core.training.run import Run, create_run
+from tal_core.data.dataset.dataset import Dataset, open_dataset
+from tal_core.data.dataset.registry import add_dataset
+from tal_core.models.settings import build_config
+from tal_core.runs.run import Run, create_run
 
 FAST = {
     "epochs": 2,

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from tal_core.data.registry import add_dataset
+from tal_core.data.dataset.registry import add_dataset
 from tal_core.inference.predict import load_model
-from tal_core.training.config import build_config
+from tal_core.models.settings import build_config
+from tal_core.runs.run import create_run
 from tal_core.training.loop import train
-from tal_core.training.run import create_run
 from tal_core.types import InputError
 from tests.training.synthetic import make_dataset
 

@@ -5,8 +5,8 @@ import time
 import psutil
 import pytest
 
+from tal_core.runs.run import ACTIVE, Run
 from tal_core.training import launch
-from tal_core.training.run import ACTIVE, Run
 from tal_core.types import InputError
 from tests.training.synthetic import make_dataset, make_run
 

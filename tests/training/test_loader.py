@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tal_core.data.dataset import open_dataset
+from tal_core.data.dataset.dataset import open_dataset
 from tal_core.inference.predict import predict_dataset
 from tal_core.training import loader, steps
 from tal_core.training.loader import prepared, to_device

@@ -10,12 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tal_core.inference.candidates import load_candidates, load_snippet_scores
 from tal_core.models.registry import METHODS
-from tal_core.training import checkpoint, loop, records
-from tal_core.training.config import build_config
+from tal_core.models.settings import build_config
+from tal_core.postprocessing.candidates import load_candidates, load_snippet_scores
+from tal_core.runs import recorder
+from tal_core.runs.run import Run, create_run
+from tal_core.training import checkpoint, loop
 from tal_core.training.loop import train
-from tal_core.training.run import Run, create_run
 from tal_core.types import InputError
 from tests.training import toy_method
 from tests.training.synthetic import make_dataset, make_run
@@ -206,7 +207,7 @@ def test_a_fault_of_the_program_leaves_its_traceback_in_the_log(home, monkeypatc
 def test_full_disk(home, monkeypatch):
     make_dataset(home)
     run = make_run(home)
-    real = records.write_bytes
+    real = recorder.write_bytes
 
     def full(path, content):
         if path.parent.name == "checkpoints" or path.name == "status.json":
@@ -215,7 +216,11 @@ def test_full_disk(home, monkeypatch):
             )
         real(path, content)
 
-    for module in ("tal_core.models.weights", "tal_core.training.checkpoint", "tal_core.training.records"):
+    for module in (
+        "tal_core.models.shared.weights",
+        "tal_core.training.checkpoint",
+        "tal_core.runs.recorder",
+    ):
         monkeypatch.setattr(f"{module}.write_bytes", full)
     with pytest.raises(InputError, match="No space left"):
         train(home, run)

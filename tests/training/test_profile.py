@@ -9,8 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tal_core.cli import main
 from tal_core.models.registry import METHODS, get_method
+from tal_core.models.settings import build_config
 from tal_core.training import profile
-from tal_core.training.config import build_config
 from tal_core.training.profile import measure, measure_apart, peak_memory, uncounted_operations
 from tal_core.types import InputError
 from tests.training import toy_method

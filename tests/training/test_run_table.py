@@ -1,11 +1,11 @@
 import json
 
 import pytest
-from synthetic import make_dataset, make_run
 
+from tal_core.runs.run import list_runs
 from tal_core.training import run_table as tables
 from tal_core.training.profile import Cost
-from tal_core.training.run import list_runs
+from tests.training.synthetic import make_dataset, make_run
 
 COST = Cost(1234, 2.5, 100.0, 4, 0.01, 0.1, 20.0, 20, 100, 30.0, "cpu", "float32")
 

@@ -3,11 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from tal_core.data.dataset import open_dataset
+from tal_core.data.dataset.dataset import open_dataset
 from tal_core.evaluation.average_precision import evaluate
 from tal_core.inference.predict import predict_dataset
-from tal_core.training.config import build_config
-from tal_core.training.run import Run, create_run, list_runs
+from tal_core.models.settings import build_config
+from tal_core.runs.run import Run, create_run, list_runs
 from tal_core.training.shipping import ship_run
 from tal_core.types import InputError
 from tal_core.workspace import DEMO

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch._dynamo.exc import TorchDynamoException
 
+from tal_core.models.settings import build_config
+from tal_core.runs.run import create_run
 from tal_core.training import steps
-from tal_core.training.config import build_config
 from tal_core.training.loop import train
-from tal_core.training.run import create_run
 from tal_core.types import InputError
 from tests.training.synthetic import make_dataset, make_run
 

@@ -3,10 +3,10 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from films import moving_patch, write_film
 
 from tal_core.types import InputError
 from tal_core.video.frames import probe, read_frames
+from tests.video.films import moving_patch, write_film
 
 
 @pytest.fixture

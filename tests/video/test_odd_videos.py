@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from odd_videos import CARD, SMALL_H264, cut, ffmpeg, patch, remux, spoil
 
 from tal_core.types import InputError
-from tal_core.video.extractor import extract
+from tal_core.video.extractors.extractor import extract
+from tal_core.video.extractors.motion import NUM_FEATURES
 from tal_core.video.frames import Damage, duration_of, picture, probe, read_frames
-from tal_core.video.motion import NUM_FEATURES
+from tests.video.odd_videos import CARD, SMALL_H264, cut, ffmpeg, patch, remux, spoil
 
 EVERY_40_MS = np.arange(25) * 0.04
 

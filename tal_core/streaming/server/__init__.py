@@ -2,7 +2,7 @@
 
 from tal_core.streaming.server.application import make_application
 from tal_core.streaming.server.limits import Limits
-from tal_core.streaming.server.running import make_server
 from tal_core.streaming.server.service import Served, Service
+from tal_core.streaming.server.uvicorn_server import make_server
 
 __all__ = ["Limits", "Served", "Service", "make_application", "make_server"]

@@ -24,7 +24,7 @@ from tal_core import __version__
 from tal_core.streaming.server import messages
 from tal_core.streaming.server.batching import Batcher
 from tal_core.streaming.server.errors import Refusal, error_response
-from tal_core.streaming.server.gate import STATIC, Gate
+from tal_core.streaming.server.middleware import STATIC, Gate
 from tal_core.streaming.server.service import Served, Service
 from tal_core.streaming.server.sockets import serve_stream
 from tal_core.streaming.server.uploads import features_of, keep_upload

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tal_core.streaming.events import OnlineModel, OnlineStream, Output
+from tal_core.streaming.online.events import OnlineModel, OnlineStream, Output
 
 GATHER_SECONDS = 0.003
 MOST = 64

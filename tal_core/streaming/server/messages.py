@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from tal_core.streaming.events import Output
+from tal_core.streaming.online.events import Output
 from tal_core.types import InputError
 
 _FEATURES = struct.Struct("<4sI")

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tal_core.streaming.events import OnlineModel
+from tal_core.streaming.online.events import OnlineModel
 from tal_core.streaming.server.errors import Refusal
 from tal_core.streaming.server.limits import Limits
-from tal_core.streaming.server.numbers import Numbers
+from tal_core.streaming.server.metrics import Numbers
 from tal_core.types import InputError, TimeGrid
 
 if TYPE_CHECKING:
-    from tal_core.models.weights import WeightsInfo
-    from tal_core.video.extractor import Extractor
+    from tal_core.models.shared.weights import WeightsInfo
+    from tal_core.video.extractors.extractor import Extractor
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,9 @@ class Places:
 def open_served(home: Path, run_id: str, *, delay: float | None = None, device: str = "auto") -> Served:
     """Load a run. Raises InputError if it has no usable weights."""
     from tal_core.inference.predict import load_model, predict_features
-    from tal_core.streaming.online import open_online
-    from tal_core.streaming.online_rule import online_rule
-    from tal_core.training.run import open_run
+    from tal_core.runs.run import open_run
+    from tal_core.streaming.online.online import open_online
+    from tal_core.streaming.online.thresholds import online_rule
 
     run = open_run(home, run_id)
     model = load_model(run, device=device)
@@ -153,7 +153,7 @@ def open_served(home: Path, run_id: str, *, delay: float | None = None, device: 
 
 def _extractors(info: WeightsInfo, device: str) -> Callable[[], Extractor]:
     """Makes extractors as the run's features come from; they share one set of weights."""
-    from tal_core.video.extractor import make_extractor, spec_of
+    from tal_core.video.extractors.extractor import make_extractor, spec_of
 
     try:
         first = make_extractor(spec_of(info), device)

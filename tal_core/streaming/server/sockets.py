@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from tal_core.streaming.events import Output
+from tal_core.streaming.live.session import check_extractor
+from tal_core.streaming.online.events import Output
 from tal_core.streaming.server.batching import Batcher
 from tal_core.streaming.server.errors import Refusal, error_body, error_response, refused
 from tal_core.streaming.server.messages import (
@@ -26,11 +27,10 @@ from tal_core.streaming.server.messages import (
     parse_text,
     told,
 )
-from tal_core.streaming.server.pushed import PushedPictures, Step
+from tal_core.streaming.server.pushed_frames import PushedPictures, Step
 from tal_core.streaming.server.service import Served, Service
-from tal_core.streaming.session import check_extractor
 from tal_core.types import InputError
-from tal_core.video.extractor import Extractor
+from tal_core.video.extractors.extractor import Extractor
 
 QUEUE = 4
 """Messages of one client that wait to be worked on."""

@@ -12,8 +12,8 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from tal_core.data.arrays import Source, read_header
-from tal_core.data.features import read_feature_file
+from tal_core.data.features.arrays import Source, read_header
+from tal_core.data.features.store import read_feature_file
 from tal_core.streaming.server.errors import Refusal
 from tal_core.streaming.server.limits import Limits
 from tal_core.streaming.server.service import Served

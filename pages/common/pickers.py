@@ -1,0 +1,77 @@
+"""Pickers of datasets and runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.common.address import forget, pick
+from pages.common.loaders import home, load_dataset
+from pages.common.notices import guard
+from tal_core.data.dataset import dataset as datasets
+from tal_core.data.dataset import registry
+from tal_core.runs import run as training_runs
+from tal_core.types import InputError
+
+
+def pick_dataset(place: Any = None) -> datasets.Dataset:
+    """The dataset picker, and the dataset. Ends the page with a box when it can't be opened.
+
+    A link that names only a run opens that run's dataset.
+    """
+    with guard():
+        names = [entry.name for entry in registry.list_datasets(home())]
+        default = []
+        if "dataset" not in st.query_params and st.query_params.get("run"):
+            with guard(stop=False):
+                run = training_runs.open_run(home(), st.query_params.get_all("run")[0])
+                default = [run.config()["dataset"]]
+                forget("dataset")
+        name = pick(
+            "Dataset",
+            names,
+            "dataset",
+            default=default,
+            resets=("run", "video", "at", "subset", "classes", "thresholds"),
+            place=place,
+            help="Every dataset of this workspace.",
+        )
+        return load_dataset(name)
+
+
+def run_title(run: training_runs.Run) -> str:
+    """``run_id · method · state``: how a run is named in every picker."""
+    with guard(stop=False):
+        return f"{run.run_id} · {run.config()['model']} · {run.status()['state']}"
+    return run.run_id
+
+
+def runs_of(dataset: str | None = None, *, with_detections: bool = False) -> list[training_runs.Run]:
+    """Runs, newest first; of one dataset, or only those that have detections to look at."""
+    found = []
+    for run in training_runs.list_runs(home()):
+        try:
+            if dataset is not None and run.config()["dataset"] != dataset:
+                continue
+        except InputError:
+            continue
+        if not with_detections or (run.folder / "detections.json").exists():
+            found.append(run)
+    return found
+
+
+def pick_runs(dataset: str, *, place: Any = None, label: str = "Runs") -> list[training_runs.Run]:
+    """A multiselect of the dataset's runs that have detections; the newest at first."""
+    runs = {run.run_id: run for run in runs_of(dataset, with_detections=True)}
+    chosen = pick(
+        label,
+        list(runs),
+        "run",
+        default=list(runs)[:1],
+        kind="multiselect",
+        place=place,
+        format_func=lambda run_id: run_title(runs[run_id]),
+        help="Runs trained on this dataset that have detections.",
+    )
+    return [runs[run_id] for run_id in chosen]

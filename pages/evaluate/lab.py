@@ -1,0 +1,145 @@
+"""The post-processing lab: what other NMS settings and class scores make of a run's stored candidates."""
+
+import time
+from dataclasses import asdict
+
+import streamlit as st
+
+from pages.common import address, downloads, loaders, notices, words
+from pages.evaluate import inputs
+from pages.evaluate import lab_controls as controls
+from pages.evaluate import lab_results as actions
+from tal_core.data.dataset.dataset import Dataset
+from tal_core.data.formats.class_scores import ClassScores
+from tal_core.evaluation.result import Evaluation
+from tal_core.plots import evaluation as plots
+from tal_core.plots import postprocessing_lab as lab_plots
+from tal_core.postprocessing.candidates import suppression
+from tal_core.postprocessing.fusion import Fusion
+from tal_core.postprocessing.lab import Bench, Stored, open_candidates
+from tal_core.postprocessing.nms import Suppression
+from tal_core.runs.run import Run
+from tal_core.training.postprocessed_run import provenance_of
+
+_ALIVE = {Dataset: id, Stored: id, Bench: id, ClassScores: id, Suppression: asdict, Fusion: asdict}
+"""What the caches key by identity stays alive in their results, so that the id remains its own."""
+
+
+@st.cache_resource(max_entries=4, show_spinner="Reading candidates", hash_funcs=_ALIVE)
+def _stored(folder: str, changed: int, data: Dataset, subset: str | None) -> tuple:  # pylint: disable=unused-argument
+    path = f"{folder}/candidates.npz"
+    videos = data.videos(subset, usable=False)
+    return open_candidates(path, data.labels, videos, data.blocked), data
+
+
+@st.cache_resource(max_entries=6, show_spinner="Preparing the lab", hash_funcs=_ALIVE)
+def _bench(
+    stored: Stored,
+    data: Dataset,
+    subset: str | None,
+    tiou: tuple,
+    protocol: str,
+    fusion: Fusion | None,
+    scores: ClassScores | None,
+) -> tuple:
+    used = stored if fusion is None else stored.fused(scores, fusion)
+    videos = data.videos(subset, usable=False)
+    bench = Bench(
+        used.candidates,
+        used.labels,
+        data.ground_truth(subset),
+        tiou,
+        protocol=protocol,
+        num_videos=len(set(videos)),
+    )
+    return bench, (stored, data, scores)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False, hash_funcs=_ALIVE)
+def _answer(bench: Bench, settings: Suppression) -> tuple:
+    return bench.evaluate(settings), bench
+
+
+def _with_candidates(runs: list[Run]) -> list[Run]:
+    return [run for run in runs if (run.folder / "candidates.npz").exists()]
+
+
+@st.fragment
+def show_lab(runs: list[Run], data: Dataset, subset: str | None, tiou: tuple, protocol: str) -> None:
+    """The tab; a move of a control redraws only this."""
+    able = _with_candidates(runs)
+    if not able:
+        st.info(
+            "The lab needs a run that keeps its candidates (`candidates.npz`): every run trained here does, "
+            "imported detections don't. Choose such a run above."
+        )
+        return
+    names = {run.run_id: run for run in able}
+    run = able[0]
+    if len(able) > 1:
+        run = names[address.pick("Run in the lab", list(names), "lab_run", resets=("lab",))]
+    with notices.guard(stop=False):
+        path = run.folder / "candidates.npz"
+        stored, _ = _stored(str(run.folder), path.stat().st_mtime_ns, data, subset)
+        present, _ = inputs.evaluated(data, loaders.load_detections(run), subset, tiou, protocol)
+        for note in stored.notes:
+            st.warning(note)
+        _show_origin(run)
+        left, right = st.columns([2, 4], gap="large")
+        with left:
+            config = controls.show_nms(run)
+            fused = controls.show_class_scores(data, stored)
+            st.button("Back to the run's own", on_click=actions.reset, args=(run,), icon=":material/undo:")
+        begin = time.perf_counter()
+        bench, _ = _bench(stored, data, subset, tiou, protocol, *(fused or (None, None)))
+        changed, _ = _answer(bench, suppression(config))
+        with right:
+            _show_answer(present, changed)
+            seconds = time.perf_counter() - begin
+            st.caption(
+                f"**{run.run_id}**: {words.number(changed.num_detections)} detections, as it is "
+                f"{words.number(present.num_detections)}. Recomputed and drawn in {seconds:.2f} s."
+            )
+        _show_changes(present, changed)
+        actions.show_suggest(run, bench, suppression(config))
+        actions.show_keep(run, data, stored, config, fused)
+
+
+def _show_origin(run: Run) -> None:
+    """Where a run that was kept from the lab comes from."""
+    origin = provenance_of(run)
+    if origin is not None:
+        words = [f"{name} {old} → {new}" for name, (old, new) in origin.get("changed", {}).items()]
+        words += ["class scores"] if origin.get("class_scores") else []
+        st.caption(
+            f"**{run.run_id}** was kept from **{origin.get('source')}**: {', '.join(words) or 'unchanged'}."
+        )
+
+
+def _show_answer(present: Evaluation, changed: Evaluation) -> None:
+    """Curve and table, as it is beside the lab."""
+    gain = 100 * (changed.average_mAP - present.average_mAP)
+    words = f"{gain:+.2f} points against the run as it is" if abs(gain) >= 0.005 else None
+    st.metric("Average mAP", words.percent(changed.average_mAP, 2), words)
+    both = {"as it is": present, "lab": changed}
+    figure = plots.map_curves(both)
+    downloads.chart(figure, "lab-mAP", key="lab_curves", alt="mAP against tIoU, as it is and in the lab")
+    table = lab_plots.compare_table(present, changed)
+    numbers = {c: st.column_config.NumberColumn(c, format="%.2f") for c in table.columns[1:]}
+    st.dataframe(table, hide_index=True, column_config=numbers, alt="mAP in percent, as it is and in the lab")
+    downloads.table(table, "lab-mAP")
+
+
+def _show_changes(present: Evaluation, changed: Evaluation) -> None:
+    """What it means for each class."""
+    changes = lab_plots.class_changes(present, changed)
+    with st.expander("Change per class", expanded=bool((changes["change"].abs() > 0.005).any())):
+        left, right = st.columns([3, 2])
+        with left:
+            figure = lab_plots.change_bars(changes)
+            downloads.chart(figure, "lab-classes", key="lab_bars", alt="Change of AP of each class")
+        numbers = {c: st.column_config.NumberColumn(c, format="%.1f") for c in changes.columns[1:]}
+        right.dataframe(changes, hide_index=True, column_config=numbers, alt="AP of each class in percent")
+        with right:
+            downloads.table(changes, "lab-classes")
+        st.caption("Average AP over the tIoU thresholds, in percent.")

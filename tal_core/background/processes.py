@@ -1,0 +1,67 @@
+"""Background processes: starting one that outlives the app, and whether one that a status names lives."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+# On another machine sharing the workspace only the heartbeat tells whether a process lives.
+SILENT_SECONDS = 60
+PROJECT = Path(__file__).resolve().parents[2]
+# Torch's threads spin while they wait for each other. Alone that is right; beside a second training or a busy
+# app they take the very cores they wait for (two trainings on two cores: 2.6 times slower).
+IDLE_THREADS = {"GOMP_SPINCOUNT": "1000"}
+
+
+def spawn(
+    module: str, folder: Path, home: Path, log: str, stdin: int = subprocess.DEVNULL
+) -> subprocess.Popen:
+    """Run ``python -m module folder`` on the workspace ``home`` in a session of its own.
+
+    What it says goes to the end of the file ``log`` in the folder.
+    """
+    paths = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**IDLE_THREADS, **os.environ, "TAL_HOME": str(home), "PYTHONPATH": os.pathsep.join(paths)}
+    with (folder / log).open("ab") as said:
+        process = subprocess.Popen(  # pylint: disable=consider-using-with  # it outlives this function
+            [sys.executable, "-m", module, str(folder)],
+            stdin=stdin,
+            stdout=said,
+            stderr=said,
+            cwd=PROJECT,
+            env=environment,
+            start_new_session=True,
+        )
+    # Someone has to take note of its end, or a dead process stays in the system's table.
+    threading.Thread(target=process.wait, daemon=True).start()
+    return process
+
+
+def process_alive(status: dict[str, Any]) -> bool:
+    """Whether the process that a status names still runs (and no later one of the same number)."""
+    if status.get("host") != socket.gethostname():
+        return time.time() - (status.get("heartbeat") or 0) < SILENT_SECONDS
+    try:
+        process = psutil.Process(int(status["pid"]))
+        same = abs(process.create_time() - status["process_started"]) < 2
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, KeyError, TypeError, ValueError):
+        return False
+
+
+def this_process(pid: int | None = None) -> dict[str, Any]:
+    """How a status names a process; this one by default."""
+    pid = os.getpid() if pid is None else pid
+    return {
+        "pid": pid,
+        "process_started": psutil.Process(pid).create_time(),
+        "host": socket.gethostname(),
+    }

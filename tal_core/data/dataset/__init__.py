@@ -1,0 +1,1 @@
+"""A registered dataset: its entry, its index of videos, its subsets, its health."""

@@ -1,0 +1,1 @@
+"""Changing annotations: a draft of changes, and saving them."""

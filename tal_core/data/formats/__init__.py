@@ -1,0 +1,1 @@
+"""The files of the world: annotations, detections, class scores, subtitles."""

@@ -1,0 +1,1 @@
+"""Other programs' checkpoints and detections become runs."""

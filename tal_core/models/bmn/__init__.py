@@ -1,0 +1,1 @@
+"""BMN: boundary-matching network."""

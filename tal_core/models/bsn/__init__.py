@@ -1,0 +1,1 @@
+"""BSN: boundary-sensitive network."""

@@ -1,0 +1,1 @@
+"""Faster equivalents of torch operators on a CPU."""

@@ -1,0 +1,1 @@
+"""Anchor-free detectors on a feature pyramid: ActionFormer, TriDet, TemporalMaxer."""

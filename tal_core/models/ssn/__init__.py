@@ -1,0 +1,1 @@
+"""SSN: structured segment networks."""

@@ -1,0 +1,1 @@
+"""From candidates to detections: NMS, fusion, the lab."""

@@ -1,0 +1,1 @@
+"""Live sources, sessions and where their events go."""

@@ -1,0 +1,1 @@
+"""Online detection: snippets in, events out."""

@@ -1,0 +1,1 @@
+"""Videos made by code: detections burnt in, the demo."""

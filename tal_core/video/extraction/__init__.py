@@ -1,0 +1,1 @@
+"""Features of many videos: folders, workers, jobs."""

@@ -1,0 +1,139 @@
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tal_core.background.processes import this_process
+from tal_core.types import InputError
+from tal_core.video.extraction import jobs
+from tal_core.video.extraction.folder import read_manifest, sole_writer
+from tal_core.video.extraction.jobs import Job, list_jobs, open_job, request_stop, resume, start
+from tal_core.video.extractors.spec import ExtractorSpec
+from tests.video.films import moving_patch, write_film
+
+PATIENCE = 90
+
+
+@pytest.fixture
+def videos(tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    frames = [moving_patch(k / 12.5, (0.4, 0)) for k in range(15)]
+    first = write_film(folder / "a.mp4", frames, fps=12.5)
+    (folder / "b.mp4").write_bytes(first.read_bytes())
+    return folder
+
+
+def wait_for(job, *states):
+    deadline = time.monotonic() + PATIENCE
+    while (status := job.status())["state"] not in states:
+        assert time.monotonic() < deadline, (status, job.log_tail())
+        time.sleep(0.05)
+    return status
+
+
+@pytest.fixture
+def idle(monkeypatch):
+    """Jobs whose process does nothing but live."""
+    processes = []
+
+    def spawn(*_):
+        process = subprocess.Popen(["sleep", "60"])
+        processes.append(process)
+        return process
+
+    monkeypatch.setattr(jobs, "spawn", spawn)
+    yield processes
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def test_a_job_runs_in_the_background_and_goes_on_with_new_videos(videos, tmp_path):
+    home, out = tmp_path / "home", tmp_path / "out"
+    (videos / "broken.mp4").write_bytes(b"no film")
+    job = start(home, videos, out, ExtractorSpec(stride_seconds=0.4), processes=1)
+    assert job.status()["state"] == "running" and job.status()["total"] == 3
+    status = wait_for(job, "finished", "failed", "killed")
+    assert (status["state"], status["done"], status["total"], status["failed"]) == ("finished", 3, 3, 1)
+    assert status["message"] == "2 videos extracted, 1 can't be used" and list(status["problems"]) == [
+        "broken.mp4"
+    ]
+    assert status["seconds_done"] == status["seconds_total"] > 2
+    assert read_manifest(out).spec == job.spec == ExtractorSpec(stride_seconds=0.4)
+    assert [other.job_id for other in list_jobs(home)] == [job.job_id] and open_job(home, job.job_id) == job
+    with pytest.raises(InputError, match="isn't running"):
+        request_stop(job)
+
+
+def test_two_jobs_on_one_folder_are_refused(videos, tmp_path, idle):
+    home, out = tmp_path / "home", tmp_path / "out"
+    job = start(home, videos, out, ExtractorSpec())
+    with pytest.raises(InputError, match=f"the job {job.job_id} is writing to it"):
+        start(home, videos, out, ExtractorSpec())
+    with pytest.raises(InputError, match="is extracting already"):
+        resume(home, job)
+    assert len(list_jobs(home)) == 1
+    other = start(home, videos, tmp_path / "other", ExtractorSpec())
+    assert other.job_id != job.job_id
+    (tmp_path / "third").mkdir()
+    with sole_writer(tmp_path / "third"), pytest.raises(InputError, match="another extraction"):
+        start(home, videos, tmp_path / "third", ExtractorSpec())
+
+
+def test_a_stop_request_shows_and_a_killed_job_resumes(videos, tmp_path, idle):
+    home = tmp_path / "home"
+    job = start(home, videos, tmp_path / "out", ExtractorSpec())
+    request_stop(job)
+    assert job.status()["state"] == "stopping"
+    idle[0].kill()
+    idle[0].wait()
+    status = job.status()
+    assert status["state"] == "killed" and "Resume" in status["error"]
+    resume(home, job)
+    assert job.status()["state"] == "running" and not (job.folder / "stop").exists()
+
+
+def put_job(tmp_path, videos, **asked):
+    folder = tmp_path / "home" / "jobs" / "extract-1"
+    folder.mkdir(parents=True)
+    said = {"videos": str(videos), "out": str(tmp_path / "out"), "spec": {"name": "motion"}}
+    (folder / "job.json").write_text(json.dumps({**said, "device": "cpu", "processes": 1, **asked}))
+    (folder / "status.json").write_text(json.dumps({"state": "running", **this_process()}))
+    return Job(folder)
+
+
+@pytest.fixture
+def own_signals():
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_the_process_stops_when_asked_and_says_so(videos, tmp_path, own_signals):
+    job = put_job(tmp_path, videos)
+    (job.folder / "stop").touch()
+    assert jobs.main(str(job.folder)) == 0
+    status = job.status()
+    assert status["state"] == "stopped" and status["message"].endswith("stopped")
+    assert status["pid"] == os.getpid() and status["eta_seconds"] is None
+
+
+def test_a_failure_is_told_in_one_line(videos, tmp_path, own_signals, capsys):
+    job = put_job(tmp_path, videos, spec={"name": "onnx", "model": str(tmp_path / "gone.onnx")})
+    assert jobs.main(str(job.folder)) == 2
+    status = job.status()
+    assert status["state"] == "failed" and "no such encoder file" in status["error"]
+    assert "\n" not in status["error"] and status["error"] in capsys.readouterr().err
+
+
+def test_a_job_without_videos_never_appears(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no videos"):
+        start(tmp_path / "home", tmp_path / "empty", tmp_path / "out", ExtractorSpec())
+    assert list_jobs(tmp_path / "home") == []
+    with pytest.raises(InputError, match="no job 'gone'"):
+        open_job(tmp_path / "home", "gone")
