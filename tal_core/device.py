@@ -22,7 +22,7 @@ def choose_device(name: str = "auto") -> torch.device:
         name = next(device for device, there in available.items() if there)
     if not available.get(name):
         there = ", ".join(device for device, there in available.items() if there)
-        raise InputError(f"device {name!r} isn't available here", mend=f"Choose auto or one of: {there}.")
+        raise InputError(f"device {name!r} isn't available here", hint=f"Choose auto or one of: {there}.")
     return torch.device(name)
 
 
@@ -37,7 +37,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
             return torch.float32
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if name == "float16" and device.type != "cuda":
-        raise InputError(f"float16 needs CUDA, and this is {device.type}", mend="Set precision to auto.")
+        raise InputError(f"float16 needs CUDA, and this is {device.type}", hint="Set precision to auto.")
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
 
 

@@ -99,14 +99,14 @@ def dataset_of(runs: Sequence[Run]) -> str:
     """
     names = [run.run_id for run in runs]
     if not 1 <= len(names) <= 2:
-        raise InputError(f"a report is of one run or of two, not of {len(names)}", mend="Choose fewer.")
+        raise InputError(f"a report is of one run or of two, not of {len(names)}", hint="Choose fewer.")
     if len(set(names)) < len(names):
-        raise InputError(f"the run {names[0]!r} is given twice", mend="Name another one to compare it with.")
+        raise InputError(f"the run {names[0]!r} is given twice", hint="Name another one to compare it with.")
     datasets = [run.config()["dataset"] for run in runs]
     if len(set(datasets)) > 1:
         pairs = " and ".join(f"{run} is of {data}" for run, data in zip(names, datasets, strict=True))
         raise InputError(
-            "the runs are of two datasets", where=pairs, mend="Report on each alone, or on two of one."
+            "the runs are of two datasets", where=pairs, hint="Report on each alone, or on two of one."
         )
     return datasets[0]
 
@@ -128,7 +128,7 @@ def make_report(
         InputError: as `dataset_of`, for a run without detections, and as ``evaluate`` does.
     """
     if dataset_of(runs) != data.name:
-        raise InputError(f"the runs are not of the dataset {data.name!r}", mend="Choose their own dataset.")
+        raise InputError(f"the runs are not of the dataset {data.name!r}", hint="Choose their own dataset.")
     steps = iter(range(1, 2 * len(runs) + 2))
 
     def say(message: str) -> None:

@@ -21,13 +21,13 @@ Progress = Callable[[int, int, str], None]
 
 
 class InputError(ValueError):
-    """Wrong input from a person: says what is wrong, where, and how to mend it, in one line."""
+    """Wrong input from a person: says what is wrong, where, and how to fix it, in one line."""
 
-    def __init__(self, what: str, *, where: object = None, mend: str | None = None):
-        self.what, self.where, self.mend = what, where, mend
+    def __init__(self, what: str, *, where: object = None, hint: str | None = None):
+        self.what, self.where, self.hint = what, where, hint
         message = f"{where}: {what}" if where is not None else what
-        if mend:
-            message = f"{message.rstrip('.')}. {mend}"
+        if hint:
+            message = f"{message.rstrip('.')}. {hint}"
         super().__init__(" ".join(message.split()))
 
 

@@ -32,7 +32,7 @@ def check_name(name: str, what: str) -> str:
     if not _NAME.fullmatch(name):
         raise InputError(
             f"{name!r} can't be the name of a {what}",
-            mend="Use up to 80 letters, digits, '.', '_' or '-', starting with a letter or digit.",
+            hint="Use up to 80 letters, digits, '.', '_' or '-', starting with a letter or digit.",
         )
     return name
 
@@ -46,7 +46,7 @@ def writing(where: Path):
         raise InputError(
             f"can't be written ({error.strerror or error})",
             where=where,
-            mend="Free some space, check the folder's permissions, or set TAL_HOME to another folder.",
+            hint="Free some space, check the folder's permissions, or set TAL_HOME to another folder.",
         ) from error
 
 

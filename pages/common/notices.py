@@ -12,12 +12,12 @@ from tal_core.types import InputError, Progress
 
 
 def show_error(error: InputError) -> None:
-    """A box that says what is wrong, where, and how to mend it."""
+    """A box that says what is wrong, where, and how to fix it."""
     lines = [f"**{str(error.what).rstrip('.')}.**"]
     if error.where is not None:
         lines.append(f"Where: `{error.where}`")
-    if error.mend:
-        lines.append(f"What to do: {error.mend}")
+    if error.hint:
+        lines.append(f"What to do: {error.hint}")
     st.error("\n\n".join(lines), icon=":material/error:")
 
 

@@ -72,7 +72,7 @@ def read_upload(file_id: str, name: str, _content: bytes) -> pd.DataFrame:  # py
         try:
             return read_foreign(path)
         except InputError as error:
-            raise InputError(error.what, where=name, mend=error.mend) from None
+            raise InputError(error.what, where=name, hint=error.hint) from None
 
 
 def gather(runs: list[Run], data: Dataset) -> dict[str, pd.DataFrame]:

@@ -171,4 +171,4 @@ def _read_upload(file_id: str, name: str, labels: tuple[str, ...], _content: byt
             return replace(read_class_scores(path, labels), path=Path(name))
         except InputError as error:
             where = str(error.where or name).replace(str(path), name)
-            raise InputError(error.what, where=where, mend=error.mend) from None
+            raise InputError(error.what, where=where, hint=error.hint) from None

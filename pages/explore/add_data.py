@@ -117,7 +117,7 @@ def register(timing: str, preset: str) -> None:
             needed = {"name": name, "annotation file": annotations, "feature folder": folders}
             for what, value in needed.items():
                 if not value:
-                    raise InputError(f"the {what} is missing", mend="Fill in the field.")
+                    raise InputError(f"the {what} is missing", hint="Fill in the field.")
             with notices.progress("Registering") as report:
                 entry = registry.add_dataset(
                     loaders.home(),
@@ -199,10 +199,10 @@ def make_smaller(source) -> None:
     if st.form_submit_button("Make it", type="primary", icon=":material/content_cut:"):
         with notices.guard(stop=False):
             if not name.strip():
-                raise InputError("the name is missing", mend="Fill in the field.")
+                raise InputError("the name is missing", hint="Fill in the field.")
             if videos is None and not classes:
                 raise InputError(
-                    "this would be the same dataset", mend="Choose a number of videos or classes."
+                    "this would be the same dataset", hint="Choose a number of videos or classes."
                 )
             with notices.progress("Making it") as report:
                 entry = registry.make_subset(

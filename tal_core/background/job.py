@@ -80,9 +80,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise InputError(f"can't be read ({error.strerror})", where=path, mend="Start anew.") from None
+        raise InputError(f"can't be read ({error.strerror})", where=path, hint="Start anew.") from None
     except (ValueError, TypeError):
-        raise InputError("is not a JSON object", where=path, mend="Start anew.") from None
+        raise InputError("is not a JSON object", where=path, hint="Start anew.") from None
 
 
 class Reporter:

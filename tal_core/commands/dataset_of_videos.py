@@ -33,11 +33,11 @@ def make_of_videos(options: argparse.Namespace, split) -> None:
     from tal_core.video.extractors.spec import read_spec
 
     if not options.videos:
-        raise InputError("there is nothing to extract", mend="Give the folder of the videos with --videos.")
+        raise InputError("there is nothing to extract", hint="Give the folder of the videos with --videos.")
     odd = next((name for name in _OF_FEATURES if getattr(options, name)), None)
     if odd is not None:
         what = f"--{odd.replace('_', '-')} doesn't go with --extract"
-        raise InputError(what, mend="Leave it out: the extractor says how its features run in time.")
+        raise InputError(what, hint="Leave it out: the extractor says how its features run in time.")
     plan = new_dataset.Plan(
         name=options.name,
         videos=options.videos,

@@ -142,7 +142,7 @@ def run_datasets_add(options: argparse.Namespace) -> None:
     from tal_core.evaluation.result import parse_tiou
 
     if options.split is not None and not 0 < options.split < 1:
-        raise InputError(f"--split {options.split:g} is no share", mend="Give one between 0 and 1, e.g. 0.2.")
+        raise InputError(f"--split {options.split:g} is no share", hint="Give one between 0 and 1, e.g. 0.2.")
     split = Split(seed=options.split_seed, fraction=options.split) if options.split is not None else None
     if options.extract:
         from tal_core.commands.dataset_of_videos import make_of_videos
@@ -151,11 +151,11 @@ def run_datasets_add(options: argparse.Namespace) -> None:
         print_health(options.name, details=False)
         return
     if not options.features:
-        mend = "Give --features DIR, or --videos DIR with --extract."
-        raise InputError("there are no features", mend=mend)
+        hint = "Give --features DIR, or --videos DIR with --extract."
+        raise InputError("there are no features", hint=hint)
     if options.set or options.extractor != "motion":
         raise InputError(
-            "--extractor and --set belong to --extract", mend="Add --extract, or leave them out."
+            "--extractor and --set belong to --extract", hint="Add --extract, or leave them out."
         )
     add_dataset(
         home(),
@@ -241,7 +241,7 @@ def run_datasets_subset(options: argparse.Namespace) -> None:
     from tal_core.data.dataset.registry import make_subset
 
     if options.videos is None and not options.classes:
-        raise InputError("nothing to choose by", mend="Give --videos N or --classes NAME ..., or both.")
+        raise InputError("nothing to choose by", hint="Give --videos N or --classes NAME ..., or both.")
     make_subset(
         home(),
         options.source,

@@ -49,7 +49,7 @@ def run_export(options: argparse.Namespace) -> None:
     videos = data.videos()[:2]
     if not videos:
         raise InputError(
-            "no video has usable features to compare on", where=data.name, mend="Mend the dataset."
+            "no video has usable features to compare on", where=data.name, hint="Mend the dataset."
         )
     features = [data.features(video) for video in videos]
     said = export_run(model, options.format, options.out, features, _extractor(model.info))

@@ -51,9 +51,9 @@ def run_extract(options: argparse.Namespace) -> None:
         _print_extractors()
         return
     if not options.videos or not options.out:
-        raise InputError("nothing to extract", mend="Give --videos DIR and --out DIR.")
+        raise InputError("nothing to extract", hint="Give --videos DIR and --out DIR.")
     if options.processes is not None and options.processes < 1:
-        raise InputError(f"--processes {options.processes} is less than 1", mend="Give 1 or more.")
+        raise InputError(f"--processes {options.processes} is less than 1", hint="Give 1 or more.")
     from tal_core.models.settings import parse_settings
     from tal_core.video.extraction.folder import extract_folder
     from tal_core.video.extractors.spec import read_spec
@@ -70,7 +70,7 @@ def run_extract(options: argparse.Namespace) -> None:
     print_problems(outcome)
     print(f"{outcome.made} videos extracted, {outcome.skipped} done before: {options.out}")
     if outcome.failed and not outcome.made + outcome.skipped:
-        raise InputError("no video could be used", where=options.videos, mend="See the reasons above.")
+        raise InputError("no video could be used", where=options.videos, hint="See the reasons above.")
     print(
         f"as a dataset: datasets add NAME --annotations F --features {options.out}"
         f" --snippet-seconds {spec.grid.stride:g} --offset-seconds {spec.grid.offset:g}"

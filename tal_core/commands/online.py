@@ -42,7 +42,7 @@ def run_online(options: argparse.Namespace) -> None:
 
     wrong = next((delay for delay in options.delays if not 0 <= delay <= 3600), None)
     if wrong is not None:
-        raise InputError(f"a delay of {wrong:g} s is out of range", mend="Give 0 to 3600 seconds.")
+        raise InputError(f"a delay of {wrong:g} s is out of range", hint="Give 0 to 3600 seconds.")
     run = open_run(home(), options.run)
     data = open_dataset(home(), run.config()["dataset"], progress_bar())
     delays = sorted(set(options.delays))

@@ -62,7 +62,7 @@ def run_predict(options: argparse.Namespace) -> None:
     run = open_run(home(), options.run)
     _check_outputs(options)
     if options.subset and not options.dataset:
-        raise InputError("--subset belongs to --dataset", mend="Leave it out.")
+        raise InputError("--subset belongs to --dataset", hint="Leave it out.")
     if options.dataset:
         table, _ = predict_dataset(
             home(), run, options.dataset, subset=options.subset, progress=progress_bar()
@@ -87,12 +87,12 @@ def run_predict(options: argparse.Namespace) -> None:
 def _check_outputs(options: argparse.Namespace) -> None:
     """Say at once what can't be written after all the work."""
     if not options.out and not options.burn_in:
-        raise InputError("nothing to write", mend="Give --out F, --burn-in F.mp4, or both.")
+        raise InputError("nothing to write", hint="Give --out F, --burn-in F.mp4, or both.")
     if options.burn_in:
         from tal_core.video.drawing.burn_in import check_out
 
         if not options.video:
-            raise InputError("--burn-in belongs to --video", mend="Leave it out.")
+            raise InputError("--burn-in belongs to --video", hint="Leave it out.")
         check_out(options.burn_in)
 
 

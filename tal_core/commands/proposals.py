@@ -38,7 +38,7 @@ def run_proposals(options: argparse.Namespace) -> None:
     from tal_core.types import InputError
 
     if not options.max_proposals > 0:
-        raise InputError("it has to be above 0", where="--max-proposals", mend="The usual number is 100.")
+        raise InputError("it has to be above 0", where="--max-proposals", hint="The usual number is 100.")
     annotations, _, truth, _, proposals = read_inputs(options)
     findings = detection_findings(proposals.assign(label=""), truth.assign(label=""), annotations.videos)
     try:
@@ -47,7 +47,7 @@ def run_proposals(options: argparse.Namespace) -> None:
         # Names that differ by a prefix are the usual cause; the findings say which.
         advice = findings.loc[findings["kind"] == "unknown videos", "advice"]
         raise InputError(
-            error.what, where=options.detections, mend=advice.iloc[0] if len(advice) else error.mend
+            error.what, where=options.detections, hint=advice.iloc[0] if len(advice) else error.hint
         ) from None
     counts = f"{found.num_ground_truth} annotations in {found.num_videos} videos"
     print(f"{found.num_proposals} proposals, {counts}")

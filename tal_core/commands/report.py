@@ -45,7 +45,7 @@ def add(commands) -> None:
 def run_report(options: argparse.Namespace) -> None:
     """Write the page."""
     if options.out.suffix.lower() not in (".html", ".htm"):
-        raise InputError("a report is an HTML page", where=options.out, mend="Use a name that ends in .html.")
+        raise InputError("a report is an HTML page", where=options.out, hint="Use a name that ends in .html.")
 
     from tal_core.data.dataset.dataset import open_dataset
     from tal_core.evaluation.result import parse_tiou
@@ -59,7 +59,7 @@ def run_report(options: argparse.Namespace) -> None:
     known = sorted(set(data.index["subset"]))
     if options.subset and subset not in known:
         raise InputError(
-            f"no video has the subset {subset!r}", where=data.name, mend=f"Known: {', '.join(known)}."
+            f"no video has the subset {subset!r}", where=data.name, hint=f"Known: {', '.join(known)}."
         )
     text = make_report(
         data, runs, subset=subset, tiou=tiou, protocol=options.protocol, progress=progress_bar()

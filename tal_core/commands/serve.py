@@ -59,8 +59,8 @@ def run_serve(options: argparse.Namespace) -> None:
 
     token = options.token or os.environ.get("TAL_TOKEN") or None
     if token is not None and len(token) < 16:
-        mend = 'Make one: python -c "import secrets; print(secrets.token_urlsafe())".'
-        raise InputError("is shorter than 16 characters", where="the token", mend=mend)
+        hint = 'Make one: python -c "import secrets; print(secrets.token_urlsafe())".'
+        raise InputError("is shorter than 16 characters", where="the token", hint=hint)
     if options.max_streams < 1:
         raise InputError("must be 1 or more", where="--max-streams")
     limits = Limits(

@@ -67,7 +67,7 @@ def run_stream(options: argparse.Namespace) -> None:
     from tal_core.streaming.live.sources import Patience, open_source
 
     if options.delay is not None and not 0 <= options.delay <= 600:
-        raise InputError(f"--delay {options.delay:g}", mend="Give 0 to 600 seconds.")
+        raise InputError(f"--delay {options.delay:g}", hint="Give 0 to 600 seconds.")
     source = open_source(
         options.source,
         paced=options.paced,

@@ -36,7 +36,7 @@ def run_demo(options: argparse.Namespace) -> None:
     check_programs()
     check_name(options.name, "stream")
     if not 0 <= options.port < 2**16:
-        raise InputError(f"--port {options.port}", mend="Choose 1 to 65535, or 0 for a free one.")
+        raise InputError(f"--port {options.port}", hint="Choose 1 to 65535, or 0 for a free one.")
     video = options.video or demo_video()
     with interrupted() as asked, RtmpServer(options.port) as server:
         address = server.address(options.name)
@@ -53,5 +53,5 @@ def demo_video() -> Path:
     """A video that the app ships with."""
     films = sorted((DEMO / "videos").glob("*.mp4"))
     if not films:
-        raise InputError("the demo's videos are missing", where=DEMO, mend="Give --video FILE.")
+        raise InputError("the demo's videos are missing", where=DEMO, hint="Give --video FILE.")
     return films[0]

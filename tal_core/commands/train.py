@@ -59,12 +59,12 @@ def run_train(options: argparse.Namespace) -> None:
         return
     if options.resume:
         if not options.run_id or options.set or options.preset:
-            mend = "Give --run-id ID, and neither --set nor --preset."
-            raise InputError("--resume takes a run as it is", mend=mend)
+            hint = "Give --run-id ID, and neither --set nor --preset."
+            raise InputError("--resume takes a run as it is", hint=hint)
         run = open_run(home(), options.run_id)
     else:
         if not options.dataset or not options.model:
-            raise InputError("nothing to train", mend="Give --dataset NAME and --model METHOD.")
+            raise InputError("nothing to train", hint="Give --dataset NAME and --model METHOD.")
         config = chosen_config(options)
         run = create_run(home(), options.dataset, options.model, config, options.run_id)
     print(f"run {run.run_id}: {run.folder}")

@@ -154,7 +154,7 @@ def rank(
     if ground_truth.empty:
         raise InputError(
             "there is no ground truth to evaluate against",
-            mend="Choose a subset whose videos have annotations",
+            hint="Choose a subset whose videos have annotations",
         )
     labels = sorted(ground_truth["label"].unique())
     videos = pd.Index(ground_truth["video_id"].unique())
@@ -202,12 +202,12 @@ def rank(
 def _check_thresholds(tiou: Sequence[float]) -> list[float]:
     thresholds = [float(t) for t in np.atleast_1d(np.asarray(tiou, np.float64))]
     if not thresholds:
-        raise InputError("no tIoU threshold is given", mend="Give at least one, e.g. 0.3:0.7:0.1 or 0.5")
+        raise InputError("no tIoU threshold is given", hint="Give at least one, e.g. 0.3:0.7:0.1 or 0.5")
     for threshold in thresholds:
         if not 0 < threshold <= 1:
             raise InputError(
                 f"tIoU threshold {threshold:g} is outside its range",
-                mend="Give thresholds above 0 and up to 1",
+                hint="Give thresholds above 0 and up to 1",
             )
     return thresholds
 
@@ -220,7 +220,7 @@ def clean_ground_truth(
     Raises `InputError` on an unknown protocol.
     """
     if protocol not in PROTOCOLS:
-        raise InputError(f"unknown protocol {protocol!r}", mend=f"Use {' or '.join(PROTOCOLS)}")
+        raise InputError(f"unknown protocol {protocol!r}", hint=f"Use {' or '.join(PROTOCOLS)}")
     clear = ground_truth[ground_truth["label"] != AMBIGUOUS]
     kept = long = clear
     if protocol == "toolbox":

@@ -208,10 +208,10 @@ def paired_bootstrap(
     """
     num = len(first.videos)
     if num < 2:
-        mend = "Choose a subset with more."
-        raise InputError("one video alone doesn't say how much a difference depends on it", mend=mend)
+        hint = "Choose a subset with more."
+        raise InputError("one video alone doesn't say how much a difference depends on it", hint=hint)
     if not first.videos.equals(second.videos) or first.ranking.tiou != second.ranking.tiou:
-        raise InputError("the two runs were matched with other videos", mend="Compare on one subset.")
+        raise InputError("the two runs were matched with other videos", hint="Compare on one subset.")
     random = np.random.default_rng(seed)
     weights = random.multinomial(num, np.full(num, 1 / num), size=draws).T.astype(np.int32)
     total = 2 * len(first.ranking.labels)

@@ -131,8 +131,8 @@ def evaluate_frames(
         InputError: without videos.
     """
     if not scores:
-        mend = "Choose a run whose method scores snippets."
-        raise InputError("there are no snippet scores to compare", mend=mend)
+        hint = "Choose a run whose method scores snippets."
+        raise InputError("there are no snippet scores to compare", hint=hint)
     number = pd.Index(labels)
     truth = dict(tuple(ground_truth.groupby("video_id")))
     unclear = {} if ambiguous is None else dict(tuple(ambiguous.groupby("video_id")))

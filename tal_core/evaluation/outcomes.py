@@ -45,7 +45,7 @@ def label_detections(
     threshold outside (0, 1].
     """
     if not 0 < tiou <= 1:
-        raise InputError(f"tIoU threshold {tiou:g} is outside its range", mend="Give one above 0 and up to 1")
+        raise InputError(f"tIoU threshold {tiou:g} is outside its range", hint="Give one above 0 and up to 1")
     order = np.argsort(-detections["score"].to_numpy(np.float64), kind="stable")
     videos = pd.Index(ground_truth["video_id"].unique())
     labels = pd.Index(ground_truth["label"].unique())

@@ -82,12 +82,12 @@ def proposal_recall(
         InputError: without annotations, or without proposals in their videos.
     """
     if len(ground_truth) == 0:
-        raise InputError("there is no ground truth to find", mend="Choose a subset with annotations")
+        raise InputError("there is no ground truth to find", hint="Choose a subset with annotations")
     videos = pd.Index(ground_truth["video_id"].unique())
     video = videos.get_indexer(proposals["video_id"])
     if not (video >= 0).any():
-        mend = "Check that the video ids are spelled alike and that the subset is the right one"
-        raise InputError("no proposal is in a video with annotations", mend=mend)
+        hint = "Check that the video ids are spelled alike and that the subset is the right one"
+        raise InputError("no proposal is in a video with annotations", hint=hint)
     order = np.lexsort((-proposals["score"].to_numpy(np.float64), video))
     order = order[video[order] >= 0]
     video = video[order]
@@ -98,8 +98,8 @@ def proposal_recall(
     ratio = most * len(videos) / len(proposals)
     kept = np.minimum((count * ratio).astype(np.int64), count)
     if kept.sum() == 0:
-        mend = "Give more proposals, or allow more of them"
-        raise InputError(f"at most {most:g} proposals per video leave none", mend=mend)
+        hint = "Give more proposals, or allow more of them"
+        raise InputError(f"at most {most:g} proposals per video leave none", hint=hint)
     # The order of these operations decides which proposals the cut-offs take in.
     share = np.arange(1, POINTS + 1) / 100.0 * (most * len(videos) / kept.sum())
     looked_at = np.minimum((kept[:, None] * share).astype(np.int64), kept[:, None])

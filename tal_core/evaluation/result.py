@@ -70,13 +70,13 @@ class Evaluation:
             raise InputError(
                 f"this is no evaluation result ({type(error).__name__}: {error})",
                 where=where,
-                mend="Evaluate again to write it anew",
+                hint="Evaluate again to write it anew",
             ) from error
         if not labels or ap.shape != (len(labels), len(tiou)):
             raise InputError(
                 f"per_class must give {len(tiou)} values for each class, one per tIoU",
                 where=where,
-                mend="Evaluate again to write it anew",
+                hint="Evaluate again to write it anew",
             )
         return cls(tiou=tiou, labels=labels, ap=ap, **counts, ignored=ignored)
 
@@ -87,7 +87,7 @@ def parse_tiou(text: str) -> list[float]:
     A range is made of evenly spaced points as the reference programs make them: 0.3:0.7:0.1 holds
     0.39999999999999997, not 0.4, which decides about a tIoU exactly there. Raises `InputError`.
     """
-    mend = "Write thresholds as 0.5 or 0.5,0.75 or 0.3:0.7:0.1 (first:last:step), above 0 and up to 1"
+    hint = "Write thresholds as 0.5 or 0.5,0.75 or 0.3:0.7:0.1 (first:last:step), above 0 and up to 1"
     try:
         if ":" in text:
             first, last, step = (float(part) for part in text.split(":"))
@@ -95,11 +95,11 @@ def parse_tiou(text: str) -> list[float]:
         else:
             thresholds = [float(part) for part in text.split(",")]
     except (ValueError, OverflowError) as error:
-        raise InputError(f"tIoU thresholds {text!r} cannot be read", mend=mend) from error
+        raise InputError(f"tIoU thresholds {text!r} cannot be read", hint=hint) from error
     if not all(0 < t <= 1 for t in thresholds):
-        raise InputError(f"tIoU thresholds {text!r} are not all above 0 and up to 1", mend=mend)
+        raise InputError(f"tIoU thresholds {text!r} are not all above 0 and up to 1", hint=hint)
     if len(set(thresholds)) < len(thresholds):
-        raise InputError(f"tIoU thresholds {text!r} give one twice", mend=mend)
+        raise InputError(f"tIoU thresholds {text!r} give one twice", hint=hint)
     return thresholds
 
 

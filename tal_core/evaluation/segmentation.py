@@ -52,9 +52,9 @@ def segmentation_scores(
         InputError: without videos, or if ``step`` isn't positive or makes too many frames.
     """
     if not (math.isfinite(step) and step > 0):
-        raise InputError(f"a step of {step:g} s is out of range", mend="Give one above 0, such as 0.1")
+        raise InputError(f"a step of {step:g} s is out of range", hint="Give one above 0, such as 0.1")
     if not durations:
-        raise InputError("there are no videos to compare", mend="Choose a subset with videos")
+        raise InputError("there are no videos to compare", hint="Choose a subset with videos")
     labels = pd.Index(pd.unique(pd.concat([ground_truth["label"], detections["label"]])))
     # The last painted is seen, so the strongest claim comes last.
     truth = _by_video(ground_truth.sort_values("start", kind="stable"), labels)
@@ -64,7 +64,7 @@ def segmentation_scores(
     ends = {video: _end(video, duration, truth) for video, duration in durations.items()}
     if sum(ends.values()) / step > MOST_FRAMES:
         raise InputError(
-            f"a step of {step:g} s makes more than {MOST_FRAMES:,} frames", mend="Give a longer one"
+            f"a step of {step:g} s makes more than {MOST_FRAMES:,} frames", hint="Give a longer one"
         )
     rows = []
     for video, end in ends.items():

@@ -35,8 +35,8 @@ def read_state(path: Path) -> tuple[dict[str, torch.Tensor], int]:
     if isinstance(content, dict):
         content = content.get("state_dict_ema") or content.get("state_dict") or content
     if not isinstance(content, Mapping) or not any(torch.is_tensor(value) for value in content.values()):
-        mend = "Give the file that the training wrote, such as epoch_034.pth.tar."
-        raise InputError("holds no state_dict", where=path, mend=mend)
+        hint = "Give the file that the training wrote, such as epoch_034.pth.tar."
+        raise InputError("holds no state_dict", where=path, hint=hint)
     state = {
         str(name).removeprefix("module."): value for name, value in content.items() if torch.is_tensor(value)
     }
@@ -49,15 +49,15 @@ def _load(path: Path) -> Any:
             warnings.simplefilter("ignore")  # of the pickle's protocol
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise InputError("there is no such file", where=path, mend="Give a checkpoint.") from None
+        raise InputError("there is no such file", where=path, hint="Give a checkpoint.") from None
     except UnpicklingError as error:
         if _start(path) not in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
             raise _damaged(path, error) from None  # no zip archive and no pickle
         what = "holds Python objects besides weights, which could run code, so it is not read"
-        mend = "If you trust it, save its state_dict alone with torch.save, and import that file."
-        raise InputError(what, where=path, mend=mend) from None
+        hint = "If you trust it, save its state_dict alone with torch.save, and import that file."
+        raise InputError(what, where=path, hint=hint) from None
     except IsADirectoryError:
-        raise InputError("is a folder", where=path, mend="Give the checkpoint in it.") from None
+        raise InputError("is a folder", where=path, hint="Give the checkpoint in it.") from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, error) from None
 
@@ -71,7 +71,7 @@ def _damaged(path: Path, error: Exception) -> InputError:
     readable = isinstance(error, OSError | RuntimeError) and str(error)
     reason = str(error).splitlines()[0].split(". ")[0] if readable else type(error).__name__
     what = f"can't be read as a PyTorch checkpoint ({reason})"
-    return InputError(what, where=path, mend="It is truncated or of another kind; download or copy it again.")
+    return InputError(what, where=path, hint="It is truncated or of another kind; download or copy it again.")
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -83,10 +83,10 @@ def read_config(path: Path) -> dict[str, Any]:
     readers = {".yaml": _read_yaml, ".yml": _read_yaml, ".json": _read_json, ".py": _read_python}
     kind = path.suffix.lower()
     if kind not in readers:
-        raise InputError(f"is no config that can be read ({kind or 'no ending'})", where=path, mend=_KINDS)
+        raise InputError(f"is no config that can be read ({kind or 'no ending'})", where=path, hint=_KINDS)
     content = readers[kind](path)
     if not isinstance(content, dict):
-        raise InputError("holds no settings", where=path, mend=_KINDS)
+        raise InputError("holds no settings", where=path, hint=_KINDS)
     return content
 
 
@@ -98,7 +98,7 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
-        raise InputError(f"can't be read ({reason})", where=path, mend=_KINDS) from None
+        raise InputError(f"can't be read ({reason})", where=path, hint=_KINDS) from None
 
 
 def _read_yaml(path: Path) -> Any:
@@ -110,27 +110,27 @@ def _read_yaml(path: Path) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark else ""
         what = f"{line}{getattr(error, 'problem', None) or 'is not valid YAML'}"
-        raise InputError(what, where=path, mend="Correct it, or leave --config out.") from None
+        raise InputError(what, where=path, hint="Correct it, or leave --config out.") from None
 
 
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(_text(path))
     except ValueError as error:
-        mend = "Correct it, or leave --config out."
-        raise InputError(f"is not valid JSON ({error})", where=path, mend=mend) from None
+        hint = "Correct it, or leave --config out."
+        raise InputError(f"is not valid JSON ({error})", where=path, hint=hint) from None
 
 
 def _read_python(path: Path, depth: int = 0) -> dict[str, Any]:
     """Variables of a Python config, on top of those of its ``_base_`` files."""
     if depth > BASE_DEPTH:
-        raise InputError("builds on itself", where=path, mend="Correct its _base_.")
+        raise InputError("builds on itself", where=path, hint="Correct its _base_.")
     text = _text(path)
     try:
         body = ast.parse(text).body
     except (SyntaxError, ValueError, RecursionError) as error:
         line = f"line {error.lineno}: " if isinstance(error, SyntaxError) else ""
-        raise InputError(f"{line}is not valid Python", where=path, mend="Give OpenTAD's config.") from None
+        raise InputError(f"{line}is not valid Python", where=path, hint="Give OpenTAD's config.") from None
     own: dict[str, Any] = {}
     for statement in body:
         if isinstance(statement, ast.Assign) and all(isinstance(t, ast.Name) for t in statement.targets):
@@ -138,13 +138,13 @@ def _read_python(path: Path, depth: int = 0) -> dict[str, Any]:
             own |= {target.id: value for target in statement.targets}
         elif not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
             what = f"line {statement.lineno}: only plain settings are read, no other statements"
-            raise InputError(what, where=path, mend="Write name = value.")
+            raise InputError(what, where=path, hint="Write name = value.")
     bases = own.pop("_base_", [])
     merged: dict[str, Any] = {}
     for base in [bases] if isinstance(bases, str) else bases:
         if Path(base).is_absolute() or Path(base).suffix != ".py":
             what = f"_base_ names {base!r}"
-            raise InputError(what, where=path, mend="Name .py files by relative paths.")
+            raise InputError(what, where=path, hint="Name .py files by relative paths.")
         merged = _merge(merged, _read_python(path.parent / base, depth + 1))
     return _merge(merged, own)
 
@@ -166,7 +166,7 @@ def _value(node: ast.expr, known: Mapping[str, Any], path: Path) -> Any:
     computed = _computed(node, known, path)
     if computed is None:
         what = f"line {node.lineno}: {ast.unparse(node)[:40]!r} is no plain setting"
-        raise InputError(what, where=path, mend="Write numbers, texts, lists and dict(...) only.")
+        raise InputError(what, where=path, hint="Write numbers, texts, lists and dict(...) only.")
     return computed
 
 

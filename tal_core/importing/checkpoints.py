@@ -161,14 +161,14 @@ def read_imported(source: str, weights: Path, config: Path | None = None) -> Imp
     found = recognise(state)
     if found != source:
         known = f"is a checkpoint of {found}" if found else "is of none of the methods that can be imported"
-        mend = f"Import it with --from {found}." if found else f"Known: {', '.join(SOURCES)}."
-        raise InputError(f"{known}, not of {source}", where=weights, mend=mend)
+        hint = f"Import it with --from {found}." if found else f"Known: {', '.join(SOURCES)}."
+        raise InputError(f"{known}, not of {source}", where=weights, hint=hint)
     how = SOURCES[source]
     try:
         translated = how.translate(state)
     except (KeyError, StopIteration, RuntimeError, IndexError, ValueError) as error:
         what = f"holds weights that {source} doesn't have ({error})"
-        raise InputError(what, where=weights, mend="Only the published networks can be imported.") from None
+        raise InputError(what, where=weights, hint="Only the published networks can be imported.") from None
     sizes = _bmn_sizes(state) if source == "bmn" else _pyramid_sizes(translated)
     output = translated.get("heads.classification.output.weight")
     classes = None if output is None else len(output)
@@ -186,7 +186,7 @@ def _config(
     for name, value in sizes.items():
         if path and settings.get(name, value) != value:
             what = f"says {name} is {settings[name]}, but in the checkpoint it is {value}"
-            raise InputError(what, where=path, mend="Give the config that belongs to the checkpoint.")
+            raise InputError(what, where=path, hint="Give the config that belongs to the checkpoint.")
     return validated(get_method(how.method).config, _fitted({**settings, **sizes, **known}), where=path)
 
 
@@ -252,7 +252,7 @@ def class_order(classes: int, labels: Sequence[str], stated: Sequence[str], wher
     """
     if len(stated) != classes:
         what = f"the checkpoint has {classes} classes, but {len(stated)} are given"
-        raise InputError(what, where=where, mend="Use the dataset that it was trained on, or --labels FILE.")
+        raise InputError(what, where=where, hint="Use the dataset that it was trained on, or --labels FILE.")
     unknown = [label for label in stated if label not in labels] + [v for v in labels if v not in stated]
     if unknown or len(labels) != classes:
         what = (
@@ -260,7 +260,7 @@ def class_order(classes: int, labels: Sequence[str], stated: Sequence[str], wher
             if unknown
             else (f"the checkpoint has {classes} classes, the dataset {len(labels)}")
         )
-        raise InputError(what, where=where, mend="Name the classes as the dataset does, one a line.")
+        raise InputError(what, where=where, hint="Name the classes as the dataset does, one a line.")
     return [list(stated).index(label) for label in labels]
 
 
@@ -281,7 +281,7 @@ def complete(imported: Imported, expected: State, order: Sequence[int] | None, w
         theirs = tuple(weights[name].shape) if name in weights else "absent"
         if ours != theirs:
             what = f"weights {name} are {theirs} in the checkpoint and {ours} in {imported.method}"
-            raise InputError(what, where=where, mend="Give the config that belongs to the checkpoint.")
+            raise InputError(what, where=where, hint="Give the config that belongs to the checkpoint.")
     if order is not None:
         for head in ("heads.classification", "start", "end"):
             for part in ("weight", "bias"):

@@ -223,8 +223,8 @@ def _opentad_windows(content: Mapping) -> dict[str, Any]:
         ("sample_stride", 1, "leaves out snippets"),
     ):
         if test.get(name, usual) != usual:
-            mend = f"Remove {name} from dataset.test to read whole videos, with slightly different results."
-            raise InputError(f"{what} ({name}={test[name]}), which isn't imported", mend=mend)
+            hint = f"Remove {name} from dataset.test to read whole videos, with slightly different results."
+            raise InputError(f"{what} ({name}={test[name]}), which isn't imported", hint=hint)
     return {"resize": test["resize_length"]} if "resize_length" in test else {}
 
 
@@ -250,7 +250,7 @@ def section(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """A part of a config, empty if it isn't there. Raises InputError if it is no section."""
     found = content.get(name) or {}
     if not isinstance(found, Mapping):
-        raise InputError(f"{name} in the config is no section", mend="Give the method's own config.")
+        raise InputError(f"{name} in the config is no section", hint="Give the method's own config.")
     return found
 
 
@@ -259,7 +259,7 @@ def _check_only(model: Mapping[str, Any]) -> None:
         choices = allowed if isinstance(allowed, tuple) else (allowed,)
         if key in model and model[key] not in choices:
             what = f"{key}={model[key]} in the config is not supported"
-            raise InputError(what, mend=f"Only {' or '.join(map(str, choices))} can be imported.")
+            raise InputError(what, hint=f"Only {' or '.join(map(str, choices))} can be imported.")
 
 
 def _levels(arch: Any, ranges: Any) -> dict[str, Any]:
@@ -285,6 +285,6 @@ def _one_window(said: int | list[int]) -> int:
     sizes = {max(1, size) for size in ([said] if isinstance(said, int) else said[1:] or said)}
     if len(sizes) > 1:
         raise InputError(
-            f"windows {sorted(sizes)} differ by level", mend="Only one window for all can be imported."
+            f"windows {sorted(sizes)} differ by level", hint="Only one window for all can be imported."
         )
     return sizes.pop()

@@ -58,7 +58,7 @@ def import_checkpoint(
         _check_scores(imported, data)
     if data.num_features != imported.num_features:
         what = f"has features of {data.num_features} channels, the checkpoint needs {imported.num_features}"
-        raise InputError(what, where=f"dataset {dataset}", mend="Use the features that it was trained on.")
+        raise InputError(what, where=f"dataset {dataset}", hint="Use the features that it was trained on.")
     order = _order(imported, data, labels)
     method = get_method(imported.method)
     model = method.build(imported.config, data.num_features, len(data.labels))
@@ -94,10 +94,10 @@ def _check_scores(imported: Imported, data: Dataset) -> None:
     """Raise InputError unless the dataset says of every evaluated video which classes it shows."""
     if data.entry.class_scores is None:
         what = f"has no video-level class scores, and this {imported.method} makes proposals without classes"
-        mend = (
+        hint = (
             "Add them (datasets add ... --class-scores FILE --replace), or keep proposals with --proposals."
         )
-        raise InputError(what, where=f"dataset {data.name}", mend=mend)
+        raise InputError(what, where=f"dataset {data.name}", hint=hint)
     check_class_scores(imported.config, data)
 
 
@@ -153,7 +153,7 @@ def read_labels(path: Path) -> list[str]:
     names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
-        raise InputError(f"names {repeated!r} twice", where=path, mend="Name every class once.")
+        raise InputError(f"names {repeated!r} twice", where=path, hint="Name every class once.")
     return names
 
 

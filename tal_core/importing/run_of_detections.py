@@ -74,14 +74,14 @@ def read_foreign(path: Path) -> pd.DataFrame:
     if ending in _UNREAD:
         pickled = ending in (".pkl", ".pickle", ".pt", ".pth")
         what = "pickles can run any code, so they are never opened" if pickled else f"{ending} isn't read"
-        mend = (
+        hint = (
             'Save the results as JSON: {"results": {video: [{"segment": [start, end], "label": name,'
             ' "score": x}]}}, or as CSV with video_id, start, end, label, score.'
         )
-        raise InputError(what, where=path, mend=mend)
+        raise InputError(what, where=path, hint=hint)
     detections = read_detections(path)
     if detections.empty:
-        raise InputError("there are no detections in it", where=path, mend="Give a file that has some.")
+        raise InputError("there are no detections in it", where=path, hint="Give a file that has some.")
     return detections
 
 
@@ -167,7 +167,7 @@ def _with_or_without(video_id: str) -> str:
 def _check_belongs(detections: pd.DataFrame, data: Dataset, name: str) -> None:
     """Raise InputError unless at least one video, and one label where there are labels, is the dataset's."""
     other = "Choose the dataset that it was made for, or"
-    for column, known, words, mend in (
+    for column, known, words, hint in (
         ("video_id", data.index["video_id"].tolist(), "videos", "give --prefix if the ids differ by that."),
         ("label", data.labels, "labels", "rename them in the file."),
     ):
@@ -175,7 +175,7 @@ def _check_belongs(detections: pd.DataFrame, data: Dataset, name: str) -> None:
         if not set(found) & set(known) and any(found):
             what = f"none of its {len(found)} {words} is one of the dataset {data.name}"
             examples = f"(the file has {_some(found)}, the dataset {_some(known)})"
-            raise InputError(f"{what} {examples}", where=name, mend=f"{other} {mend}")
+            raise InputError(f"{what} {examples}", where=name, hint=f"{other} {hint}")
 
 
 def _some(names: Sequence[str]) -> str:

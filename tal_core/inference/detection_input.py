@@ -49,26 +49,26 @@ def inspect(path: Path) -> Found:
     path = Path(path)
     suffix = path.suffix.lower()
     if not path.is_file():
-        raise InputError("no such file", where=path.name, mend="Choose it again.")
+        raise InputError("no such file", where=path.name, hint="Choose it again.")
     if not path.stat().st_size:
-        raise InputError("the file is empty", where=path.name, mend="Copy it again.")
+        raise InputError("the file is empty", where=path.name, hint="Copy it again.")
     if suffix in VIDEO_SUFFIXES:
         info = probe(path)
         if info.duration <= 0:
-            raise InputError("the video has no duration", where=path.name, mend="Record or convert it again.")
+            raise InputError("the video has no duration", where=path.name, hint="Record or convert it again.")
         return Found(path, path.stem, video=info)
     if suffix not in SUFFIXES:
         known = f"Videos: {' '.join(VIDEO_SUFFIXES)}. Features: {' '.join(SUFFIXES)}."
-        raise InputError(f"unknown ending {suffix!r}", where=path.name, mend=known)
+        raise InputError(f"unknown ending {suffix!r}", where=path.name, hint=known)
     with path.open("rb") as file:
         head = file.read(8)
     if not head.startswith(_HEADS.get(suffix, b"")):
-        mend = "Save the features again, under the ending of their form."
-        raise InputError(f"is no {suffix} file, whatever its name says", where=path.name, mend=mend)
+        hint = "Save the features again, under the ending of their form."
+        raise InputError(f"is no {suffix} file, whatever its name says", where=path.name, hint=hint)
     header = read_header(Source(str(path)))
     problem = shape_problem(header)
     if problem:
-        raise InputError(problem, where=path.name, mend="Give one 2-D array (time, channels).")
+        raise InputError(problem, where=path.name, hint="Give one 2-D array (time, channels).")
     return Found(path, path.stem, shape=(header.shape[0], header.shape[1]))
 
 
@@ -131,11 +131,11 @@ def take_in(home: Path, name: str, size: int, content: BinaryIO) -> Path:
         InputError: if it is too big, empty, or the disk is full.
     """
     if size > MOST_MB * 2**20:
-        mend = "Put it into a dataset's video or feature folder, and choose it from there."
+        hint = "Put it into a dataset's video or feature folder, and choose it from there."
         what = f"has {size / 2**20:.0f} MB, more than the {MOST_MB} MB that can be uploaded"
-        raise InputError(what, where=name, mend=mend)
+        raise InputError(what, where=name, hint=hint)
     if not size:
-        raise InputError("the file is empty", where=name, mend="Copy it again.")
+        raise InputError("the file is empty", where=name, hint="Copy it again.")
     incoming = home / INCOMING
     with writing(incoming):
         incoming.mkdir(parents=True, exist_ok=True)

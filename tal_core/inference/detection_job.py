@@ -127,7 +127,7 @@ def burn(home: Path, detection: Detection, shown: pd.DataFrame, colors: Mapping[
     if folder.exists():
         with suppress(InputError):
             if job.read_status(folder)["state"] in job.ACTIVE:
-                raise InputError("is being drawn already", where="the video", mend="Wait for it, or stop it.")
+                raise InputError("is being drawn already", where="the video", hint="Wait for it, or stop it.")
         shutil.rmtree(folder, ignore_errors=True)
     with writing(folder):
         folder.mkdir(parents=True)
@@ -140,8 +140,8 @@ def open_detection(home: Path, detect_id: str) -> Detection:
     """The detection of this id. Raises InputError if there is none (any more)."""
     folder = home / "detect" / check_name(detect_id, "detection")
     if not (folder / "request.json").is_file():
-        mend = f"Only the newest {KEPT} are kept; detect again."
-        raise InputError(f"there is no detection {detect_id!r}", mend=mend)
+        hint = f"Only the newest {KEPT} are kept; detect again."
+        raise InputError(f"there is no detection {detect_id!r}", hint=hint)
     return Detection(folder)
 
 
@@ -180,17 +180,17 @@ def _new_folder(root: Path, name: str) -> Path:
         with suppress(FileExistsError):
             folder.mkdir()
             return folder
-    raise InputError("too many detections were started at once", where=name, mend="Wait a second.")
+    raise InputError("too many detections were started at once", where=name, hint="Wait a second.")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        mend = "It was removed; detect again."
-        raise InputError(f"can't be read ({error.strerror})", where=path, mend=mend) from None
+        hint = "It was removed; detect again."
+        raise InputError(f"can't be read ({error.strerror})", where=path, hint=hint) from None
     except (ValueError, TypeError):
-        raise InputError("is not a JSON object", where=path, mend="Detect again.") from None
+        raise InputError("is not a JSON object", where=path, hint="Detect again.") from None
 
 
 # --- the process --------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ def load_model(run: os.PathLike, *, device: str = "auto", checkpoint: str | None
     info = read_info(path)
     if info.method != method.name:
         what = f"are weights of {info.method}, but the run's config says {method.name}"
-        raise InputError(what, where=path, mend="Put the run's own checkpoint back.")
+        raise InputError(what, where=path, hint="Put the run's own checkpoint back.")
     chosen = choose_device(device)
     network = method.build(config, info.num_features, len(info.labels))
     load_weights(path, network)
@@ -71,11 +71,11 @@ def read_config(folder: Path):
         content.pop("dataset")
     except OSError as error:
         raise InputError(
-            f"can't be read ({error.strerror})", where=path, mend="Choose another run."
+            f"can't be read ({error.strerror})", where=path, hint="Choose another run."
         ) from None
     except (ValueError, KeyError, AttributeError, TypeError):
-        mend = "It needs dataset, model and the method's settings."
-        raise InputError("is not a run's config", where=path, mend=mend) from None
+        hint = "It needs dataset, model and the method's settings."
+        raise InputError("is not a run's config", where=path, hint=hint) from None
     method = get_method(name)
     return method, validated(method.config, content, where=path)
 
@@ -160,11 +160,11 @@ def predict_features(
     features = np.asarray(features)
     if features.ndim != 2 or len(features) == 0 or features.dtype.kind not in "fiu":
         what = f"features have shape {features.shape} and type {features.dtype}"
-        raise InputError(what, where=video_id, mend="Give numbers of shape (snippets, channels).")
+        raise InputError(what, where=video_id, hint="Give numbers of shape (snippets, channels).")
     check_features(features.shape[1], model.info, where=video_id)
     if not np.isfinite(features).all():
         raise InputError(
-            "features contain NaN or infinite values", where=video_id, mend="Extract them again."
+            "features contain NaN or infinite values", where=video_id, hint="Extract them again."
         )
     found, scores = _predict(model.network, features, grid or model.info.grid, model.device)
     found = with_classes(found, class_scores, model.config, video_id)
@@ -176,7 +176,7 @@ def check_features(num_features: int, info: WeightsInfo, where: str) -> None:
     """Raise InputError unless the features have as many channels as the run was trained on."""
     if num_features != info.num_features:
         what = f"features have {num_features} channels, but the run was trained on {info.num_features}"
-        raise InputError(what, where=where, mend="Use features of the same extractor as in training.")
+        raise InputError(what, where=where, hint="Use features of the same extractor as in training.")
 
 
 def _end(of_features: float, duration: float, step: float) -> float:

@@ -167,9 +167,9 @@ def validated(config_class: type[Config], settings: Mapping[str, Any], where: ob
             known = (
                 f"Did you mean {close[0]}?" if close else f"Known: {', '.join(config_class.model_fields)}."
             )
-            raise InputError(f"there is no setting {name!r}", where=where, mend=known) from None
-        mend = f"Allowed: {allowed(config_class, name)}."
-        raise InputError(f"{name} can't be {first['input']!r}", where=where, mend=mend) from None
+            raise InputError(f"there is no setting {name!r}", where=where, hint=known) from None
+        hint = f"Allowed: {allowed(config_class, name)}."
+        raise InputError(f"{name} can't be {first['input']!r}", where=where, hint=hint) from None
 
 
 def allowed(config_class: type[MethodConfig], name: str) -> str:

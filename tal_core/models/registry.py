@@ -32,5 +32,5 @@ def get_method(name: str) -> Method:
         InputError: if there is none, listing those there are.
     """
     if name not in METHODS:
-        raise InputError(f"there is no method {name!r}", mend=f"Choose one of: {', '.join(METHODS)}.")
+        raise InputError(f"there is no method {name!r}", hint=f"Choose one of: {', '.join(METHODS)}.")
     return METHODS[name]

@@ -64,9 +64,9 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, str]:
         name, equals, value = pair.partition("=")
         name = name.strip()
         if not equals or not name:
-            raise InputError(f"{pair!r} is not a setting", mend="Write key=value, such as epochs=20.")
+            raise InputError(f"{pair!r} is not a setting", hint="Write key=value, such as epochs=20.")
         if name in settings:
-            raise InputError(f"{name} is set twice", mend="Give each setting once.")
+            raise InputError(f"{name} is set twice", hint="Give each setting once.")
         settings[name] = value.strip()
     return settings
 

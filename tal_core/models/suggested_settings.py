@@ -30,13 +30,13 @@ def choose(model: str, preset: str, summary: DataSummary | None) -> dict[str, Su
     """
     method, known = get_method(model), preset_titles(model)
     if preset not in known:
-        mend = f"Presets of {model}: {', '.join(known)}."
-        raise InputError(f"there is no preset {preset!r}", where=model, mend=mend)
+        hint = f"Presets of {model}: {', '.join(known)}."
+        raise InputError(f"there is no preset {preset!r}", where=model, hint=hint)
     if preset == DEFAULTS:
         return {}
     if preset == AUTO:
         if summary is None:
-            raise InputError("the preset auto chooses by the data", mend="Give a dataset.")
+            raise InputError("the preset auto chooses by the data", hint="Give a dataset.")
         return method.suggest(summary)
     source = presets(model)[preset]
     return {name: Suggestion(value, source.source) for name, value in source.settings.items()}

@@ -224,8 +224,8 @@ def load_snippet_scores(path: Path, video_id: str) -> tuple[np.ndarray, TimeGrid
     arrays = _load(path, ("video_ids", "lengths", "stride", "offset", "label_names"))
     place = np.flatnonzero(arrays["video_ids"] == video_id)
     if len(place) == 0:
-        mend = "Choose a video of the subset that the run was evaluated on."
-        raise InputError(f"has no scores of video {video_id!r}", where=path, mend=mend)
+        hint = "Choose a video of the subset that the run was evaluated on."
+        raise InputError(f"has no scores of video {video_id!r}", where=path, hint=hint)
     index = int(place[0])
     start = int(arrays["lengths"][:index].sum())
     labels = [str(name) for name in arrays["label_names"]]
@@ -260,7 +260,7 @@ def _load(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> dic
             return {name: file[name] for name in (*names, *(name for name in optional if name in file))}
     except FileNotFoundError:
         raise InputError(
-            "there is no such file", where=path, mend="Let the run finish its detections."
+            "there is no such file", where=path, hint="Let the run finish its detections."
         ) from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise _faulty(path, error) from None
@@ -292,4 +292,4 @@ def _read_rows(path: Path, name: str, start: int, length: int, columns: int) -> 
 
 def _faulty(path: Path, error: Exception) -> InputError:
     what = f"can't be read ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
-    return InputError(what, where=path, mend="The file is truncated or of another kind; make it again.")
+    return InputError(what, where=path, hint="The file is truncated or of another kind; make it again.")

@@ -37,12 +37,12 @@ class Fusion:
 
     def __post_init__(self):
         if self.mode not in FUSION_MODES:
-            mend = f"Use one of {', '.join(FUSION_MODES)}"
-            raise InputError(f"unknown fusion {self.mode!r}", mend=mend)
+            hint = f"Use one of {', '.join(FUSION_MODES)}"
+            raise InputError(f"unknown fusion {self.mode!r}", hint=hint)
         if self.top_k < 0:
-            raise InputError(f"top-k is {self.top_k}", mend="Give a whole number, 0 for all classes")
+            raise InputError(f"top-k is {self.top_k}", hint="Give a whole number, 0 for all classes")
         if not 0 < self.power <= 10:
-            raise InputError(f"the power is {self.power:g}", mend="Give a number above 0 and up to 10")
+            raise InputError(f"the power is {self.power:g}", hint="Give a number above 0 and up to 10")
 
 
 def is_classless(candidates: Candidates) -> bool:
@@ -67,8 +67,8 @@ def with_classes(
     if not is_classless(found):
         return found
     if class_scores is None:
-        mend = "Give video-level scores (--class-scores), or train with classifier=head or classes=all."
-        raise InputError("the run makes proposals without classes", where=f"video {video}", mend=mend)
+        hint = "Give video-level scores (--class-scores), or train with classifier=head or classes=all."
+        raise InputError("the run makes proposals without classes", where=f"video {video}", hint=hint)
     return replace(found, classes=best_classes(class_scores, config))
 
 
@@ -129,8 +129,8 @@ def _best(class_scores: np.ndarray, fusion: Fusion) -> np.ndarray:
 
 def _weigh(found: Candidates, class_scores: np.ndarray, fusion: Fusion) -> Candidates:
     if (found.labels == NO_CLASS).any():
-        mend = "Let the class scores give the classes instead (classes)."
-        raise InputError("the candidates have no classes that could be weighed", mend=mend)
+        hint = "Let the class scores give the classes instead (classes)."
+        raise InputError("the candidates have no classes that could be weighed", hint=hint)
     factor = np.zeros(len(class_scores), np.float32)
     best = _best(class_scores, fusion)
     factor[best] = class_scores[best] ** fusion.power

@@ -65,14 +65,14 @@ def open_candidates(
     gone = are_blocked(pd.Series(list(candidates), dtype="str"), blocked)
     candidates = {video: candidates[video] for video, out in zip(candidates, gone, strict=True) if not out}
     if not any(len(found) for found in candidates.values()):
-        raise InputError("holds no candidates", where=path, mend="Choose another run, or train it longer.")
+        raise InputError("holds no candidates", where=path, hint="Choose another run, or train it longer.")
     notes = []
     for word, mine, theirs in (("videos", list(candidates), videos), ("classes", names, labels)):
         strange = [name for name in mine if name not in set(theirs)]
         if len(strange) == len(mine):
             what = f"none of its {len(mine)} {word} is here (first: {mine[0]!r})"
-            mend = "Choose the dataset and subset that the run made its candidates for."
-            raise InputError(what, where=path, mend=mend)
+            hint = "Choose the dataset and subset that the run made its candidates for."
+            raise InputError(what, where=path, hint=hint)
         if strange:
             effect = "count as false positives" if word == "videos" else "are left out"
             notes.append(
@@ -109,7 +109,7 @@ class Bench:
         if truth.empty:
             raise InputError(
                 "there is no ground truth to evaluate against",
-                mend="Choose a subset whose videos have annotations",
+                hint="Choose a subset whose videos have annotations",
             )
         self._truth = truth[["start", "end"]].to_numpy(np.float64)
         self.classes = sorted(truth["label"].unique())
@@ -164,8 +164,8 @@ class Bench:
         truth = self.ground_truth[self.ground_truth["video_id"].isin(chosen)]
         candidates = {video: found for video, found in self._candidates.items() if video in chosen}
         if truth.empty or not any(len(found) for found in candidates.values()):
-            mend = "Choose on all of them, or take a larger subset."
-            raise InputError("too few annotated videos to split into two halves", mend=mend)
+            hint = "Choose on all of them, or take a larger subset."
+            raise InputError("too few annotated videos to split into two halves", hint=hint)
         return Bench(
             candidates, self.labels, truth, self.tiou, protocol=self._protocol, num_videos=len(chosen)
         )

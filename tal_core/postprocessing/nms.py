@@ -67,9 +67,9 @@ class Suppression:
             ("voting weights", self.voting_weights, VOTING_WEIGHTS),
         ):
             if value not in choices:
-                raise InputError(f"unknown {name} {value!r}", mend=f"Use one of {', '.join(choices)}")
+                raise InputError(f"unknown {name} {value!r}", hint=f"Use one of {', '.join(choices)}")
         if not self.sigma > 0:
-            raise InputError(f"soft-NMS sigma is {self.sigma:g}", mend="Give a number above 0")
+            raise InputError(f"soft-NMS sigma is {self.sigma:g}", hint="Give a number above 0")
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def suppress(
     scores = np.ascontiguousarray(scores, np.float32)
     if not (np.isfinite(segments).all() and np.isfinite(scores).all()):
         raise InputError(
-            "candidates have NaN or infinite times or scores", mend="Check the network's output and features"
+            "candidates have NaN or infinite times or scores", hint="Check the network's output and features"
         )
     labels = np.asarray(labels, np.int64)
     video = np.zeros(len(scores), np.int64)

@@ -115,9 +115,9 @@ class Recorder:
 
     def _check_folder(self) -> None:
         if not self.run.folder.is_dir():
-            mend = "Nothing of it is left; start a new run."
+            hint = "Nothing of it is left; start a new run."
             raise InputError(
-                "the run's folder was deleted while it trained", where=self.run.folder, mend=mend
+                "the run's folder was deleted while it trained", where=self.run.folder, hint=hint
             )
 
     def _beat(self) -> None:

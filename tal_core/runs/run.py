@@ -70,7 +70,7 @@ class Run:
         for name in ("dataset", "model"):
             if not isinstance(config.get(name), str):
                 raise InputError(
-                    f"{name} is missing", where=self.folder / "config.json", mend="Start a new run."
+                    f"{name} is missing", where=self.folder / "config.json", hint="Start a new run."
                 )
         return config
 
@@ -127,7 +127,7 @@ class Run:
         if not path.exists():
             self.config()
             raise InputError(
-                "there are no detections yet", where=self.run_id, mend="Let the training finish."
+                "there are no detections yet", where=self.run_id, hint="Let the training finish."
             )
         return without_blocked(read_detections(path), self._blocked())
 
@@ -148,23 +148,23 @@ class Run:
         except OSError as error:
             if not self.folder.is_dir():
                 raise InputError(
-                    "the run's folder is gone", where=self.run_id, mend="Choose another run."
+                    "the run's folder is gone", where=self.run_id, hint="Choose another run."
                 ) from None
             if missing is not None and isinstance(error, FileNotFoundError):
                 return missing
-            mend = "Delete the run's folder and start a new run."
+            hint = "Delete the run's folder and start a new run."
             raise InputError(
-                f"can't be read ({error.strerror})", where=self.folder / name, mend=mend
+                f"can't be read ({error.strerror})", where=self.folder / name, hint=hint
             ) from None
 
     def _read_json(self, name: str) -> dict[str, Any]:
         try:
             content = json.loads(self._read(name))
         except ValueError as error:
-            mend = "Delete the run's folder and start a new run."
-            raise InputError(f"is not valid JSON ({error})", where=self.folder / name, mend=mend) from None
+            hint = "Delete the run's folder and start a new run."
+            raise InputError(f"is not valid JSON ({error})", where=self.folder / name, hint=hint) from None
         if not isinstance(content, dict):
-            raise InputError("is not a JSON object", where=self.folder / name, mend="Start a new run.")
+            raise InputError("is not a JSON object", where=self.folder / name, hint="Start a new run.")
         return content
 
 
@@ -183,7 +183,7 @@ def create_run(home: Path, dataset: str, model: str, config: MethodConfig, run_i
     folder = runs / check_name(run_id, "run")
     if folder.exists() or (DEMO / "runs" / run_id).exists():
         raise InputError(
-            f"there is already a run {run_id!r}", mend="Choose another run id, or resume it with --resume."
+            f"there is already a run {run_id!r}", hint="Choose another run id, or resume it with --resume."
         )
     with writing(folder):
         runs.mkdir(parents=True, exist_ok=True)
@@ -223,7 +223,7 @@ def open_run(home: Path, run_id: str) -> Run:
         if (folder / "config.json").is_file():
             return Run(folder)
     known = ", ".join(run.run_id for run in list_runs(home)[:8]) or "none yet"
-    raise InputError(f"there is no run {run_id!r}", mend=f"Known runs: {known}.")
+    raise InputError(f"there is no run {run_id!r}", hint=f"Known runs: {known}.")
 
 
 def list_runs(home: Path) -> list[Run]:

@@ -85,19 +85,19 @@ def load_state(folder: Path, state: State, info: WeightsInfo, device: torch.devi
         InputError: if it is faulty, or the dataset's classes or features have changed since.
     """
     path = folder / "last.pt"
-    mend = "Start a new run."
+    hint = "Start a new run."
     try:
         content = torch.load(path, map_location=device, weights_only=True)
         labels, num_features = content["labels"], content["num_features"]
     except (OSError, RuntimeError, KeyError, TypeError, EOFError, UnpicklingError) as error:
         what = f"can't be read as a training state ({type(error).__name__})"
-        raise InputError(what, where=path, mend=mend) from None
+        raise InputError(what, where=path, hint=hint) from None
     if labels != info.labels or num_features != info.num_features:
         what = (
             f"the run was trained on {len(labels)} classes and {num_features} channels, but the dataset now"
             f" has {len(info.labels)} and {info.num_features}, or other class names"
         )
-        raise InputError(what, where=path, mend=mend)
+        raise InputError(what, where=path, hint=hint)
     try:
         state.model.load_state_dict(content["model"])
         if state.average:
@@ -108,7 +108,7 @@ def load_state(folder: Path, state: State, info: WeightsInfo, device: torch.devi
         state.rng = content["rng"]
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         what = f"doesn't fit the run's config ({str(error).splitlines()[0]})"
-        raise InputError(what, where=path, mend=mend) from None
+        raise InputError(what, where=path, hint=hint) from None
 
 
 def random_state() -> list[torch.Tensor]:

@@ -31,7 +31,7 @@ def claimed(run: Run) -> Iterator[None]:
             lock.acquire()
         except Timeout:
             what = f"already training (pid {run.status().get('pid')})"
-            raise InputError(what, where=run.run_id, mend="Stop it first, or start another run.") from None
+            raise InputError(what, where=run.run_id, hint="Stop it first, or start another run.") from None
     try:
         yield
     finally:
@@ -42,10 +42,10 @@ def check_startable(run: Run, resume: bool) -> None:
     """Raise InputError if the run has been started before and isn't to be resumed, or is complete."""
     state = run.status()["state"]
     if state == "finished":
-        raise InputError("has finished already", where=run.run_id, mend="Start a new run.")
+        raise InputError("has finished already", where=run.run_id, hint="Start a new run.")
     if not resume and (run.checkpoints / "last.pt").exists():
         what = f"was trained before and is {'killed' if state in ACTIVE else state}"
-        raise InputError(what, where=run.run_id, mend="Resume it, or start a new run.")
+        raise InputError(what, where=run.run_id, hint="Resume it, or start a new run.")
 
 
 @contextmanager
@@ -78,9 +78,9 @@ def explained(error: BaseException, config: MethodConfig, device: torch.device) 
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error).lower() for words in no_room)
     ):
-        mend = f"Lower batch_size (now {config.batch_size}), or free memory, then resume."
-        return InputError(f"out of memory on {device.type}", mend=mend)
+        hint = f"Lower batch_size (now {config.batch_size}), or free memory, then resume."
+        return InputError(f"out of memory on {device.type}", hint=hint)
     if isinstance(error, OSError):
-        mend = "Free some space and check the folder, then resume."
-        return InputError(error.strerror or str(error), where=error.filename, mend=mend)
+        hint = "Free some space and check the folder, then resume."
+        return InputError(error.strerror or str(error), where=error.filename, hint=hint)
     return None

@@ -28,15 +28,15 @@ def start(home: Path, run: Run) -> int:
         InputError: if it is training already, has finished, or came with the program.
     """
     if run.shipped:
-        raise InputError("this run came with the program", where=run.run_id, mend="Start a new run instead.")
+        raise InputError("this run came with the program", where=run.run_id, hint="Start a new run instead.")
     run.config()
     with writing(run.folder), FileLock(run.folder / ".launch.lock"):
         status = run.status()
         if status["state"] in ACTIVE:
             what = f"already training (pid {status.get('pid')})"
-            raise InputError(what, where=run.run_id, mend="Stop it first, or start another run.")
+            raise InputError(what, where=run.run_id, hint="Stop it first, or start another run.")
         if status["state"] == "finished":
-            raise InputError("has finished already", where=run.run_id, mend="Start a new run.")
+            raise InputError("has finished already", where=run.run_id, hint="Start a new run.")
         (run.folder / "stop").unlink(missing_ok=True)
         process = spawn("tal_core.training.launch", run.folder, home, "train.log")
         # Until torch is loaded the process can't speak for itself.
@@ -60,7 +60,7 @@ def request_stop(run: Run) -> None:
     state = run.status()["state"]
     if state not in ACTIVE:
         raise InputError(
-            f"isn't training (it is {state})", where=run.run_id, mend="There is nothing to stop."
+            f"isn't training (it is {state})", where=run.run_id, hint="There is nothing to stop."
         )
     with writing(run.folder):
         (run.folder / "stop").touch()

@@ -54,7 +54,7 @@ def train(home: Path, run: Run, resume: bool = False, progress: Progress | None 
             no memory or disk left. The run's state is then ``failed``, with the reason.
     """
     if run.shipped:
-        raise InputError("this run came with the program", where=run.run_id, mend="Start a new run instead.")
+        raise InputError("this run came with the program", where=run.run_id, hint="Start a new run instead.")
     method, config = read_config(run.folder)
     with claimed(run):
         check_startable(run, resume)
@@ -92,8 +92,8 @@ def _train(home, run, method, config, recorder, progress) -> None:
     recorder.log(f"Training {run.run_id} with {method.title}")
     dataset = open_dataset(home, run.config()["dataset"], recorder.check)
     if not dataset.videos(dataset.training_subset):
-        mend = f"See: python -m tal_core datasets check {run.config()['dataset']}."
-        raise InputError("no training video has usable features", where=dataset.training_subset, mend=mend)
+        hint = f"See: python -m tal_core datasets check {run.config()['dataset']}."
+        raise InputError("no training video has usable features", where=dataset.training_subset, hint=hint)
     check_class_scores(config, dataset)
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)

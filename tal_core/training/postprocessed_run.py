@@ -79,8 +79,8 @@ def changed_config(run: Run, settings: Mapping[str, Any]) -> MethodConfig:
     config = run.config()
     for name in settings:
         if name not in SETTINGS:
-            mend = f"Settings are {', '.join(SETTINGS)}."
-            raise InputError(f"{name} is no setting of post-processing", mend=mend)
+            hint = f"Settings are {', '.join(SETTINGS)}."
+            raise InputError(f"{name} is no setting of post-processing", hint=hint)
     return build_config(config["model"], {**run.settings(), **settings})
 
 
@@ -151,7 +151,7 @@ def provenance_of(run: Run) -> dict[str, Any] | None:
         return None
     content = read_json(path)
     if not isinstance(content, dict):
-        raise InputError("is not a JSON object", where=path, mend="Delete the file.")
+        raise InputError("is not a JSON object", where=path, hint="Delete the file.")
     return content
 
 

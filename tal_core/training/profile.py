@@ -295,17 +295,17 @@ def measure_apart(home: Path, dataset: str, model: str, config: MethodConfig, li
             check=False,
         )
     except subprocess.TimeoutExpired:
-        mend = "Lower batch_size, sequence_length or the widths."
-        raise InputError(f"one step takes longer than {limit:g} s here", where=model, mend=mend) from None
+        hint = "Lower batch_size, sequence_length or the widths."
+        raise InputError(f"one step takes longer than {limit:g} s here", where=model, hint=hint) from None
     lines = answer.stdout.splitlines()
     if answer.returncode == 0 and lines:
         return Cost(**json.loads(lines[-1]))
     if answer.returncode < 0:
-        what, mend = f"the measurement was ended by signal {-answer.returncode}", "Memory may be short."
-        raise InputError(what, where=model, mend=f"{mend} Lower batch_size or the widths.")
+        what, hint = f"the measurement was ended by signal {-answer.returncode}", "Memory may be short."
+        raise InputError(what, where=model, hint=f"{hint} Lower batch_size or the widths.")
     raise InputError(
         (answer.stderr.strip().splitlines() or ["the measurement failed"])[-1],
-        mend="Change the settings and measure again.",
+        hint="Change the settings and measure again.",
     )
 
 

@@ -31,7 +31,7 @@ def ship_run(run: Run, folder: Path) -> Run:
         InputError: if the run hasn't finished or the folder can't be written.
     """
     if run.status()["state"] != "finished":
-        raise InputError("the run hasn't finished", where=run.run_id, mend="Let it finish, then ship it.")
+        raise InputError("the run hasn't finished", where=run.run_id, hint="Let it finish, then ship it.")
     target = folder / run.run_id
     with writing(target):
         shutil.rmtree(target, ignore_errors=True)

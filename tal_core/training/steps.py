@@ -244,8 +244,8 @@ class Meter:
             return {name: value for name, value in terms.items() if name != wrong}
         position, rate = self.position, self.training.config.learning_rate
         where = f"epoch {position.epoch + 1}, step {position.step + 1}"
-        mend = f"Lower learning_rate (now {rate:g}) or set gradient_clip in a new run."
-        raise InputError(f"{wrong} became {terms[wrong]}", where=where, mend=mend)
+        hint = f"Lower learning_rate (now {rate:g}) or set gradient_clip in a new run."
+        raise InputError(f"{wrong} became {terms[wrong]}", where=where, hint=hint)
 
 
 def num_samples(batch: Any) -> int:

@@ -165,7 +165,7 @@ def decode_frames(
             yield seconds, frame
         if not damage.frames:
             reason = f" ({damage.reason})" if damage.reason else ""
-            raise InputError(f"not one frame can be decoded{reason}", where=path, mend=_MEND)
+            raise InputError(f"not one frame can be decoded{reason}", where=path, hint=_MEND)
         if len(gaps) <= _FEW * damage.frames:  # else the frame rate varies
             damage.gaps = gaps
         _note_end(container, stream, clock, damage)
@@ -303,19 +303,19 @@ def _open(path: Path):
     """Open ``path`` and its first moving picture; every failure, decoding included, names the file."""
     path = Path(path)
     if not path.is_file():
-        raise InputError("there is no such video file", where=path, mend="Check the path.")
+        raise InputError("there is no such video file", where=path, hint="Check the path.")
     try:
         with av.open(str(path), options=_OPTIONS) as container:
             # The cover of a song is a video stream too, of one picture.
             moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
             if not moving:
-                raise InputError("holds no video stream", where=path, mend="Choose a file with a picture.")
+                raise InputError("holds no video stream", where=path, hint="Choose a file with a picture.")
             if moving[0].codec_context is None:
                 what = "its video codec is not one that this program can decode"
-                raise InputError(what, where=path, mend="Convert it to H.264 MP4 with ffmpeg.")
+                raise InputError(what, where=path, hint="Convert it to H.264 MP4 with ffmpeg.")
             yield container, moving[0]
     except (av.error.FFmpegError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         reason = _reason(error)
-        raise InputError(f"can't be read as a video ({reason})", where=path, mend=_MEND) from error
+        raise InputError(f"can't be read as a video ({reason})", where=path, hint=_MEND) from error

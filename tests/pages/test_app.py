@@ -53,7 +53,7 @@ def test_error_box_says_what_where_and_how_to_mend():
         from tal_core.types import InputError
 
         with notices.guard():
-            raise InputError("is empty", where="a.json", mend="Write something.")
+            raise InputError("is empty", where="a.json", hint="Write something.")
 
     box = AppTest.from_function(page).run().error[0].value
     assert "is empty" in box and "`a.json`" in box and "Write something." in box

@@ -212,7 +212,7 @@ def test_full_disk(home, monkeypatch):
     def full(path, content):
         if path.parent.name == "checkpoints" or path.name == "status.json":
             raise InputError(
-                "can't be written (No space left on device)", where=path, mend="Free some space."
+                "can't be written (No space left on device)", where=path, hint="Free some space."
             )
         real(path, content)
 

@@ -217,7 +217,7 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path, make, name, says):
     path = make(tmp_path / name)
     with pytest.raises(InputError, match=says) as caught:
         list(read_frames(path))
-    assert str(caught.value).startswith(str(path)) and caught.value.mend
+    assert str(caught.value).startswith(str(path)) and caught.value.hint
     with pytest.raises(InputError, match=says):
         extract(path)
     assert duration_of(path) >= 0

@@ -335,8 +335,8 @@ def find_preset(name: str) -> tuple[Benchmark, Convention]:
         for features, convention in benchmark.features.items():
             if name in (key, f"{key}-{features}"):
                 return benchmark, convention
-    mend = f"Use one of {', '.join(BENCHMARKS)}, or with features: python -m tal_core datasets presets."
-    raise InputError(f"there is no benchmark {name!r}", mend=mend)
+    hint = f"Use one of {', '.join(BENCHMARKS)}, or with features: python -m tal_core datasets presets."
+    raise InputError(f"there is no benchmark {name!r}", hint=hint)
 
 
 def describe(convention: Convention) -> str:

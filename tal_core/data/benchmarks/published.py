@@ -99,7 +99,7 @@ def _number(text: pd.Series) -> pd.Series:
 def _refuse(wrong: pd.Series, what: str, path: Path) -> None:
     if wrong.any():
         line = int(np.flatnonzero(wrong)[0]) + 2
-        raise InputError(f"line {line}: {what}", where=path, mend="Correct the line.")
+        raise InputError(f"line {line}: {what}", where=path, hint="Correct the line.")
 
 
 def published_maps(figures: pd.DataFrame, benchmark: str) -> pd.DataFrame:
@@ -147,8 +147,8 @@ def read_benchmarks(path: Path = BENCHMARKS) -> dict[str, Benchmark]:
             for name, entry in content.items()
         }
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        mend = "Give subsets, videos and classes for each benchmark."
-        raise InputError(f"no list of benchmarks ({error!r})", where=path, mend=mend) from error
+        hint = "Give subsets, videos and classes for each benchmark."
+        raise InputError(f"no list of benchmarks ({error!r})", where=path, hint=hint) from error
 
 
 def benchmark_of(labels: Sequence[str], benchmarks: dict[str, Benchmark]) -> str | None:

@@ -87,7 +87,7 @@ class Dataset:
             raise InputError(
                 "no video has usable features",
                 where=f"dataset {self.name}",
-                mend="See: python -m tal_core datasets check.",
+                hint="See: python -m tal_core datasets check.",
             )
         return int(usable.iloc[0])
 
@@ -128,7 +128,7 @@ class Dataset:
         length = row["length"]
         if not length:
             raise InputError(
-                row["reason"], where=f"video {video_id}", mend="See: python -m tal_core datasets check."
+                row["reason"], where=f"video {video_id}", hint="See: python -m tal_core datasets check."
             )
         start, stop, _ = slice(start, stop).indices(length)
         try:
@@ -147,8 +147,8 @@ class Dataset:
             what += (
                 f"; since the dataset was opened {gone} of {total} feature files went and {changed} changed"
             )
-        mend = "Put the files back, or wait until they are copied; or check anew: python -m tal_core datasets"
-        return InputError(what, where=where, mend=f"{mend} check {self.name}.")
+        hint = "Put the files back, or wait until they are copied; or check anew: python -m tal_core datasets"
+        return InputError(what, where=where, hint=f"{hint} check {self.name}.")
 
     def class_scores(self, videos: Sequence[str], labels: Sequence[str] | None = None) -> ClassScores:
         """Video-level class scores of ``videos``, in the order of ``labels`` (the dataset's by default).
@@ -160,7 +160,7 @@ class Dataset:
             raise InputError(
                 "there are no video-level class scores",
                 where=f"dataset {self.name}",
-                mend="Add them (datasets add ... --class-scores FILE --replace), or let the method learn the"
+                hint="Add them (datasets add ... --class-scores FILE --replace), or let the method learn the"
                 " classes (classifier=head, classes=all).",
             )
         scores = read_class_scores(self.entry.class_scores, self.labels if labels is None else labels)
@@ -218,7 +218,7 @@ class Dataset:
         row = self._places.get(video_id)
         if row is None:
             raise InputError(
-                f"there is no video {video_id!r}", where=f"dataset {self.name}", mend="Check its id."
+                f"there is no video {video_id!r}", where=f"dataset {self.name}", hint="Check its id."
             )
         return {name: values[row] for name, values in self._columns.items()}
 
@@ -232,7 +232,7 @@ class Dataset:
             raise InputError(
                 f"there is no subset {subset!r}",
                 where=f"dataset {self.name}",
-                mend=f"Subsets: {', '.join(name for name in names if name)}.",
+                hint=f"Subsets: {', '.join(name for name in names if name)}.",
             )
         wanted = [code for code, name in enumerate(names) if name.lower() == subset.lower()]
         return np.isin(codes, wanted)
@@ -349,7 +349,7 @@ def _complete(entry: DatasetEntry, videos: pd.DataFrame, inventories: list[pd.Da
         raise InputError(
             f"none of {len(videos)} annotated videos has readable features ({_first_trouble(inventories)})",
             where=", ".join(map(str, entry.features)),
-            mend="Files must be named after the videos, like <video id>.npy.",
+            hint="Files must be named after the videos, like <video id>.npy.",
         )
     return entry.model_copy(update=derive_timing(entry, videos, lengths))
 
@@ -388,7 +388,7 @@ def _video_files(folder: Path | None, video_ids: pd.Series) -> dict[str, str]:
     if folder is None:
         return {}
     if not folder.is_dir():
-        raise InputError("no such video folder", where=folder, mend="Correct it, or leave the videos out.")
+        raise InputError("no such video folder", where=folder, hint="Correct it, or leave the videos out.")
     files: dict[str, str] = {}
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES):
         files.setdefault(path.stem, str(path))
@@ -418,4 +418,4 @@ def _wait(lock: FileLock, path: Path) -> None:
         lock.acquire(timeout=_LOCK_SECONDS)
     except Timeout:
         what = f"another process has been indexing this dataset for {_LOCK_SECONDS // 60} minutes"
-        raise InputError(what, where=path, mend="Try again later.") from None
+        raise InputError(what, where=path, hint="Try again later.") from None

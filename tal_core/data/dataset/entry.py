@@ -113,7 +113,7 @@ def read_entry(path: Path) -> DatasetEntry:
         entry = DatasetEntry.model_validate(values)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(
-            f"not TOML ({error})", where=path, mend="Correct it, or add the dataset again."
+            f"not TOML ({error})", where=path, hint="Correct it, or add the dataset again."
         ) from error
     except ValidationError as error:
         raise invalid(error, path) from error
@@ -184,14 +184,14 @@ def invalid(error: ValidationError, where: object) -> InputError:
     """A pydantic error as one line naming the field."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or "entry"
-    return InputError(f"{field}: {first['msg']}", where=where, mend="Correct the value.")
+    return InputError(f"{field}: {first['msg']}", where=where, hint="Correct the value.")
 
 
 def _existing_path(home: Path, name: str) -> Path:
     path = entry_path(home, name)
     if not path.exists():
         known = ", ".join(_names(home)) or "none yet"
-        raise InputError(f"there is no dataset {name!r}", mend=f"Known datasets: {known}.")
+        raise InputError(f"there is no dataset {name!r}", hint=f"Known datasets: {known}.")
     return path
 
 

@@ -25,7 +25,7 @@ def video_files(entry: DatasetEntry) -> dict[str, Path]:
         files = sorted(path for path in entry.videos.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
     except OSError as error:
         what = f"can't be listed ({error.strerror})"
-        raise InputError(what, where=entry.videos, mend="Check its permissions.") from error
+        raise InputError(what, where=entry.videos, hint="Check its permissions.") from error
     return {path.name: path for path in files[:MOST]}
 
 

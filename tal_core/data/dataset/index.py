@@ -163,15 +163,15 @@ def _broken_findings(index: pd.DataFrame) -> list[dict]:
     missing = broken["reason"].str.endswith("no feature file")
     advice = "Left out of training; in evaluation its annotations count as missed. "
     notes = []
-    for kind, rows, mend in (
+    for kind, rows, hint in (
         ("missing features", broken[missing], "Add the file."),
         ("broken features", broken[~missing], "Make the features of this video again."),
     ):
-        notes += grouped_findings("error", kind, rows["video_id"], rows["reason"], advice + mend)
+        notes += grouped_findings("error", kind, rows["video_id"], rows["reason"], advice + hint)
     if 2 * missing.sum() > len(index) and len(index) > _LIST_UP_TO:
         detail = f"only {len(index) - missing.sum()} of {len(index)} annotated videos have a feature file"
-        mend = "Is it the right folder, and copied to its end?"
-        notes.append(finding("warning", "few features", detail, advice=mend))
+        hint = "Is it the right folder, and copied to its end?"
+        notes.append(finding("warning", "few features", detail, advice=hint))
     return notes
 
 

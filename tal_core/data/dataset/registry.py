@@ -180,7 +180,7 @@ def make_subset(
         raise InputError(
             f"no class {unknown[0]!r}",
             where=f"dataset {source}",
-            mend=f"Classes: {', '.join(dataset.labels)}.",
+            hint=f"Classes: {', '.join(dataset.labels)}.",
         )
     truth = dataset.annotations.ground_truth
     truth = truth[truth["label"].isin(classes)] if classes else truth
@@ -189,7 +189,7 @@ def make_subset(
     chosen = _draw(rows, truth, videos, seed) if videos is not None else rows["video_id"].tolist()
     if not chosen:
         raise InputError(
-            "no usable video has these classes", where=f"dataset {source}", mend="Choose others."
+            "no usable video has these classes", where=f"dataset {source}", hint="Choose others."
         )
     target = path.with_name(f"{name}.annotations.json")
     write_annotations(_only(dataset, truth, chosen), target)
@@ -219,7 +219,7 @@ def _draw(rows: pd.DataFrame, truth: pd.DataFrame, videos: int, seed: int) -> li
     subsets = rows["subset"].unique()
     if not len(subsets) <= videos <= len(rows):
         raise InputError(
-            f"{videos} videos can't be drawn", mend=f"Choose a number from {len(subsets)} to {len(rows)}."
+            f"{videos} videos can't be drawn", hint=f"Choose a number from {len(subsets)} to {len(rows)}."
         )
     chosen: set[str] = set()
     for subset, share in zip(
@@ -259,7 +259,7 @@ def _free_path(home: Path, name: str, replace: bool) -> Path:
     path = home / "datasets" / f"{check_name(name, 'dataset')}.toml"
     if entry_path(home, name).exists() and not replace:
         raise InputError(
-            f"there is a dataset {name!r} already", mend="Choose another name, or remove that one first."
+            f"there is a dataset {name!r} already", hint="Choose another name, or remove that one first."
         )
     return path
 

@@ -75,7 +75,7 @@ def evaluation_subset(annotations: Annotations) -> str:
     training = _first(_TRAINING_CUSTOM, by_lower, "")
     subset = _first(_EVALUATION, by_lower, training)
     if not subset:
-        raise InputError(f"which of the subsets {', '.join(names)} is meant?", mend="Give --subset.")
+        raise InputError(f"which of the subsets {', '.join(names)} is meant?", hint="Give --subset.")
     return subset
 
 
@@ -95,7 +95,7 @@ def in_subset(annotations: Annotations, subset: str, where: object = None) -> tu
         raise InputError(
             f"no annotated videos in the subset {subset!r}",
             where=where,
-            mend=f"Subsets with annotations: {names}.",
+            hint=f"Subsets with annotations: {names}.",
         )
     return truth, chosen.tolist()
 
@@ -124,7 +124,7 @@ def choose_subsets(entry: DatasetEntry, videos: pd.DataFrame, truth: pd.DataFram
             raise InputError(
                 f"no annotated videos in the subset {given!r}",
                 where=entry.annotations,
-                mend=f"Subsets with annotations: {', '.join(names) or 'none'}.",
+                hint=f"Subsets with annotations: {', '.join(names) or 'none'}.",
             )
         chosen[field] = by_lower.get(given.lower(), "")
     if len(names) < 2:
@@ -138,7 +138,7 @@ def choose_subsets(entry: DatasetEntry, videos: pd.DataFrame, truth: pd.DataFram
         raise InputError(
             f"which of the subsets {', '.join(names)} is for training and which for evaluation?",
             where=entry.annotations,
-            mend="Give --training-subset and --evaluation-subset.",
+            hint="Give --training-subset and --evaluation-subset.",
         )
     return {"training_subset": training, "evaluation_subset": evaluation}
 

@@ -45,24 +45,24 @@ def check_timing(entry: DatasetEntry, videos: pd.DataFrame) -> None:
         InputError: if it doesn't, naming the option.
     """
     if entry.snippet_seconds is not None and (entry.stride is not None or entry.fps is not None):
-        raise InputError("both snippet seconds and stride or fps were given", mend="Give one or the other.")
+        raise InputError("both snippet seconds and stride or fps were given", hint="Give one or the other.")
     if entry.timing == "stretched" and (entry.snippet_seconds is not None or entry.stride is not None):
         raise InputError(
-            "stretched features have no fixed step", mend="Leave out stride and snippet seconds."
+            "stretched features have no fixed step", hint="Leave out stride and snippet seconds."
         )
     if entry.offset_frames is not None and (entry.stride is None or entry.offset_seconds is not None):
         what = "without stride" if entry.stride is None else "and seconds were both given"
         raise InputError(
-            f"the offset in frames {what}", mend="Give --offset-frames with --stride, or --offset-seconds."
+            f"the offset in frames {what}", hint="Give --offset-frames with --stride, or --offset-seconds."
         )
     if entry.fps is not None and entry.stride is None:
         raise InputError(
-            "fps was given without stride", mend="Add --stride, the frames between two snippets."
+            "fps was given without stride", hint="Add --stride, the frames between two snippets."
         )
     if entry.stride is not None and entry.fps is None and videos["fps"].isna().all():
         raise InputError(
             "stride was given, but neither fps nor annotations that name it",
-            mend="Add --fps, the frame rate that the features were made with.",
+            hint="Add --fps, the frame rate that the features were made with.",
         )
 
 
@@ -80,7 +80,7 @@ def derive_timing(entry: DatasetEntry, videos: pd.DataFrame, lengths: np.ndarray
         raise InputError(
             "the seconds between snippets can't be worked out without durations and readable features",
             where=f"dataset {entry.name}",
-            mend="Give --stride and --fps, or --snippet-seconds.",
+            hint="Give --stride and --fps, or --snippet-seconds.",
         )
     lengths, durations = lengths[known], durations[known]
     if len(lengths) > 2 and np.ptp(lengths) == 0 and np.ptp(durations) > 0.05 * np.median(durations):

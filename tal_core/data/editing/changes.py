@@ -105,7 +105,7 @@ def _put(segments: list[Segment], change: Change) -> None:
         raise InputError(
             f"an unsaved change begins from a segment that isn't in the annotations ({change.before})",
             where=f"video {change.video_id}",
-            mend="The annotation file has changed since: discard the unsaved changes, or put it back.",
+            hint="The annotation file has changed since: discard the unsaved changes, or put it back.",
         )
     place = segments.index(change.before)
     segments[place : place + 1] = [change.after] if change.after else []
@@ -134,30 +134,30 @@ def check(change: Change, present: pd.DataFrame, duration: float) -> Change:
     if not after.label or len(after.label) > MOST_LETTERS or after.label.lower() == AMBIGUOUS:
         what = f"{after.label[:40]!r} can't be a class" if after.label else "the class has no name"
         raise InputError(
-            what, where=where, mend=f"Write 1 to {MOST_LETTERS} letters; “Ambiguous” means something else."
+            what, where=where, hint=f"Write 1 to {MOST_LETTERS} letters; “Ambiguous” means something else."
         )
     mine = present[present["video_id"] == change.video_id]
     same = (mine["start"] == after.start) & (mine["end"] == after.end) & (mine["label"] == after.label)
     if same.any():
-        raise InputError(f"this segment is there already ({after})", where=where, mend="Change its times.")
+        raise InputError(f"this segment is there already ({after})", where=where, hint="Change its times.")
     return replace(change, after=after)
 
 
 def _check_times(segment: Segment, duration: float, where: str) -> Segment:
     start, end = round(float(segment.start), 3), round(float(segment.end), 3)
     if not (math.isfinite(start) and math.isfinite(end)):
-        raise InputError(f"times {start} and {end} are no numbers", where=where, mend="Write seconds.")
+        raise InputError(f"times {start} and {end} are no numbers", where=where, hint="Write seconds.")
     if not start < end:
         raise InputError(
             f"the segment would start at {start:g} s and end at {end:g} s",
             where=where,
-            mend="The end must come after the start.",
+            hint="The end must come after the start.",
         )
     if start < 0 or end > duration + BEYOND:
         raise InputError(
             f"{start:g} to {end:g} s isn't inside the video (0 to {duration:g} s)",
             where=where,
-            mend="Keep both times inside.",
+            hint="Keep both times inside.",
         )
     return segment._replace(start=start, end=end)
 
@@ -192,7 +192,7 @@ def read_draft(home: Path, dataset: str) -> Edits:
         return Edits(*(tuple(map(_change, value[part])) for part in ("done", "undone")))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            "the unsaved changes can't be read", where=path, mend="Discard them, or put the file right."
+            "the unsaved changes can't be read", where=path, hint="Discard them, or put the file right."
         ) from error
 
 

@@ -56,7 +56,7 @@ def save_edited(
     changes = target.with_name(f"{target.stem}.changes.json")
     for path in (target, changes):
         if path.exists():
-            raise InputError("this file exists", where=path, mend="Choose another name; none is overwritten.")
+            raise InputError("this file exists", where=path, hint="Choose another name; none is overwritten.")
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     _write_new(_edited(dataset, edits), target)
@@ -93,7 +93,7 @@ def _check_file_name(file_name: str) -> str:
     check_name(file_name, "annotation file")
     if Path(file_name).suffix not in ENDINGS or file_name.endswith(".changes.json"):
         raise InputError(
-            f"{file_name!r} doesn't say the form", mend="Let it end in .json (ActivityNet) or .csv."
+            f"{file_name!r} doesn't say the form", hint="Let it end in .json (ActivityNet) or .csv."
         )
     return file_name
 

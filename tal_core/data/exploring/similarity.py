@@ -197,7 +197,7 @@ def _near_pairs(
             if sum(map(len, found)) > _MOST_PAIRS:
                 raise InputError(
                     f"more than {_MOST_PAIRS} pairs of videos have a similarity of {threshold:g} or more",
-                    mend="Ask for a higher similarity.",
+                    hint="Ask for a higher similarity.",
                 )
         if progress:
             progress(min(start + _ROWS, len(places)), len(places), "comparing all videos")

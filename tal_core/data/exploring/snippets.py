@@ -124,7 +124,7 @@ def umap_positions(features: np.ndarray, seed: int = 0) -> np.ndarray:
     except ImportError as error:
         raise InputError(
             f"UMAP needs the package umap-learn ({error})",
-            mend="Install it (pip install umap-learn), or choose principal components.",
+            hint="Install it (pip install umap-learn), or choose principal components.",
         ) from error
     if len(features) < 4:
         return principal_components(features)[0]

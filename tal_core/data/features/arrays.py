@@ -72,9 +72,9 @@ def read_header(source: Source) -> Header:
         raise _unreadable(source, error) from error
     dtype = np.dtype(dtype)
     if dtype.hasobject:
-        raise InputError("holds Python objects (a pickle), which is never loaded", where=source, mend=_MEND)
+        raise InputError("holds Python objects (a pickle), which is never loaded", where=source, hint=_MEND)
     if dtype.kind not in "fiu":
-        raise InputError(f"dtype {dtype} is not a real number", where=source, mend=_MEND)
+        raise InputError(f"dtype {dtype} is not a real number", where=source, hint=_MEND)
     return Header(tuple(map(int, shape)), dtype)
 
 
@@ -93,7 +93,7 @@ def read_array(
     except _UNREADABLE as error:
         raise _unreadable(source, error) from error
     if part.ndim != 2:
-        raise InputError(f"the array has {part.ndim} dimensions", where=source, mend=_MEND)
+        raise InputError(f"the array has {part.ndim} dimensions", where=source, hint=_MEND)
     dtype = np.float16 if as_stored and part.dtype == np.float16 else np.float32
     owned = part.flags.owndata and not time_axis
     with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which the scan reports
@@ -120,12 +120,12 @@ def _unreadable(source: Source, error: BaseException) -> InputError:
     if isinstance(error, InputError):
         return error
     if isinstance(error, FileNotFoundError):
-        return InputError("no such file", where=source.path, mend="Put it back, or check the dataset again.")
+        return InputError("no such file", where=source.path, hint="Put it back, or check the dataset again.")
     if isinstance(error, UnpicklingError) and "global" in str(error).lower():
-        return InputError("holds Python objects (a pickle), which is never loaded", where=source, mend=_MEND)
+        return InputError("holds Python objects (a pickle), which is never loaded", where=source, hint=_MEND)
     reason = str(error).split("\n", maxsplit=1)[0][:120]
     return InputError(
-        f"can't be read ({reason})", where=source, mend="The file may be damaged; copy it again."
+        f"can't be read ({reason})", where=source, hint="The file may be damaged; copy it again."
     )
 
 
@@ -143,7 +143,7 @@ def _pick(names: list[str], source: Source) -> str:
         raise InputError(
             f"which array holds the features? Found: {found}",
             where=source,
-            mend="Keep one, or name it 'features'.",
+            hint="Keep one, or name it 'features'.",
         )
     return usual[0]
 
@@ -239,7 +239,7 @@ def _tensor(source: Source) -> Any:
         tensors = {str(name): t for name, t in value.items() if isinstance(t, torch.Tensor)}
         value = tensors[_pick(list(tensors), source)]
     if not isinstance(value, torch.Tensor):
-        raise InputError(f"holds a {type(value).__name__}, not a tensor", where=source, mend=_MEND)
+        raise InputError(f"holds a {type(value).__name__}, not a tensor", where=source, hint=_MEND)
     return value.detach()
 
 
@@ -264,7 +264,7 @@ def _h5_dataset(file: h5py.File, source: Source) -> h5py.Dataset:
         arrays = [name for name in node if isinstance(node.get(name, getclass=True), type(h5py.Dataset))]
         node = node[_pick(arrays, source)]
     if not isinstance(node, h5py.Dataset) or Path(node.file.filename) != Path(file.filename):
-        raise InputError("is not an array in this file", where=source, mend=_MEND)
+        raise InputError("is not an array in this file", where=source, hint=_MEND)
     return node
 
 

@@ -128,7 +128,7 @@ class FeatureStore:
         for stream, name in zip(self.streams, names, strict=True):
             if name is None:
                 raise InputError(
-                    f"no features of video {video_id!r}", where=stream.root, mend="Add the file."
+                    f"no features of video {video_id!r}", where=stream.root, hint="Add the file."
                 )
         return [stream.sources[name] for stream, name in zip(self.streams, names, strict=True) if name]
 
@@ -163,9 +163,9 @@ def read_feature_file(path: Path, layout: str = "auto", dimension: int | None = 
     """
     path = Path(path)
     if not path.exists():
-        raise InputError("no such file", where=path, mend="Check the path.")
+        raise InputError("no such file", where=path, hint="Check the path.")
     if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"unknown ending {path.suffix!r}", where=path, mend=f"Known: {', '.join(SUFFIXES)}.")
+        raise InputError(f"unknown ending {path.suffix!r}", where=path, hint=f"Known: {', '.join(SUFFIXES)}.")
     source = Source(str(path))
     header = read_header(source)
     _check_two_dimensions(header, source)
@@ -177,13 +177,13 @@ def read_feature_file(path: Path, layout: str = "auto", dimension: int | None = 
             raise InputError(
                 f"shape {header.shape} has no {dimension} channels",
                 where=path,
-                mend="Use the features that the model was trained on.",
+                hint="Use the features that the model was trained on.",
             )
         if not fits:
             raise InputError(
                 f"is shape {header.shape} (time, channels)?",
                 where=path,
-                mend="Say so with --layout TD or DT.",
+                hint="Say so with --layout TD or DT.",
             )
         layout = fits[0]
     return read_array(source, time_axis=int(check_layout(layout) == "DT"))
@@ -193,7 +193,7 @@ def check_layout(layout: str) -> str:
     """``TD`` or ``DT``. Raises ``InputError`` for anything else."""
     if layout.upper() not in ("TD", "DT"):
         raise InputError(
-            f"unknown layout {layout!r}", mend="Use auto, TD (time, channels) or DT (channels, time)."
+            f"unknown layout {layout!r}", hint="Use auto, TD (time, channels) or DT (channels, time)."
         )
     return layout.upper()
 
@@ -222,7 +222,7 @@ def decide_layout(shapes: np.ndarray, where: Path, expected: np.ndarray | None =
     raise InputError(
         f"is an array of shape {example} (time, channels) or (channels, time)?",
         where=where,
-        mend="Say so with --layout TD or --layout DT.",
+        hint="Say so with --layout TD or --layout DT.",
     )
 
 
@@ -237,7 +237,7 @@ def list_stream(root: Path) -> Stream:
         return _h5_stream(root)
     if not root.is_dir():
         raise InputError(
-            "no such feature folder", where=root, mend="Give a folder of feature files, or one .h5 file."
+            "no such feature folder", where=root, hint="Give a folder of feature files, or one .h5 file."
         )
     sources: dict[str, Source] = {}
     stamps: dict[str, tuple[int, int]] = {}
@@ -257,7 +257,7 @@ def list_stream(root: Path) -> Stream:
         stamps[stem] = (stat.st_size, stat.st_mtime_ns)
     if not sources:
         raise InputError(
-            "no feature files in this folder", where=root, mend=f"Known endings: {', '.join(SUFFIXES)}."
+            "no feature files in this folder", where=root, hint=f"Known endings: {', '.join(SUFFIXES)}."
         )
     only = next(iter(sources.values())).path
     if len(sources) == 1 and only.suffix.lower() in H5_SUFFIXES and len(h5_keys(only)) > 1:
@@ -269,7 +269,7 @@ def _h5_stream(path: Path) -> Stream:
     stat = path.stat()
     keys = h5_keys(path)
     if not keys:
-        raise InputError("no arrays in this file", where=path, mend="Write one dataset per video.")
+        raise InputError("no arrays in this file", where=path, hint="Write one dataset per video.")
     return Stream(
         path,
         {k: Source(str(path), k) for k in keys},
@@ -285,7 +285,7 @@ def _files(folder: Path, depth: int) -> list[os.DirEntry]:
             entries = sorted(scan, key=lambda entry: entry.name)
     except OSError as error:
         raise InputError(
-            f"can't be listed ({error.strerror})", where=folder, mend="Check its permissions."
+            f"can't be listed ({error.strerror})", where=folder, hint="Check its permissions."
         ) from error
     found = [entry for entry in entries if entry.is_file()]
     if depth > 0:
@@ -298,7 +298,7 @@ def _files(folder: Path, depth: int) -> list[os.DirEntry]:
 def _check_two_dimensions(header: Header, source: Source) -> None:
     problem = shape_problem(header)
     if problem:
-        raise InputError(problem, where=source, mend="Write a 2-D array (time, channels).")
+        raise InputError(problem, where=source, hint="Write a 2-D array (time, channels).")
 
 
 def shape_problem(header: Header) -> str:

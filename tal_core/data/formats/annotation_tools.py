@@ -68,14 +68,14 @@ def choose_tiers(table: pd.DataFrame, tiers: Sequence[str], path: Path) -> tuple
     """
     if TIER not in table:
         if tiers:
-            mend = "Leave --tiers out: it is for ELAN, VIA and Label Studio files."
-            raise InputError("has no tiers", where=path, mend=mend)
+            hint = "Leave --tiers out: it is for ELAN, VIA and Label Studio files."
+            raise InputError("has no tiers", where=path, hint=hint)
         return table, []
     sizes = table[TIER].value_counts(sort=False)
     unknown = [tier for tier in tiers if tier not in sizes]
     if unknown:
         known = ", ".join(map(repr, sizes.index)) or "none"
-        raise InputError(f"has no tier {unknown[0]!r}", where=path, mend=f"Tiers with segments: {known}.")
+        raise InputError(f"has no tier {unknown[0]!r}", where=path, hint=f"Tiers with segments: {known}.")
     notes = []
     if len(sizes) > 1:
         names = ", ".join(f"{tier} ({size})" for tier, size in sizes.items())
@@ -117,8 +117,8 @@ def number(value: object, what: str, path: Path, where: str, make: Callable = fl
             raise ValueError
         return make(value)
     except (TypeError, ValueError):
-        mend = "Correct it, or export the file again."
-        raise InputError(f"{where}: {what} is {value!r:.60}, not a number", where=path, mend=mend) from None
+        hint = "Correct it, or export the file again."
+        raise InputError(f"{where}: {what} is {value!r:.60}, not a number", where=path, hint=hint) from None
 
 
 def counted(videos: Iterable[str]) -> dict[str, int]:

@@ -60,7 +60,7 @@ def read_annotations(
     unsure = (table["label"] == AMBIGUOUS).to_numpy()
     truth, ambiguous = table[~unsure].reset_index(drop=True), table[unsure].reset_index(drop=True)
     if truth.empty:
-        raise InputError("no annotated segment in it", where=path, mend=f"Known forms: {FORMS}.")
+        raise InputError("no annotated segment in it", where=path, hint=f"Known forms: {FORMS}.")
     notes = [*notes, *annotation_findings(truth, ambiguous, videos)]
     return Annotations(
         truth, videos, ambiguous, pd.DataFrame(notes, columns=list(FINDING_COLUMNS), dtype="str")
@@ -110,7 +110,7 @@ def write_annotations(annotations: Annotations, path: Path) -> None:
             path, json.dumps({"version": "TAL Studio", "database": _database(table, annotations.videos)})
         )
     else:
-        raise InputError("unknown file ending", where=path, mend="Use .json or .csv.")
+        raise InputError("unknown file ending", where=path, hint="Use .json or .csv.")
 
 
 def only_videos(annotations: Annotations, chosen: Container[str]) -> Annotations:
@@ -140,20 +140,20 @@ def _database(table: pd.DataFrame, videos: pd.DataFrame) -> dict[str, dict[str, 
 def _read_activitynet(value: Any, path: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[dict]]:
     """Segments, videos and findings of ActivityNet JSON in either form, or of the DETAD form."""
     if isinstance(value, dict) and "results" in value:
-        raise InputError("this is a detections file", where=path, mend="Give the annotation file instead.")
+        raise InputError("this is a detections file", where=path, hint="Give the annotation file instead.")
     database = value.get("database", value) if isinstance(value, dict) else None
     if not isinstance(database, dict) or not database:
-        raise InputError("unknown form", where=path, mend=f"Known forms: {FORMS}.")
+        raise InputError("unknown form", where=path, hint=f"Known forms: {FORMS}.")
     for video_id, entry in database.items():
         if not isinstance(entry, dict):
-            mend = "Write an object with subset, duration and annotations."
+            hint = "Write an object with subset, duration and annotations."
             if database is value:
-                raise InputError("unknown form", where=path, mend=f"Known forms: {FORMS}.")
-            raise InputError(f"video {video_id!r} is not an object", where=path, mend=mend)
+                raise InputError("unknown form", where=path, hint=f"Known forms: {FORMS}.")
+            raise InputError(f"video {video_id!r} is not an object", where=path, hint=hint)
         if not video_id.strip():
-            raise InputError("a video has an empty id", where=path, mend="Give every video its id.")
+            raise InputError("a video has an empty id", where=path, hint="Give every video its id.")
     if database is value and not any("annotations" in entry for entry in database.values()):
-        raise InputError("unknown form", where=path, mend=f"Known forms: {FORMS}.")
+        raise InputError("unknown form", where=path, hint=f"Known forms: {FORMS}.")
     lists = {video_id: _annotations(entry) for video_id, entry in database.items()}
     table = entries_table(lists, path, score=False)
     rows = [(video_id, *_video_fields(video_id, entry, path)) for video_id, entry in database.items()]
@@ -172,13 +172,13 @@ def _video_fields(video_id: str, entry: dict, path: Path) -> tuple[str, float, f
             raise InputError(
                 f"video {video_id!r}: {name} is {value!r}",
                 where=path,
-                mend="Write a number above 0, or leave the field out.",
+                hint="Write a number above 0, or leave the field out.",
             )
         return float(value)
 
     subset = entry.get("subset")
     if subset is not None and not isinstance(subset, str):
-        raise InputError(f"video {video_id!r}: subset is {subset!r}", where=path, mend="Write it as text.")
+        raise InputError(f"video {video_id!r}: subset is {subset!r}", where=path, hint="Write it as text.")
     duration = number("duration", "duration_second")
     fps = number("fps", "frame_rate")
     frames = number("duration_frame")
@@ -251,7 +251,7 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[dict]]:
 def _require(good: pd.Series, what: str, path: Path) -> None:
     if not good.all():
         line = int(np.flatnonzero(~good.to_numpy())[0]) + 2
-        raise InputError(f"line {line}: {what}", where=path, mend="Complete the line or remove it.")
+        raise InputError(f"line {line}: {what}", where=path, hint="Complete the line or remove it.")
 
 
 def _one_row_per_video(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -265,7 +265,7 @@ def _one_row_per_video(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
         if several.any():
             video_id = values.loc[several, "video_id"].iloc[0]
             raise InputError(
-                f"video {video_id!r} has several values of {column}", where=path, mend="Keep one."
+                f"video {video_id!r} has several values of {column}", where=path, hint="Keep one."
             )
     videos = grouped.first().reset_index()
     videos["subset"] = videos["subset"].fillna("").astype("str")

@@ -27,10 +27,10 @@ def read_blocked(path: Path) -> frozenset[str]:
     path = Path(path)
     ids = read_json(path) if suffix(path) == ".json" else read_text(path).split("\n")
     if not isinstance(ids, list) or not all(isinstance(video, str) for video in ids):
-        raise InputError("is no list of video ids", where=path, mend=_MEND)
+        raise InputError("is no list of video ids", where=path, hint=_MEND)
     found = frozenset(video.strip() for video in ids if video.strip())
     if not found:
-        raise InputError("names no video", where=path, mend=_MEND)
+        raise InputError("names no video", where=path, hint=_MEND)
     return found
 
 
@@ -51,14 +51,14 @@ def leave_out(annotations: Annotations, blocked: frozenset[str], path: Path) -> 
     if not gone:
         what = f"none of its {len(blocked)} videos is in the annotations"
         examples = f"(the file has {min(blocked)!r}, the annotations {videos.iloc[0]!r})"
-        raise InputError(f"{what} {examples}", where=path, mend="Give the list of this benchmark.")
+        raise InputError(f"{what} {examples}", where=path, hint="Give the list of this benchmark.")
     tables = {
         name: table[~table["video_id"].isin(gone)].reset_index(drop=True)
         for name in ("ground_truth", "videos", "ambiguous", "findings")
         for table in [getattr(annotations, name)]
     }
     if tables["ground_truth"].empty:
-        raise InputError("it blocks every annotated video", where=path, mend="Give a shorter list.")
+        raise InputError("it blocks every annotated video", where=path, hint="Give a shorter list.")
     segments = len(annotations.ground_truth) - len(tables["ground_truth"])
     detail = f"{len(gone)} videos with {segments} annotations are left out ({path.name})"
     spare = len({video.removeprefix(_PREFIX) for video in blocked}) - len(gone)

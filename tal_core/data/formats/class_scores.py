@@ -54,7 +54,7 @@ class ClassScores:
         raise InputError(
             f"has no scores of video {video_id!r}",
             where=self.path,
-            mend="Add them, or leave the video out of the subset.",
+            hint="Add them, or leave the video out of the subset.",
         )
 
     def missing(self, videos: Sequence[str]) -> list[str]:
@@ -68,7 +68,7 @@ class ClassScores:
             raise InputError(
                 f"{len(missing)} of {len(videos)} videos have no class scores (first: {missing[0]!r})",
                 where=self.path,
-                mend="Give a file that covers the subset.",
+                hint="Give a file that covers the subset.",
             )
 
 
@@ -82,10 +82,10 @@ def read_class_scores(path: Path, labels: Sequence[str]) -> ClassScores:
     path = Path(path)
     readers = {".json": _read_json, ".npz": _read_npz, ".npy": _read_npy}
     if suffix(path) not in readers:
-        raise InputError("unknown file ending", where=path, mend="Use .json, .npz or .npy.")
+        raise InputError("unknown file ending", where=path, hint="Use .json, .npz or .npy.")
     names, rows = readers[suffix(path)](path, list(labels))
     if not rows:
-        raise InputError("holds no video", where=path, mend="Write one score vector per video.")
+        raise InputError("holds no video", where=path, hint="Write one score vector per video.")
     columns = _columns(names, labels, path)
     by_video = {}
     for video, values in rows.items():
@@ -100,7 +100,7 @@ def _columns(names: Sequence[str], labels: Sequence[str], path: Path) -> list[in
         raise InputError(
             f"{len(missing)} of the dataset's {len(labels)} classes have no score (first: {missing[0]!r})",
             where=path,
-            mend=f"The file's classes are {', '.join(list(names)[:5])}, ...",
+            hint=f"The file's classes are {', '.join(list(names)[:5])}, ...",
         )
     return [place[_plain(label)] for label in labels]
 
@@ -114,13 +114,13 @@ def _vector(values: Any, length: int, where: str) -> np.ndarray:
     try:
         vector = np.asarray(values, dtype=np.float32).reshape(-1)
     except (TypeError, ValueError):
-        raise InputError("scores are not numbers", where=where, mend="Write one number per class.") from None
+        raise InputError("scores are not numbers", where=where, hint="Write one number per class.") from None
     if len(vector) != length:
-        mend = "The scores may be of another dataset's classes."
-        raise InputError(f"has {len(vector)} scores for {length} classes", where=where, mend=mend)
+        hint = "The scores may be of another dataset's classes."
+        raise InputError(f"has {len(vector)} scores for {length} classes", where=where, hint=hint)
     if not np.isfinite(vector).all() or (vector < 0).any():
-        mend = "Give probabilities: apply a softmax to raw network outputs first."
-        raise InputError("has scores that are negative or no finite numbers", where=where, mend=mend)
+        hint = "Give probabilities: apply a softmax to raw network outputs first."
+        raise InputError("has scores that are negative or no finite numbers", where=where, hint=hint)
     return vector
 
 
@@ -129,18 +129,18 @@ def _read_json(path: Path, labels: list[str]) -> tuple[list[str], dict[str, Any]
     results = content.get("results", content) if isinstance(content, dict) else None
     if not isinstance(results, dict) or not results:
         raise InputError(
-            "unknown form", where=path, mend='Write {"class": [...], "results": {video: [...]}}.'
+            "unknown form", where=path, hint='Write {"class": [...], "results": {video: [...]}}.'
         )
     if all(isinstance(values, dict) for values in results.values()):
         names = list(next(iter(results.values())))
         odd = next((video for video, values in results.items() if set(values) != set(names)), None)
         if odd is not None:
             what = f"video {odd!r} names other classes than the first video"
-            raise InputError(what, where=path, mend="Give each video a score for every class.")
+            raise InputError(what, where=path, hint="Give each video a score for every class.")
         return names, {video: [values[name] for name in names] for video, values in results.items()}
     names = content.get("class", labels) if results is not content else labels
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError('"class" is no list of names', where=path, mend="Write the class names in order.")
+        raise InputError('"class" is no list of names', where=path, hint="Write the class names in order.")
     return names, results
 
 
@@ -151,10 +151,10 @@ def _read_npz(path: Path, labels: list[str]) -> tuple[list[str], dict[str, Any]]
             names = list(map(str, np.asarray(file["labels"]))) if "labels" in file else labels
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         what = f"can't be read ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
-        raise InputError(what, where=path, mend="It needs video_ids, labels and scores.") from None
+        raise InputError(what, where=path, hint="It needs video_ids, labels and scores.") from None
     if scores.ndim != 2 or len(scores) != len(videos):
         what = f"scores have shape {scores.shape} for {len(videos)} videos"
-        raise InputError(what, where=path, mend="Write one row per video.")
+        raise InputError(what, where=path, hint="Write one row per video.")
     return names, {str(video): row for video, row in zip(videos, scores, strict=True)}
 
 
@@ -163,10 +163,10 @@ def _read_npy(path: Path, _labels: list[str]) -> tuple[list[str], dict[str, Any]
         scores = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         what = f"can't be read ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
-        raise InputError(what, where=path, mend="Save a plain array of numbers.") from None
+        raise InputError(what, where=path, hint="Save a plain array of numbers.") from None
     if scores.ndim != 2 or scores.shape[1] != UCF_CLASSES:
         what = f"has shape {scores.shape}, which names neither videos nor classes"
-        raise InputError(what, where=path, mend="Write .json or .npz, or THUMOS14's (videos, 101) array.")
+        raise InputError(what, where=path, hint="Write .json or .npz, or THUMOS14's (videos, 101) array.")
     columns = [number - 1 for number in THUMOS_CLASSES]
     rows = {f"video_test_{number:07d}": row[columns] for number, row in enumerate(scores, start=1)}
     return list(THUMOS_CLASSES.values()), rows

@@ -37,7 +37,7 @@ def read_detections(path: Path) -> pd.DataFrame:
         return _read_csv(path)
     value = read_json(path)
     if isinstance(value, dict) and "database" in value:
-        raise InputError("this is an annotation file", where=path, mend="Give the detections file instead.")
+        raise InputError("this is an annotation file", where=path, hint="Give the detections file instead.")
     results = value.get("results", value) if isinstance(value, dict) else None
     if not isinstance(results, dict) or (
         results is value and not all(isinstance(v, list) for v in results.values())
@@ -45,7 +45,7 @@ def read_detections(path: Path) -> pd.DataFrame:
         raise InputError(
             "unknown form",
             where=path,
-            mend='Write {"results": {video: [{"segment": [start, end], "label": name, "score": x}]}}.',
+            hint='Write {"results": {video: [{"segment": [start, end], "label": name, "score": x}]}}.',
         )
     return entries_table(results, path, score=True)
 
@@ -61,7 +61,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
         if empty.any() and not (column == "label" and empty.all()):
             line = int(np.flatnonzero(empty)[0]) + 2
             raise InputError(
-                f"line {line}: {column} is empty", where=path, mend="Complete or remove the line."
+                f"line {line}: {column} is empty", where=path, hint="Complete or remove the line."
             )
     table = cells[list(DETECTION_COLUMNS)]
     check_segments(table, path, lambda row: f"line {row + 2}, video {table['video_id'].iloc[row]!r}")
@@ -83,7 +83,7 @@ def write_detections(table: pd.DataFrame, path: Path, *, extra: dict[str, Any] |
             table[list(DETECTION_COLUMNS)].to_csv(path, index=False)
         return
     if path.suffix != ".json":
-        raise InputError("unknown file ending", where=path, mend="Use .json or .csv.")
+        raise InputError("unknown file ending", where=path, hint="Use .json or .csv.")
     write_text(path, detections_json(table, extra=extra))
 
 

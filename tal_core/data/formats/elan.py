@@ -77,25 +77,25 @@ def _read_file(path: Path, notes: list[dict]) -> tuple[str, list[Mark]]:
                     Mark(video_id, start / 1000 + shift, end / 1000 + shift, label, name, f"{path}: {where}")
                 )
     skipped(notes, {video_id: unaligned} if unaligned else {}, path, _UNALIGNED, "")
-    mend = "Write a label into them in ELAN, or remove them."
-    skipped(notes, {video_id: empty} if empty else {}, path, "their text is empty", mend)
+    hint = "Write a label into them in ELAN, or remove them."
+    skipped(notes, {video_id: empty} if empty else {}, path, "their text is empty", hint)
     return video_id, marks
 
 
 def _parse(path: Path) -> ElementTree.Element:
     text = read_text(path)
     if "<!DOCTYPE" in text:
-        raise InputError("has a document type declaration", where=path, mend="Save the file with ELAN again.")
+        raise InputError("has a document type declaration", where=path, hint="Save the file with ELAN again.")
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
-        mend = "The file may be cut off; copy it again, or save it with ELAN again."
-        raise InputError(f"not complete XML ({error})", where=path, mend=mend) from None
+        hint = "The file may be cut off; copy it again, or save it with ELAN again."
+        raise InputError(f"not complete XML ({error})", where=path, hint=hint) from None
     if root.tag != "ANNOTATION_DOCUMENT":
-        raise InputError("not an ELAN file", where=path, mend="Give the .eaf file that ELAN saved.")
+        raise InputError("not an ELAN file", where=path, hint="Give the .eaf file that ELAN saved.")
     units = next((header.get("TIME_UNITS") for header in root.iter("HEADER")), None)
     if units not in (None, "", "milliseconds"):
-        raise InputError(f"its times are in {units}", where=path, mend="Save it with a newer ELAN.")
+        raise InputError(f"its times are in {units}", where=path, hint="Save it with a newer ELAN.")
     return root
 
 

@@ -52,7 +52,7 @@ def entries_table(lists: Mapping[str, list[dict]], path: Path, *, score: bool) -
     try:
         flat = np.array(times, np.float64).reshape(-1, 2)
     except OverflowError:
-        raise InputError("a time is too large a number", where=path, mend="Write seconds.") from None
+        raise InputError("a time is too large a number", where=path, hint="Write seconds.") from None
     columns = {
         "video_id": pd.Series(pd.Categorical.from_codes(rows, videos)).astype("str"),
         "start": flat[:, 0],
@@ -77,20 +77,20 @@ def _explain(lists: Mapping[str, Any], path: Path, score: bool) -> NoReturn:
             raise InputError(
                 f"video {video_id!r}: expected a list of entries, found {_kind(entries)}",
                 where=path,
-                mend='Write [{"segment": [start, end], "label": name}, ...].',
+                hint='Write [{"segment": [start, end], "label": name}, ...].',
             )
         for number, entry in enumerate(entries, 1):
             fault = _fault(entry, score)
             if fault:
-                what, mend = fault
-                raise InputError(f"video {video_id!r}, entry {number}: {what}", where=path, mend=mend)
+                what, hint = fault
+                raise InputError(f"video {video_id!r}, entry {number}: {what}", where=path, hint=hint)
     raise InputError(
-        "some entries have a label and some have none", where=path, mend="Give all of them a label, or none."
+        "some entries have a label and some have none", where=path, hint="Give all of them a label, or none."
     )
 
 
 def _fault(entry: Any, score: bool) -> tuple[str, str] | None:
-    """What is wrong with one entry and how to mend it."""
+    """What is wrong with one entry and how to fix it."""
     if not isinstance(entry, dict):
         return f"is {_kind(entry)}, not an object", 'Write {"segment": [start, end], "label": name}.'
     segment = entry.get("segment")

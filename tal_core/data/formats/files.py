@@ -29,17 +29,17 @@ def read_text(path: Path) -> str:
             data = gzip.decompress(data)
         text = data.decode("utf-8-sig")
     except FileNotFoundError:
-        raise InputError("no such file", where=path, mend="Check the path.") from None
+        raise InputError("no such file", where=path, hint="Check the path.") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"damaged gzip file ({error})", where=path, mend="Copy it again.") from error
+        raise InputError(f"damaged gzip file ({error})", where=path, hint="Copy it again.") from error
     except UnicodeDecodeError as error:
         raise InputError(
-            f"not a UTF-8 text file ({error.reason})", where=path, mend="Save it as UTF-8."
+            f"not a UTF-8 text file ({error.reason})", where=path, hint="Save it as UTF-8."
         ) from error
     except OSError as error:
         raise InputError(f"can't be read ({error.strerror or error})", where=path) from error
     if not text.strip():
-        raise InputError("the file is empty", where=path, mend="Copy or write it again.")
+        raise InputError("the file is empty", where=path, hint="Copy or write it again.")
     return text
 
 
@@ -62,7 +62,7 @@ def read_json(path: Path) -> Any:
             keys = [key for key, _ in pairs]
             twice = next(key for key in keys if keys.count(key) > 1)
             raise InputError(
-                f"{twice!r} is there twice", where=path, mend="Merge the two entries, or remove one of them."
+                f"{twice!r} is there twice", where=path, hint="Merge the two entries, or remove one of them."
             )
         return value
 
@@ -73,7 +73,7 @@ def read_json(path: Path) -> Any:
         raise InputError(
             f"not complete JSON: line {error.lineno}, column {error.colno}: {error.msg}",
             where=path,
-            mend="The file may be cut off; copy it again.",
+            hint="The file may be cut off; copy it again.",
         ) from error
     except RecursionError:
         raise InputError("JSON nested too deeply", where=path) from None
@@ -97,7 +97,7 @@ def read_columns(
         table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
     except (pd.errors.ParserError, ValueError) as error:
         raise InputError(
-            f"not a table: {error}", where=path, mend="Check the separators and quotes."
+            f"not a table: {error}", where=path, hint="Check the separators and quotes."
         ) from error
     names = {str(column).strip().lower(): column for column in table.columns}
     found = {}
@@ -109,7 +109,7 @@ def read_columns(
             raise InputError(
                 f"no column {column!r} (found {', '.join(map(str, table.columns))})",
                 where=path,
-                mend=f"Add it; it may also be called {', '.join(others)}." if others else "Add it.",
+                hint=f"Add it; it may also be called {', '.join(others)}." if others else "Add it.",
             )
     return pd.DataFrame(found)
 
@@ -128,7 +128,7 @@ def numbers(table: pd.DataFrame, column: str, path: Path) -> np.ndarray:
         raise InputError(
             f"line {line + 2}: {column} is {text.iloc[line]!r}, not a number",
             where=path,
-            mend="Write it as 12.3.",
+            hint="Write it as 12.3.",
         )
     return values
 
@@ -150,7 +150,7 @@ def check_segments(table: pd.DataFrame, path: Path, entry: Callable[[int], str])
             raise InputError(
                 f"{entry(row)}: {column} is {table[column].iloc[row]}, not a finite number",
                 where=path,
-                mend="Correct or remove the entry.",
+                hint="Correct or remove the entry.",
             )
     wrong = (table["start"] > table["end"]).to_numpy()
     if wrong.any():
@@ -159,5 +159,5 @@ def check_segments(table: pd.DataFrame, path: Path, entry: Callable[[int], str])
         raise InputError(
             f"{entry(row)}: segment {segment} ends before it starts",
             where=path,
-            mend="Swap the two times or remove the entry.",
+            hint="Swap the two times or remove the entry.",
         )

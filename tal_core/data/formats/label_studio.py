@@ -76,8 +76,8 @@ def read_label_studio(tasks: list[dict], path: Path, rates: Mapping[str, float] 
             f"the frame rate of {len(assumed)} labelled timelines isn't known (first: {assumed[0]}); "
             f"{DEFAULT_FPS:g} frames per second are assumed, Label Studio's default"
         )
-        mend = "If the <Video> tag set another frameRate, give it as column fps of a --video-info CSV."
-        notes.append(finding("warning", "frame rate", detail, advice=mend))
+        hint = "If the <Video> tag set another frameRate, give it as column fps of a --video-info CSV."
+        notes.append(finding("warning", "frame rate", detail, advice=hint))
     return tables(marks, list(videos.values()), path, notes)
 
 
@@ -89,8 +89,8 @@ def _video(task: dict, place: int, path: Path) -> str:
     key = next(iter([*first, *media]), None)
     name = video_of(data[key]) if key else video_of(str(task.get("file_upload") or ""))
     if not name:
-        mend = "Its data need the address of a video, such as video: /data/upload/1/film.mp4."
-        raise InputError(f"task {place} names no video", where=path, mend=mend)
+        hint = "Its data need the address of a video, such as video: /data/upload/1/film.mp4."
+        raise InputError(f"task {place} names no video", where=path, hint=hint)
     uploaded = "/upload/" in data[key] if key else True
     return _UPLOAD.sub("", name, count=1) if uploaded and _UPLOAD.match(name) else name
 
@@ -105,8 +105,8 @@ def _regions(task: dict, video: str, place: int, path: Path, notes: list[dict]) 
         for one in given
     )
     if not sound:
-        mend = "Export as JSON again."
-        raise InputError(f"task {place}: its annotations are damaged", where=path, mend=mend)
+        hint = "Export as JSON again."
+        raise InputError(f"task {place}: its annotations are damaged", where=path, hint=hint)
     kept = [one for one in given if not one.get("was_cancelled")]
     if len(kept) < len(given):
         detail = f"{len(given) - len(kept)} annotations were skipped by their annotator and are left out"
@@ -184,7 +184,7 @@ def _spans(kind: str, value: dict, rate: float, path: Path, where: str) -> list[
     rate = rate if np.isfinite(rate) else DEFAULT_FPS
     ranges = value.get("ranges") or []
     if not isinstance(ranges, list) or not all(isinstance(one, dict) for one in ranges):
-        raise InputError(f"{where}: its ranges are damaged", where=path, mend="Export as JSON again.")
+        raise InputError(f"{where}: its ranges are damaged", where=path, hint="Export as JSON again.")
     frames = [
         tuple(number(one.get(key), f"{key} of a range", path, where) for key in ("start", "end"))
         for one in ranges

@@ -71,10 +71,10 @@ def detection_findings(
             word = "videos" if column == "video_id" else "labels"
             found = detections.loc[strange, column].unique()
             detail = f"{int(strange.sum())} detections of {len(found)} unknown {word} (first: {found[0]})"
-            mend = "Check the spelling."
+            hint = "Check the spelling."
             if column == "video_id" and strange.all():
-                mend = _prefix_advice(found[0], sorted(names))
-            notes.append(finding("warning", f"unknown {word}", detail, advice=f"{effect} {mend}"))
+                hint = _prefix_advice(found[0], sorted(names))
+            notes.append(finding("warning", f"unknown {word}", detail, advice=f"{effect} {hint}"))
     for kind, odd in (
         ("zero length", detections["start"] == detections["end"]),
         ("duplicate", detections.duplicated()),

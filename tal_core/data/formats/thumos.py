@@ -34,7 +34,7 @@ def read_thumos(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[dict]]:
         raise InputError(
             "no class files in this folder",
             where=folder,
-            mend="THUMOS14 files are named Class_test.txt or Class_val.txt, ELAN files video.eaf.",
+            hint="THUMOS14 files are named Class_test.txt or Class_val.txt, ELAN files video.eaf.",
         )
     tables, subsets, notes = [empty_table(GROUND_TRUTH_COLUMNS)], {}, []
     for path, match in files:
@@ -48,7 +48,7 @@ def read_thumos(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[dict]]:
                 raise InputError(
                     f"video {video_id!r} is in {subset} here and in {subsets[video_id]} elsewhere",
                     where=path,
-                    mend="Keep it in one subset.",
+                    hint="Keep it in one subset.",
                 )
         tables.append(table)
     durations = _read_durations(folder)
@@ -73,7 +73,7 @@ def _read_class_file(path: Path, label: str) -> pd.DataFrame:
             raise InputError(
                 f"line {number}: {line.strip()[:60]!r} is not 'video start end'",
                 where=path,
-                mend="Correct the line.",
+                hint="Correct the line.",
             ) from None
         lines.append(number)
     table = pd.DataFrame(rows, columns=list(GROUND_TRUTH_COLUMNS))
@@ -95,6 +95,6 @@ def _read_durations(folder: Path) -> dict[str, float]:
                 raise InputError(
                     f"{seconds[:40]!r} after {name[:60]!r} is not a duration in seconds",
                     where=path,
-                    mend="The file has a line with the video and then a line with its seconds.",
+                    hint="The file has a line with the video and then a line with its seconds.",
                 ) from None
     return durations

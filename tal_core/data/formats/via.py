@@ -51,8 +51,8 @@ def read_via(project: dict[str, Any], path: Path) -> Read:
             for key, entry in project["metadata"].items()
         ]
     except (AttributeError, KeyError, TypeError, ValueError):
-        mend = "Save the project with VIA 3 again."
-        raise InputError("not a sound VIA project", where=path, mend=mend) from None
+        hint = "Save the project with VIA 3 again."
+        raise InputError("not a sound VIA project", where=path, hint=hint) from None
     notes: list[dict] = []
     videos = {}
     for view, members in views.items():
@@ -98,8 +98,8 @@ def read_via_csv(path: Path) -> Read:
             video = video_of(files[0])
             values = dict(values)
         except (KeyError, ValueError, TypeError, IndexError, AttributeError):
-            mend = "It needs file_list, metadata and times as VIA writes them."
-            raise InputError(f"{where} is not an entry of VIA", where=path, mend=mend) from None
+            hint = "It needs file_list, metadata and times as VIA writes them."
+            raise InputError(f"{where} is not an entry of VIA", where=path, hint=hint) from None
         videos.append(VideoRow(video))
         entries.append((where, video, times, values))
     return _collect(entries, attributes, videos, path, [])
@@ -117,7 +117,7 @@ def _attributes(text: str, path: Path) -> dict[str, dict]:
         value = json.loads(text)
         return {str(k): entry if isinstance(entry, dict) else {"aname": entry} for k, entry in value.items()}
     except (ValueError, AttributeError):
-        raise InputError("its line ATTRIBUTE is damaged", where=path, mend="Export it again.") from None
+        raise InputError("its line ATTRIBUTE is damaged", where=path, hint="Export it again.") from None
 
 
 def _collect(
@@ -139,8 +139,8 @@ def _collect(
         empty += [] if labels else [video]
         marks += [Mark(video, start, end, label, tier, f"entry {where}") for tier, label in labels]
     skipped(notes, counted(points), path, "they are no temporal segments (a region, a frame, the file)", "")
-    mend = "Choose a value for them in VIA, or remove them."
-    skipped(notes, counted(empty), path, "they have no label", mend)
+    hint = "Choose a value for them in VIA, or remove them."
+    skipped(notes, counted(empty), path, "they have no label", hint)
     return tables(marks, videos, path, notes)
 
 

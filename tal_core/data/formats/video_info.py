@@ -29,11 +29,11 @@ def read_video_info(path: Path) -> pd.DataFrame:
     aliases = {"video_id": VIDEO, "subset": SUBSET, "duration": DURATION, "fps": FPS}
     table = read_columns(path, aliases, required=("video_id",))
     if table.columns.tolist() == ["video_id"]:
-        raise InputError("no column subset, duration or fps", where=path, mend="Add one of them.")
+        raise InputError("no column subset, duration or fps", where=path, hint="Add one of them.")
     twice = table["video_id"].duplicated()
     if twice.any():
         raise InputError(
-            f"video {table['video_id'][twice].iloc[0]!r} is there twice", where=path, mend="Keep one line."
+            f"video {table['video_id'][twice].iloc[0]!r} is there twice", where=path, hint="Keep one line."
         )
     for column in {"duration", "fps"} & set(table.columns):
         values = numbers(table, column, path)

@@ -93,7 +93,7 @@ def characterize(
     any class in the video, counted in ``ground_truth``. Raises `InputError` on an unknown ``scheme``.
     """
     if scheme not in SCHEMES:
-        raise InputError(f"unknown buckets {scheme!r}", mend=f"Use {', '.join(SCHEMES)}")
+        raise InputError(f"unknown buckets {scheme!r}", hint=f"Use {', '.join(SCHEMES)}")
     if scheme == "auto":
         scheme = choose_scheme(ground_truth)
     length = (truth["end"] - truth["start"]).to_numpy(np.float64)

@@ -92,7 +92,7 @@ def rank_detections(
     outside (0, 1].
     """
     if len(tiou) == 0 or not all(0 < t <= 1 for t in tiou):
-        raise InputError("tIoU thresholds must be above 0 and up to 1", mend="Give one, e.g. 0.5")
+        raise InputError("tIoU thresholds must be above 0 and up to 1", hint="Give one, e.g. 0.5")
     truth, ignored = _annotations_that_count(ground_truth, durations)
     labels = sorted(truth["label"].unique())
     class_of = pd.Index(labels).get_indexer(detections["label"])
@@ -131,7 +131,7 @@ def _annotations_that_count(
     if truth.empty:
         raise InputError(
             "there is no ground truth to diagnose against",
-            mend="Choose a subset whose videos have annotations",
+            hint="Choose a subset whose videos have annotations",
         )
     return truth, {
         "ambiguous_annotations": counts["ambiguous_annotations"],

@@ -93,9 +93,9 @@ def check_bmn(config: Any, summary: DataSummary) -> list[str]:
         )
     shorter = int((segments < 0.5).sum())
     if shorter:
-        mend = "set input=windows" if config.input == "rescale" else "extract features at a smaller stride"
+        hint = "set input=windows" if config.input == "rescale" else "extract features at a smaller stride"
         found.append(
             f"{shorter} of {len(summary.segments)} training segments are shorter than half a snippet of the"
-            f" network's input, the shortest proposal being one; {mend}."
+            f" network's input, the shortest proposal being one; {hint}."
         )
     return found

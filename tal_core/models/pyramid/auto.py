@@ -214,10 +214,10 @@ def _check_ranges(config: Any, summary: DataSummary) -> list[str]:
         mends[f"center_radius={USUAL_RADIUS:g}"] = int(reached.sum())
     better = min(mends, key=mends.__getitem__)
     if mends[better] < lost.sum():
-        mend = f"set {better}, which leaves {mends[better]}"
+        hint = f"set {better}, which leaves {mends[better]}"
     else:
-        mend = f"they fall between snippets {summary.stride:g} s apart: use features of a smaller stride"
-    return [f"{text}: {mend}."]
+        hint = f"they fall between snippets {summary.stride:g} s apart: use features of a smaller stride"
+    return [f"{text}: {hint}."]
 
 
 def _lost(bounds: Sequence[float], summary: DataSummary, radius: float | None) -> int:

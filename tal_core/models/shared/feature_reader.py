@@ -105,5 +105,5 @@ def _fits(size: int, keep: Keep, device: torch.device) -> bool:
         free, place = torch.cuda.mem_get_info(device)[0], "GPU memory"
     if size > MEMORY_SHARE * free:
         what = f"the training features take {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB of {place} are free"
-        raise InputError(what, where="keep_features", mend="Set it to auto or disk, or free some.")
+        raise InputError(what, where="keep_features", hint="Set it to auto or disk, or free some.")
     return True

@@ -64,12 +64,12 @@ def read_info(path: Path) -> WeightsInfo:
             extractor=json.loads(said["extractor"]) if "extractor" in said else None,
         )
     except FileNotFoundError:
-        raise InputError("there are no weights", where=path, mend="Train the run first.") from None
+        raise InputError("there are no weights", where=path, hint="Train the run first.") from None
     except (safetensors.SafetensorError, OSError) as error:
         raise _faulty(path, error) from None
     except (KeyError, ValueError):
-        mend = "Use a checkpoint that TAL Studio has written."
-        raise InputError("is not a checkpoint of a run", where=path, mend=mend) from None
+        hint = "Use a checkpoint that TAL Studio has written."
+        raise InputError("is not a checkpoint of a run", where=path, hint=hint) from None
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
@@ -81,7 +81,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
     try:
         weights = safetensors.torch.load_file(path)
     except FileNotFoundError:
-        raise InputError("there are no weights", where=path, mend="Train the run first.") from None
+        raise InputError("there are no weights", where=path, hint="Train the run first.") from None
     except (safetensors.SafetensorError, OSError) as error:
         raise _faulty(path, error) from None
     expected = model.state_dict()
@@ -90,8 +90,8 @@ def load_weights(path: Path, model: nn.Module) -> None:
     )
     if odd is not None:
         what = f"weights {odd} are {_shape(weights, odd)}, but the config needs {_shape(expected, odd)}"
-        mend = "The checkpoint belongs to another method, feature size, class list or config."
-        raise InputError(what, where=path, mend=mend)
+        hint = "The checkpoint belongs to another method, feature size, class list or config."
+        raise InputError(what, where=path, hint=hint)
     model.load_state_dict(weights)
 
 
@@ -101,4 +101,4 @@ def _shape(weights: Mapping[str, Any], name: str) -> str:
 
 def _faulty(path: Path, error: Exception) -> InputError:
     what = f"can't be read as safetensors ({str(error).splitlines()[0]})"
-    return InputError(what, where=path, mend="The file is truncated or of another kind; train again.")
+    return InputError(what, where=path, hint="The file is truncated or of another kind; train again.")

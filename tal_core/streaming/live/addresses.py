@@ -37,9 +37,9 @@ def read_address(text: str, allowed: Sequence[Path] | None = None) -> Address:
     """
     text = text.strip()
     if not text:
-        raise InputError("no source is given", mend=_KNOWN)
+        raise InputError("no source is given", hint=_KNOWN)
     if len(text) > 2000 or any(ord(letter) < 32 for letter in text):
-        raise InputError("is too long, or holds control characters", where="the source", mend=_KNOWN)
+        raise InputError("is too long, or holds control characters", where="the source", hint=_KNOWN)
     if camera := _CAMERA.fullmatch(text):
         device = f"/dev/video{camera[1]}"
         return Address("camera", device, f"camera:{camera[1]}")
@@ -65,10 +65,10 @@ def without_secrets(url: str) -> str:
 
 def _network(text: str, scheme: str) -> Address:
     if scheme == "file":
-        raise InputError("file: addresses are not opened", where=text[:80], mend="Give the path itself.")
+        raise InputError("file: addresses are not opened", where=text[:80], hint="Give the path itself.")
     if scheme not in NETWORK:
-        mend = f"{_KNOWN} A file whose name has a colon: put ./ in front."
-        raise InputError(f"{scheme!r} is not a kind of source", where=text[:80], mend=mend)
+        hint = f"{_KNOWN} A file whose name has a colon: put ./ in front."
+        raise InputError(f"{scheme!r} is not a kind of source", where=text[:80], hint=hint)
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
@@ -76,18 +76,18 @@ def _network(text: str, scheme: str) -> Address:
     except ValueError:
         host, shown = None, f"{scheme}:…"
     if not host or not text[len(scheme) :].startswith("://") or re.search(r"\s", text):
-        mend = f"It should look like {scheme}://host/path."
-        raise InputError("is not a complete address", where=shown[:80], mend=mend)
+        hint = f"It should look like {scheme}://host/path."
+        raise InputError("is not a complete address", where=shown[:80], hint=hint)
     return Address("network", scheme + text[len(scheme) :], shown, scheme)
 
 
 def _file(text: str, allowed: Sequence[Path] | None) -> Address:
-    missing = InputError("there is no such file", where=text[:200], mend=f"Check the path. {_KNOWN}")
+    missing = InputError("there is no such file", where=text[:200], hint=f"Check the path. {_KNOWN}")
     try:
         path = Path(text).expanduser().resolve()
         if allowed is not None and not any(path.is_relative_to(Path(root).resolve()) for root in allowed):
-            mend = "Register the folder as the videos of a dataset, or choose a file in the workspace."
-            raise InputError("lies outside the registered folders", where=text[:200], mend=mend)
+            hint = "Register the folder as the videos of a dataset, or choose a file in the workspace."
+            raise InputError("lies outside the registered folders", where=text[:200], hint=hint)
         if not path.is_file():
             raise missing
     except (OSError, RuntimeError):  # a name too long, a ring of links, nobody's home

@@ -67,5 +67,5 @@ def check_run(run: Run) -> None:
     _, config = read_config(run.folder)
     if config.needs_class_scores:
         what = "the run's proposals need class scores of whole videos, which a stream doesn't have"
-        raise InputError(what, where=run.run_id, mend="Choose a run that learned the classes itself.")
+        raise InputError(what, where=run.run_id, hint="Choose a run that learned the classes itself.")
     spec_of(trained_weights(run))

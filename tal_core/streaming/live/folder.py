@@ -123,12 +123,12 @@ class StreamFolder:
             what = (
                 f"can't be read ({error.strerror})" if self.folder.is_dir() else "the stream's folder is gone"
             )
-            raise InputError(what, where=self.stream_id, mend="Choose another stream.") from None
+            raise InputError(what, where=self.stream_id, hint="Choose another stream.") from None
         except ValueError as error:
-            mend = "Delete the stream's folder."
-            raise InputError(f"is not valid JSON ({error})", where=path, mend=mend) from None
+            hint = "Delete the stream's folder."
+            raise InputError(f"is not valid JSON ({error})", where=path, hint=hint) from None
         if not isinstance(content, dict):
-            raise InputError("is not a JSON object", where=path, mend="Delete the stream's folder.")
+            raise InputError("is not a JSON object", where=path, hint="Delete the stream's folder.")
         return content
 
 
@@ -150,7 +150,7 @@ def create_stream(home: Path, config: dict[str, Any], stream_id: str | None = No
         stream_id = next(name for name in names if not (streams / name).exists())
     folder = streams / check_name(stream_id, "stream")
     if folder.exists():
-        raise InputError(f"there is already a stream {stream_id!r}", mend="Choose another id.")
+        raise InputError(f"there is already a stream {stream_id!r}", hint="Choose another id.")
     with writing(folder):
         streams.mkdir(parents=True, exist_ok=True)
         # A stream appears with its config and status in place, or not at all.
@@ -171,7 +171,7 @@ def open_stream(home: Path, stream_id: str) -> StreamFolder:
     """The stream of that id. Raises InputError if there is none."""
     folder = home / "streams" / check_name(stream_id, "stream")
     if not (folder / "config.json").is_file():
-        raise InputError(f"there is no stream {stream_id!r}", mend="Start one.")
+        raise InputError(f"there is no stream {stream_id!r}", hint="Start one.")
     return StreamFolder(folder)
 
 
@@ -184,7 +184,7 @@ def list_streams(home: Path) -> list[StreamFolder]:
 def remove_stream(stream: StreamFolder) -> None:
     """Delete a stream's folder. Raises InputError while it goes on."""
     if stream.active:
-        raise InputError("goes on", where=stream.stream_id, mend="Stop it first.")
+        raise InputError("goes on", where=stream.stream_id, hint="Stop it first.")
     with writing(stream.folder):
         shutil.rmtree(stream.folder)
 

@@ -50,7 +50,7 @@ def start_stream(
     open_run(home, run).config()
     address = read_address(source, registered_folders(home))
     if delay is not None and not 0 <= delay <= 600:
-        raise InputError(f"a delay of {delay} s", mend="Give 0 to 600 seconds.")
+        raise InputError(f"a delay of {delay} s", hint="Give 0 to 600 seconds.")
     shown_webhook = check_webhook(webhook) if webhook else None
     config = {
         "run": run,
@@ -78,7 +78,7 @@ def request_stop(stream: StreamFolder) -> None:
     status = stream.status()
     if not stream.active:
         what = f"isn't going on (it is {status['state']})"
-        raise InputError(what, where=stream.stream_id, mend="There is nothing to stop.")
+        raise InputError(what, where=stream.stream_id, hint="There is nothing to stop.")
     with writing(stream.folder):
         (stream.folder / "stop").touch()
 

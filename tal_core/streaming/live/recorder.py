@@ -111,9 +111,9 @@ class Recorder:
 
     def _write_status(self) -> None:
         if not self.stream.folder.is_dir():
-            mend = "Nothing of it is left; start it again."
+            hint = "Nothing of it is left; start it again."
             raise InputError(
-                "the stream's folder was deleted while it went on", where=self.stream.folder, mend=mend
+                "the stream's folder was deleted while it went on", where=self.stream.folder, hint=hint
             )
         error = self.session.error
         status = {

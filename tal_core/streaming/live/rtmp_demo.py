@@ -48,7 +48,7 @@ rtmp {{
 def check_programs() -> None:
     """Raise InputError unless nginx with its RTMP module, and ffmpeg, are there."""
     if shutil.which("ffmpeg") is None:
-        raise InputError("ffmpeg is not installed", mend=INSTALL)
+        raise InputError("ffmpeg is not installed", hint=INSTALL)
     _rtmp_module()
 
 
@@ -72,7 +72,7 @@ class RtmpServer:
         module, nginx = _rtmp_module(), _nginx()
         self.port = self.port or free_port()
         if _answers(self.port):
-            raise InputError(f"port {self.port} is taken", mend="Choose another with --port.")
+            raise InputError(f"port {self.port} is taken", hint="Choose another with --port.")
         self._folder = tempfile.TemporaryDirectory(prefix="tal-rtmp-")  # pylint: disable=consider-using-with
         folder = Path(self._folder.name)
         config = folder / "nginx.conf"
@@ -90,7 +90,7 @@ class RtmpServer:
                 log = folder / "error.log"
                 said = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
                 self.__exit__()
-                raise InputError(f"nginx does not start ({''.join(said) or 'no reason given'})", mend=INSTALL)
+                raise InputError(f"nginx does not start ({''.join(said) or 'no reason given'})", hint=INSTALL)
             time.sleep(0.05)
         return self
 
@@ -118,9 +118,9 @@ class Publisher:
 
     def __enter__(self) -> Publisher:
         if shutil.which("ffmpeg") is None:
-            raise InputError("ffmpeg is not installed", mend=INSTALL)
+            raise InputError("ffmpeg is not installed", hint=INSTALL)
         if not self.video.is_file():
-            raise InputError("there is no such video file", where=self.video, mend="Check the path.")
+            raise InputError("there is no such video file", where=self.video, hint="Check the path.")
         self.process = subprocess.Popen(  # pylint: disable=consider-using-with  # ended by __exit__
             self._command,
             stdin=subprocess.DEVNULL,
@@ -178,7 +178,7 @@ def _nginx() -> str:
     # Debian keeps it where only root's PATH looks.
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     if nginx is None:
-        raise InputError("nginx is not installed", mend=INSTALL)
+        raise InputError("nginx is not installed", hint=INSTALL)
     return nginx
 
 
@@ -187,5 +187,5 @@ def _rtmp_module() -> Path:
     folder = re.search(r"--modules-path=(\S+)", said)
     module = Path(folder[1] if folder else "/usr/lib/nginx/modules") / "ngx_rtmp_module.so"
     if not module.exists():
-        raise InputError("nginx has no RTMP module", where=module, mend=INSTALL)
+        raise InputError("nginx has no RTMP module", where=module, hint=INSTALL)
     return module

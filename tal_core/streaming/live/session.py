@@ -116,9 +116,9 @@ class Session:
         """
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or not frame.size:
             what = f"a frame of shape {frame.shape} and type {frame.dtype}"
-            raise InputError(what, where="push", mend="Give (height, width, 3) of uint8.")
+            raise InputError(what, where="push", hint="Give (height, width, 3) of uint8.")
         if not np.isfinite(seconds):
-            raise InputError(f"time {seconds}", where="push", mend="Give seconds.")
+            raise InputError(f"time {seconds}", where="push", hint="Give seconds.")
         return self._inlet.put(Frame(float(seconds), frame, time.monotonic()), wait=wait)
 
     def push_features(self, features: np.ndarray, *, wait: bool = True) -> bool:
@@ -126,10 +126,10 @@ class Session:
         features = np.asarray(features)
         if features.ndim != 2 or features.shape[1] != self.model.num_features:
             what = f"features of shape {features.shape}"
-            raise InputError(what, where="push", mend=f"Give (snippets, {self.model.num_features}).")
+            raise InputError(what, where="push", hint=f"Give (snippets, {self.model.num_features}).")
         if features.dtype.kind not in "fiu" or not np.isfinite(features).all():
             what = "features contain NaN, infinite values or no numbers"
-            raise InputError(what, where="push", mend="Extract them again.")
+            raise InputError(what, where="push", hint="Extract them again.")
         return self._inlet.put(Snippets(features.astype(np.float32, copy=False), time.monotonic()), wait=wait)
 
     def push_gap(self, reason: str = "told by the sender") -> bool:
@@ -206,7 +206,7 @@ class Session:
 
     def _take_frame(self, frame: Frame) -> None:
         if self._extractor is None:
-            raise InputError("this stream takes features, not frames", mend="Push features.")
+            raise InputError("this stream takes features, not frames", hint="Push features.")
         if self.source is None:
             self.meter.came(frame.seconds, frame.arrived)
             if self.latest is not None and frame.seconds <= self._last:
@@ -293,15 +293,15 @@ def check_extractor(extractor: Extractor, model: OnlineModel) -> None:
     """Raise InputError unless an extractor's snippets are such as the model was trained on."""
     if extractor.num_features != model.num_features:
         what = f"has {extractor.num_features} channels, but the run was trained on {model.num_features}"
-        mend = "Choose a run trained on features of this extractor."
-        raise InputError(what, where="the extractor", mend=mend)
+        hint = "Choose a run trained on features of this extractor."
+        raise InputError(what, where="the extractor", hint=hint)
     ours, theirs = extractor.grid, model.grid
     if abs(ours.stride - theirs.stride) > _EPSILON or abs(ours.offset - theirs.offset) > _EPSILON:
         what = (
             f"gives a snippet every {ours.stride:g} s from {ours.offset:g} s, but the run was trained on"
             f" one every {theirs.stride:g} s from {theirs.offset:g} s"
         )
-        raise InputError(what, where="the extractor", mend="Choose a run trained on its features.")
+        raise InputError(what, where="the extractor", hint="Choose a run trained on its features.")
 
 
 def _now() -> float:

@@ -173,7 +173,7 @@ class LiveSource:
             except _Broken as broken:
                 reason = broken.reason
                 if broken.final and self.state == "connecting":
-                    raise InputError(reason, where=self.shown, mend=broken.mend) from broken
+                    raise InputError(reason, where=self.shown, hint=broken.hint) from broken
             if stop.is_set():
                 return
             if self.state == "running":
@@ -184,8 +184,8 @@ class LiveSource:
             pause = next(pauses, PAUSES[1])
             if deadline is not None and time.monotonic() + pause > deadline:
                 what = f"no picture came ({reason})" if self.state == "connecting" else f"is lost ({reason})"
-                mend = "Check that the sender runs, and that a player such as ffplay shows the same address."
-                raise InputError(what, where=self.shown, mend=mend)
+                hint = "Check that the sender runs, and that a player such as ffplay shows the same address."
+                raise InputError(what, where=self.shown, hint=hint)
             stop.wait(pause)
 
     def _connection(self, stop: threading.Event) -> Iterator[Frame | Gap]:
@@ -193,7 +193,7 @@ class LiveSource:
         try:
             with self._open() as container:
                 if not container.streams.video:
-                    raise _Broken("it holds no picture", final=True, mend="Choose a stream with a picture.")
+                    raise _Broken("it holds no picture", final=True, hint="Choose a stream with a picture.")
                 yield from self._read(container, container.streams.video[0], stop)
         except av.error.FFmpegError as error:
             raise _broken(error, self.address) from None
@@ -255,24 +255,24 @@ class LiveSource:
 class _Broken(Exception):
     """A connection has failed; ``final``: trying again won't help."""
 
-    def __init__(self, reason: str, *, final: bool = False, mend: str | None = None):
+    def __init__(self, reason: str, *, final: bool = False, hint: str | None = None):
         super().__init__(reason)
-        self.reason, self.final, self.mend = reason, final, mend
+        self.reason, self.final, self.hint = reason, final, hint
 
 
 def _broken(error: av.error.FFmpegError, address: Address) -> _Broken:
     """What an error of FFmpeg means. Its own text names the whole address, password included."""
     reason = error.strerror or type(error).__name__
     if address.kind == "camera":
-        mend = "Connect a camera, and see which there are with: ls /dev/video*."
-        return _Broken(f"there is no such camera ({reason})", final=True, mend=mend)
+        hint = "Connect a camera, and see which there are with: ls /dev/video*."
+        return _Broken(f"there is no such camera ({reason})", final=True, hint=hint)
     if isinstance(error, av.error.ExitError | av.error.TimeoutError):
         return _Broken("nothing came in time")
     if isinstance(error, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
-        mend = "Put them in front of the host: scheme://user:password@host/path."
-        return _Broken("it wants a user and password", final=True, mend=mend)
+        hint = "Put them in front of the host: scheme://user:password@host/path."
+        return _Broken("it wants a user and password", final=True, hint=hint)
     if isinstance(error, av.error.HTTPNotFoundError | av.error.ProtocolNotFoundError):
-        return _Broken(reason, final=True, mend="Check the address.")
+        return _Broken(reason, final=True, hint="Check the address.")
     return _Broken(reason)
 
 

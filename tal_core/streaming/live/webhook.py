@@ -31,8 +31,8 @@ def check_webhook(url: str) -> str:
     except ValueError:
         fine = False
     if not fine or any(letter.isspace() for letter in url):
-        mend = "Give an address like https://host/path."
-        raise InputError("is not a web address", where=f"webhook {url[:60]!r}", mend=mend)
+        hint = "Give an address like https://host/path."
+        raise InputError("is not a web address", where=f"webhook {url[:60]!r}", hint=hint)
     return without_secrets(url)
 
 

@@ -47,7 +47,7 @@ class BufferedModel:
     ):
         if model.config.needs_class_scores:
             what = "the run's proposals need class scores of whole videos, which a stream doesn't have"
-            raise InputError(what, mend="Train a run that learns the classes itself.")
+            raise InputError(what, hint="Train a run that learns the classes itself.")
         self.network, self.device = model.network, model.device
         self.labels, self.grid, self.num_features = (
             model.info.labels,

@@ -67,8 +67,8 @@ def measure_online(
     subset = data.evaluation_subset
     videos = data.videos(subset)
     if not videos or data.ground_truth(subset, videos).empty:
-        mend = "Use a dataset with annotated videos beside those that train."
-        raise InputError("there are no annotated videos to measure on", where=data.name, mend=mend)
+        hint = "Use a dataset with annotated videos beside those that train."
+        raise InputError("there are no annotated videos to measure on", where=data.name, hint=hint)
     rule = choose_rule(run, data)
     detectors = [open_online(model, delay=delay, rule=rule) for delay in delays]
     memory = _Memory(detectors)
@@ -216,8 +216,8 @@ def read_tradeoff(run: Run) -> pd.DataFrame | None:
     try:
         return pd.DataFrame([asdict(Tradeoff(**row)) for row in content["tradeoff"]])
     except (KeyError, TypeError):
-        mend = f"Write it again: python -m tal_core online --run {run.run_id}."
-        raise InputError("holds no figures of an online detector", where=path, mend=mend) from None
+        hint = f"Write it again: python -m tal_core online --run {run.run_id}."
+        raise InputError("holds no figures of an online detector", where=path, hint=hint) from None
 
 
 def _mean(values: np.ndarray) -> float | None:

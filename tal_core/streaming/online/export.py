@@ -79,7 +79,7 @@ def export_run(
     reason = why_not(model.info.method, kind)
     if reason:
         known = "Export a run of miniroad, or of baseline as torchscript or onnx."
-        raise InputError(reason, where=kind, mend=known)
+        raise InputError(reason, where=kind, hint=known)
     network = model.network.cpu().eval()
     recurrent = isinstance(network, MiniRoad)
     module = (RecurrentExport(network) if recurrent else BaselineExport(network)).eval()
@@ -91,7 +91,7 @@ def export_run(
             worst = _difference(module, run, network, features, sequences=kind != "torch-export")
             if not worst <= TOLERANCE:
                 what = f"the exported network's scores differ by up to {worst:.2g} from the run's"
-                raise InputError(what, where=kind, mend="Export in another format.")
+                raise InputError(what, where=kind, hint="Export in another format.")
             write_bytes(out, temporary.read_bytes())
         finally:
             temporary.unlink(missing_ok=True)
@@ -129,7 +129,7 @@ def _onnx(module: nn.Module, example: tuple, path: Path) -> Callable:
         import onnxscript  # noqa: F401  # pylint: disable=import-outside-toplevel,unused-import
     except ImportError as error:
         what = f"ONNX needs the package {error.name}, which is not among the requirements"
-        raise InputError(what, mend="Install it: pip install -r requirements-export.txt") from None
+        raise InputError(what, hint="Install it: pip install -r requirements-export.txt") from None
     names = ["features", "state"][: len(example)]
     # The older exporter keeps the GRU as one operator of any length.
     axes = {"features": {0: "streams", 1: "snippets"}, "state": {1: "streams"}, "state_after": {1: "streams"}}

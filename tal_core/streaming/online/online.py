@@ -48,7 +48,7 @@ def open_online(
     else:
         model, rule = load_model(run, device=device), rule or online_rule(Run(Path(run).resolve()))
     if delay is not None and not 0 <= delay <= 3600:
-        raise InputError(f"delay can't be {delay:g} s", mend="Give 0 to 3600 seconds.")
+        raise InputError(f"delay can't be {delay:g} s", hint="Give 0 to 3600 seconds.")
     if isinstance(model.network, MiniRoad):
         return RecurrentModel(model, rule, delay=delay, threshold=threshold)
     return BufferedModel(model, rule, delay=delay, buffer=buffer, step=step, threshold=threshold)

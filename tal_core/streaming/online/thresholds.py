@@ -59,8 +59,8 @@ def online_rule(run: Run) -> Rule:
         try:
             return Rule(**content["rule"])
         except (KeyError, TypeError):
-            mend = f"Write it again: python -m tal_core online --run {run.run_id}."
-            raise InputError("holds no rule of an online detector", where=path, mend=mend) from None
+            hint = f"Write it again: python -m tal_core online --run {run.run_id}."
+            raise InputError("holds no rule of an online detector", where=path, hint=hint) from None
     try:
         return choose_rule(run, open_dataset(_home(run), run.config()["dataset"]))
     except InputError:  # the dataset is gone or on another machine

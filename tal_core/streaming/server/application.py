@@ -52,7 +52,7 @@ status of the same digits.
 
 
 class Problem(BaseModel):
-    """What went wrong, where, and how to mend it."""
+    """What went wrong, where, and how to fix it."""
 
     what: str
     where: str | None
@@ -177,7 +177,7 @@ def make_application(service: Service, names: tuple[str, ...] | None = None) -> 
     async def detect(request: Request, query: Annotated[DetectQuery, Query()]) -> Detections:
         nonlocal uploading, detecting
         served = service.run(query.run)
-        busy = Refusal(503, "too many detections at once", mend="Try again in a few seconds.")
+        busy = Refusal(503, "too many detections at once", hint="Try again in a few seconds.")
         if uploading >= service.limits.uploads:
             raise busy
         with tempfile.TemporaryDirectory(prefix="tal-upload-") as folder:
@@ -253,18 +253,18 @@ def _add_errors(app: FastAPI) -> None:
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        return error_response(Refusal(422, first["msg"], where=where, mend="See /docs for what is expected."))
+        return error_response(Refusal(422, first["msg"], where=where, hint="See /docs for what is expected."))
 
     @app.exception_handler(HTTPException)
     async def plain(_: Request, error: HTTPException) -> Response:
-        answer = error_response(Refusal(error.status_code, str(error.detail), mend="See /docs."))
+        answer = error_response(Refusal(error.status_code, str(error.detail), hint="See /docs."))
         answer.headers.update(error.headers or {})
         return answer
 
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> Response:
         what = f"the server failed ({type(error).__name__})"
-        return error_response(Refusal(500, what, mend="Its log says more."))
+        return error_response(Refusal(500, what, hint="Its log says more."))
 
 
 def _add_docs(app: FastAPI) -> None:

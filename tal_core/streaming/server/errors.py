@@ -15,8 +15,8 @@ CLOSE_CODES = {400: 4400, 401: 4401, 404: 4404, 408: 4408, 422: 4422, 503: 1013}
 class Refusal(InputError):
     """A request that is turned down: an ``InputError`` with an HTTP status."""
 
-    def __init__(self, status: int, what: str, *, where: object = None, mend: str | None = None):
-        super().__init__(what, where=where, mend=mend)
+    def __init__(self, status: int, what: str, *, where: object = None, hint: str | None = None):
+        super().__init__(what, where=where, hint=hint)
         self.status = status
 
     @property
@@ -29,13 +29,13 @@ def refused(error: InputError, where: object = None) -> Refusal:
     """Any ``InputError`` as a refusal (422 unless it is one already); ``where`` hides paths of the server."""
     if isinstance(error, Refusal):
         return error
-    return Refusal(422, error.what, where=where or error.where, mend=error.mend)
+    return Refusal(422, error.what, where=where or error.where, hint=error.hint)
 
 
 def error_body(error: InputError) -> dict[str, Any]:
     """The JSON that tells of it."""
     where = None if error.where is None else str(error.where)
-    return {"error": {"what": str(error.what), "where": where, "mend": error.mend}}
+    return {"error": {"what": str(error.what), "where": where, "mend": error.hint}}
 
 
 def error_response(error: InputError) -> JSONResponse:

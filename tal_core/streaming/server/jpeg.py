@@ -28,12 +28,12 @@ def decode_jpeg(content: bytes, most_pixels: int) -> np.ndarray:
                     what = (
                         f"a picture of {picture.width} x {picture.height} is larger than {most_pixels} pixels"
                     )
-                    raise InputError(what, mend=_SMALLER)
+                    raise InputError(what, hint=_SMALLER)
                 return np.asarray(picture.convert("RGB"))
     except Image.DecompressionBombError:
-        raise InputError(f"a picture is larger than {most_pixels} pixels", mend=_SMALLER) from None
+        raise InputError(f"a picture is larger than {most_pixels} pixels", hint=_SMALLER) from None
     except InputError:
         raise
     except (OSError, ValueError, SyntaxError) as error:
         reason = str(error).split("<", maxsplit=1)[0].strip(" :")[:100] or type(error).__name__
-        raise InputError(f"the picture can't be decoded ({reason})", mend=_MEND) from None
+        raise InputError(f"the picture can't be decoded ({reason})", hint=_MEND) from None

@@ -93,7 +93,7 @@ def parse_text(text: str, num_features: int) -> np.ndarray | Gap | Finish:
         return message
     widths = {len(row) for row in message.values}
     if len(widths) > 1:
-        raise InputError("rows of features have different lengths", mend="Send a full table of numbers.")
+        raise InputError("rows of features have different lengths", hint="Send a full table of numbers.")
     values = np.array(message.values, np.float64).reshape(len(message.values), -1)
     return check_features(values, num_features)
 
@@ -103,14 +103,14 @@ def parse_bytes(content: bytes, kind: str, num_features: int) -> np.ndarray | Pi
     if kind == "frames":
         return _parse_picture(content)
     if len(content) < _FEATURES.size or content[:4] not in _DTYPES:
-        mend = 'Begin with b"F32 " or b"F16 " and the number of channels as uint32.'
-        raise InputError("the features have no header", mend=mend)
+        hint = 'Begin with b"F32 " or b"F16 " and the number of channels as uint32.'
+        raise InputError("the features have no header", hint=hint)
     tag, width = _FEATURES.unpack_from(content)
     values = content[_FEATURES.size :]
     dtype = _DTYPES[tag]
     if width == 0 or len(values) % (width * dtype.itemsize):
         what = f"{len(values)} bytes are no whole number of snippets of {width} x {dtype.itemsize} bytes"
-        raise InputError(what, mend="Send all values of every snippet.")
+        raise InputError(what, hint="Send all values of every snippet.")
     return check_features(np.frombuffer(values, dtype).reshape(-1, width), num_features)
 
 
@@ -118,11 +118,11 @@ def check_features(values: np.ndarray, num_features: int) -> np.ndarray:
     """Features as (N, ``num_features``) float32. Raises InputError for another width, NaN or infinity."""
     if len(values) and values.shape[1] != num_features:
         what = f"features have {values.shape[1]} channels, but the run was trained on {num_features}"
-        raise InputError(what, mend="Use features of the same extractor as in training.")
+        raise InputError(what, hint="Use features of the same extractor as in training.")
     with np.errstate(over="ignore"):
         values = values.astype(np.float32).reshape(-1, num_features)
     if not np.isfinite(values).all():
-        raise InputError("features contain NaN or infinite values", mend="Extract them again.")
+        raise InputError("features contain NaN or infinite values", hint="Extract them again.")
     return values
 
 
@@ -139,11 +139,11 @@ def _parse_picture(content: bytes) -> Picture:
     if content[:3] == _JPEG_START:
         return Picture(jpeg=content, seconds=None)
     if content[:4] != b"JPEG" or len(content) < _PICTURE.size:
-        mend = 'Send a JPEG, or b"JPEG", the time in seconds as float64, and the JPEG.'
-        raise InputError("is neither a JPEG nor a timed one", where="picture", mend=mend)
+        hint = 'Send a JPEG, or b"JPEG", the time in seconds as float64, and the JPEG.'
+        raise InputError("is neither a JPEG nor a timed one", where="picture", hint=hint)
     seconds = _PICTURE.unpack_from(content)[1]
     if not np.isfinite(seconds) or abs(seconds) > 1e12:
-        raise InputError(f"{seconds} is no time in seconds", where="picture", mend="Send a finite number.")
+        raise InputError(f"{seconds} is no time in seconds", where="picture", hint="Send a finite number.")
     return Picture(jpeg=content[_PICTURE.size :], seconds=seconds)
 
 
@@ -153,4 +153,4 @@ def _faulty(error: ValidationError, where: str) -> InputError:
     what = f"{place}: {first['msg']}" if place else first["msg"]
     others = error.error_count() - 1
     more = f" (and {others} more)" if others else ""
-    return InputError(f"{what}{more}", where=where, mend="See the page /docs for the form of all messages.")
+    return InputError(f"{what}{more}", where=where, hint="See the page /docs for the form of all messages.")

@@ -90,20 +90,20 @@ class Gate:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if self.names is not None and _name(host) not in self.names:
-            mend = f"Use {self.names[0]}."
-            raise Refusal(403, f"the host {host[:80]!r} is not served here", where="Host", mend=mend)
+            hint = f"Use {self.names[0]}."
+            raise Refusal(403, f"the host {host[:80]!r} is not served here", where="Host", hint=hint)
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-            mend = "Only programs and this server's own pages may use it."
-            raise Refusal(403, f"pages of {origin[:80]!r} may not use this server", where="Origin", mend=mend)
+            hint = "Only programs and this server's own pages may use it."
+            raise Refusal(403, f"pages of {origin[:80]!r} may not use this server", where="Origin", hint=hint)
 
     def _check_token(self, scope: Scope) -> None:
         if scope["path"] in OPEN or scope["path"].startswith(STATIC + "/"):
             return
         kind, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
         if not self.service.knows(token.strip() if kind.lower() == "bearer" else None):
-            mend = "Send the header Authorization: Bearer TOKEN."
-            raise Refusal(401, "the token is missing or wrong", where="Authorization", mend=mend)
+            hint = "Send the header Authorization: Bearer TOKEN."
+            raise Refusal(401, "the token is missing or wrong", where="Authorization", hint=hint)
 
 
 def _name(host: str) -> str:
@@ -132,7 +132,7 @@ class _Body:
             patience = max(0.0, min(left, self._limits.idle_seconds))
             message = await asyncio.wait_for(self._receive(), patience)
         except TimeoutError:
-            raise Refusal(408, "the body comes too slowly", where="body", mend="Send it faster.") from None
+            raise Refusal(408, "the body comes too slowly", where="body", hint="Send it faster.") from None
         self._size += len(message.get("body", b""))
         if self._size > self._limits.body_bytes:
             raise self._too_large()
@@ -142,5 +142,5 @@ class _Body:
     def _too_large(self) -> Refusal:
         most = self._limits.body_bytes / 2**20
         return Refusal(
-            413, f"the body is larger than {most:g} MiB", where="body", mend="Send a smaller file."
+            413, f"the body is larger than {most:g} MiB", where="body", hint="Send a smaller file."
         )

@@ -57,7 +57,7 @@ class PushedPictures:
             now = self._last + STEP
             return seconds - now, now, False
         what = f"picture at {seconds:.3f} s follows one at {self._origin + self._last:.3f} s"
-        raise InputError(what, where="picture", mend="Send pictures in order; this one is left out.")
+        raise InputError(what, where="picture", hint="Send pictures in order; this one is left out.")
 
     def _begin_anew(self, now: float) -> list[Step]:
         tail = self.finish()

@@ -76,8 +76,8 @@ class Service:
         if run_id is None:
             return next(iter(self.runs.values()))
         if run_id not in self.runs:
-            mend = f"Served are: {', '.join(self.runs)}."
-            raise Refusal(404, f"there is no run {run_id[:80]!r}", where="run", mend=mend)
+            hint = f"Served are: {', '.join(self.runs)}."
+            raise Refusal(404, f"there is no run {run_id[:80]!r}", where="run", hint=hint)
         return self.runs[run_id]
 
     def knows(self, token: str | None) -> bool:
@@ -116,7 +116,7 @@ class Places:
             self.taken -= 1
 
     def _full(self) -> Refusal:
-        return Refusal(503, f"all {self.most} places for streams are taken", mend="Try again later.")
+        return Refusal(503, f"all {self.most} places for streams are taken", hint="Try again later.")
 
 
 def open_served(home: Path, run_id: str, *, delay: float | None = None, device: str = "auto") -> Served:

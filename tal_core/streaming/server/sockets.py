@@ -106,8 +106,8 @@ class _Line:
             raise Refusal(400, "the first message must be a hello in JSON", where="hello")
         hello = parse_hello(content)
         if not self.socket.scope.get("token_known") and not self.service.knows(hello.token):
-            mend = "Send it as a header, Authorization: Bearer TOKEN, or as token in the hello."
-            raise Refusal(401, "the token is missing or wrong", where="hello", mend=mend)
+            hint = "Send it as a header, Authorization: Bearer TOKEN, or as token in the hello."
+            raise Refusal(401, "the token is missing or wrong", where="hello", hint=hint)
         return hello
 
     async def receive(self) -> str | bytes:
@@ -116,7 +116,7 @@ class _Line:
             message = await asyncio.wait_for(self.socket.receive(), self.limits.idle_seconds)
         except TimeoutError:
             what = f"nothing came for {self.limits.idle_seconds:g} s"
-            raise Refusal(408, what, mend="Connect again when there is something to send.") from None
+            raise Refusal(408, what, hint="Connect again when there is something to send.") from None
         if message["type"] == "websocket.disconnect":
             raise ClientGone(message.get("code", 1005))
         content = message.get("text")
@@ -211,7 +211,7 @@ class _Stream:
             return parse_bytes(content, self.hello.kind, width)
         item = parse_text(content, width)
         if self.hello.kind == "frames" and not isinstance(item, Finish):
-            raise InputError("the hello promised frames", where="message", mend="Send pictures, or finish.")
+            raise InputError("the hello promised frames", where="message", hint="Send pictures, or finish.")
         return item
 
     async def _work(self, state: Any) -> None:
@@ -232,7 +232,7 @@ class _Stream:
             if self.dropped > told_dropped:
                 told_dropped = self.dropped
                 what = f"{told_dropped} pictures dropped so far: they come faster than they can be worked on"
-                await self._warn(InputError(what, mend="Send fewer, or say when_slow: wait."))
+                await self._warn(InputError(what, hint="Send fewer, or say when_slow: wait."))
         await self._tell(await self.batcher.call(state.finish))
         counts = {"frames": self.frames, "dropped": self.dropped, "faulty": self.faulty}
         await self.line.send({"type": "end", "snippets": self.snippets, **counts})

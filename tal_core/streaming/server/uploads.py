@@ -42,7 +42,7 @@ async def keep_upload(request: Request, folder: Path) -> Path:
         async with request.form(max_files=1, max_fields=0) as form:
             upload = form.get("file")
             if not isinstance(upload, UploadFile):
-                raise Refusal(422, "there is no part named file", where="body", mend="Send -F file=@NAME.")
+                raise Refusal(422, "there is no part named file", where="body", hint="Send -F file=@NAME.")
             name = upload.filename or name
             with path.open("wb") as file:
                 await run_in_threadpool(shutil.copyfileobj, upload.file, file, 2**20)
@@ -51,7 +51,7 @@ async def keep_upload(request: Request, folder: Path) -> Path:
             async for part in request.stream():
                 await run_in_threadpool(file.write, part)
     if path.stat().st_size == 0:
-        raise Refusal(422, "the body is empty", where="body", mend="Send a feature file or a video.")
+        raise Refusal(422, "the body is empty", where="body", hint="Send a feature file or a video.")
     return path.rename(path.with_suffix(_ending(path, name)))
 
 
@@ -77,13 +77,13 @@ def features_of(path: Path, served: Served, limits: Limits, name: str) -> tuple[
             shape = read_header(Source(str(path))).shape
             if max(shape, default=0) > limits.snippets or np.prod(shape) * 4 > 4 * limits.body_bytes:
                 what = f"an array of shape {tuple(shape)} is too large"
-                raise Refusal(413, what, where=name, mend=f"Send at most {limits.snippets} snippets.")
+                raise Refusal(413, what, where=name, hint=f"Send at most {limits.snippets} snippets.")
             return read_feature_file(path, dimension=served.num_features), None
         return _video_features(path, served, limits, name)
     except Refusal:
         raise
     except InputError as error:
-        raise Refusal(422, error.what, where=name, mend=error.mend) from None
+        raise Refusal(422, error.what, where=name, hint=error.hint) from None
 
 
 def _video_features(path: Path, served: Served, limits: Limits, name: str) -> tuple[np.ndarray, TimeGrid]:
@@ -95,15 +95,15 @@ def _video_features(path: Path, served: Served, limits: Limits, name: str) -> tu
     def wanted(seconds: float) -> bool:
         if time.monotonic() > end:
             what = f"the video takes longer than {limits.request_seconds:g} s"
-            mend = "Send it in shorter pieces, or use the command predict."
-            raise Refusal(503, what, where=name, mend=mend)
+            hint = "Send it in shorter pieces, or use the command predict."
+            raise Refusal(503, what, where=name, hint=hint)
         return extractor.wants(seconds)
 
     for seconds, frame in read_frames(path, size=extractor.picture_size, wanted=wanted):
         snippets += extractor.push(seconds, frame)
     snippets += extractor.finish()
     if not snippets:
-        raise InputError("is too short for a single feature", mend="Send a longer video.")
+        raise InputError("is too short for a single feature", hint="Send a longer video.")
     return np.stack(snippets), extractor.grid
 
 
@@ -113,15 +113,15 @@ def _check_container(path: Path, limits: Limits, name: str) -> None:
     try:
         with av.open(str(path), options=options) as container:
             if not container.streams.video:
-                raise Refusal(422, "holds no video stream", where=name, mend="Send a file with a picture.")
+                raise Refusal(422, "holds no video stream", where=name, hint="Send a file with a picture.")
             stream = container.streams.video[0]
             width, height = stream.width, stream.height
     except (av.error.FFmpegError, ValueError) as error:
         if isinstance(error, Refusal):
             raise
-        mend = f"Send a video (MP4, WebM, MKV, AVI, ...) or features ({', '.join(FEATURE_TYPES)})."
+        hint = f"Send a video (MP4, WebM, MKV, AVI, ...) or features ({', '.join(FEATURE_TYPES)})."
         what = "is no video of a kind that is taken here"
-        raise Refusal(422, what, where=name, mend=mend) from None
+        raise Refusal(422, what, where=name, hint=hint) from None
     if width * height > limits.pixels:
         what = f"pictures of {width} x {height} are larger than {limits.pixels} pixels"
-        raise Refusal(422, what, where=name, mend="Scale the video down before sending.")
+        raise Refusal(422, what, where=name, hint="Scale the video down before sending.")

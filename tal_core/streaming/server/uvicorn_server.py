@@ -26,7 +26,7 @@ def make_server(service: Service, host: str, port: int) -> tuple[uvicorn.Server,
     """
     if host not in LOOPBACK and not service.token:
         what = f"listening on {host} is open to other machines, and there is no token"
-        raise InputError(what, where="--host", mend="Set TAL_TOKEN or give --token, or listen on 127.0.0.1.")
+        raise InputError(what, where="--host", hint="Set TAL_TOKEN or give --token, or listen on 127.0.0.1.")
     listener = _listen(host, port)
     # Behind a token any name is right: who knows the token is no web page that strayed here.
     names = None if service.token else LOOPBACK
@@ -51,7 +51,7 @@ def make_server(service: Service, host: str, port: int) -> tuple[uvicorn.Server,
 
 def _listen(host: str, port: int) -> socket.socket:
     if not 0 <= port < 2**16:
-        raise InputError(f"port {port} can't be listened on", where="--port", mend="Choose 1 to 65535.")
+        raise InputError(f"port {port} can't be listened on", where="--port", hint="Choose 1 to 65535.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
@@ -64,7 +64,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"can't be listened on ({reason})", where=f"{host}:{port}", mend="Choose another with --port."
+            f"can't be listened on ({reason})", where=f"{host}:{port}", hint="Choose another with --port."
         ) from None
     return listener
 

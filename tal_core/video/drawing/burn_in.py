@@ -62,9 +62,9 @@ def burn_in(
 def check_out(out: Path) -> None:
     """Raise InputError unless ``out`` is a new ``.mp4``."""
     if out.suffix.lower() != ".mp4":
-        raise InputError("burning in writes MP4", where=out, mend="Give a file name that ends in .mp4.")
+        raise InputError("burning in writes MP4", where=out, hint="Give a file name that ends in .mp4.")
     if out.exists():
-        raise InputError("is there already", where=out, mend="Give another name, or remove it first.")
+        raise InputError("is there already", where=out, hint="Give another name, or remove it first.")
 
 
 @contextmanager
@@ -73,8 +73,8 @@ def _writing(out: Path):
         yield
     except (OSError, av.error.FFmpegError) as error:
         reason = getattr(error, "strerror", None) or error
-        mend = "Free some space, check the folder's permissions, or choose another one."
-        raise InputError(f"can't be written ({reason})", where=out, mend=mend) from error
+        hint = "Free some space, check the folder's permissions, or choose another one."
+        raise InputError(f"can't be written ({reason})", where=out, hint=hint) from error
 
 
 def _encode(video, detections, part, colors, duration, *, notes, progress, stop) -> None:

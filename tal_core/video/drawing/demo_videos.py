@@ -86,7 +86,7 @@ def ship_demo(full_folder: Path, assets_folder: Path) -> Path:
     stamp = _read_stamp(full.folder / _STAMP)
     if stamp is None or not (full.folder / "dataset.toml").exists():
         raise InputError(
-            "is not a finished demo", where=full_folder, mend="Make it with: python -m tal_core demo."
+            "is not a finished demo", where=full_folder, hint="Make it with: python -m tal_core demo."
         )
     scripts = [write_script(stamp["seed"], index) for index in range(stamp["num_videos"])]
     with writing(assets.folder):

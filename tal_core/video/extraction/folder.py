@@ -137,15 +137,15 @@ def find_videos(folder: Path) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError("there is no such folder", where=folder, mend="Give the folder of the videos.")
+        raise InputError("there is no such folder", where=folder, hint="Give the folder of the videos.")
     found = sorted(
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file() and not path.name.startswith(".")
     )
     if not found:
-        mend = f"Known endings: {' '.join(VIDEO_SUFFIXES)}."
-        raise InputError("there are no videos in this folder", where=folder, mend=mend)
+        hint = f"Known endings: {' '.join(VIDEO_SUFFIXES)}."
+        raise InputError("there are no videos in this folder", where=folder, hint=hint)
     return found
 
 
@@ -167,8 +167,8 @@ def read_manifest(out: Path) -> Manifest | None:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
-        mend = "Extract into another folder."
-        raise InputError("is not a manifest of extracted features", where=path, mend=mend) from None
+        hint = "Extract into another folder."
+        raise InputError("is not a manifest of extracted features", where=path, hint=hint) from None
 
 
 @contextmanager
@@ -179,8 +179,8 @@ def sole_writer(out: Path):
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            mend = "Wait for it, stop it, or choose another folder."
-            raise InputError("another extraction is writing to this folder", where=out, mend=mend) from None
+            hint = "Wait for it, stop it, or choose another folder."
+            raise InputError("another extraction is writing to this folder", where=out, hint=hint) from None
     try:
         yield
     finally:
@@ -193,14 +193,14 @@ def _open_manifest(out: Path, spec: ExtractorSpec) -> Manifest:
     if known is None:
         if any(out.glob("*.npy")):
             what = "holds features that were not made here"
-            raise InputError(what, where=out, mend="Choose an empty folder.")
+            raise InputError(what, where=out, hint="Choose an empty folder.")
         return Manifest(spec)
     asked, held = spec.table(), known.spec.table()
     odd = [name for name in {**held, **asked} if held.get(name) != asked.get(name)]
     if odd:
         said = ", ".join(f"{name} {held.get(name)} (asked for: {asked.get(name)})" for name in odd)
-        mend = "Choose another folder, the same settings, or delete these features."
-        raise InputError(f"holds features made with {said}", where=out, mend=mend)
+        hint = "Choose another folder, the same settings, or delete these features."
+        raise InputError(f"holds features made with {said}", where=out, hint=hint)
     return known
 
 

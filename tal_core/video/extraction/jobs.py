@@ -133,14 +133,14 @@ def resume(home: Path, job: Job) -> int:
     with writing(job.folder), FileLock(job.folder / ".launch.lock"):
         status = job.status()
         if status["state"] in ACTIVE:
-            mend = "Stop it first."
-            raise InputError(f"is extracting already (pid {status.get('pid')})", where=job.job_id, mend=mend)
+            hint = "Stop it first."
+            raise InputError(f"is extracting already (pid {status.get('pid')})", where=job.job_id, hint=hint)
         rival = next(
             (j for j in _active(home) if j.folder != job.folder and j.out == Path(asked["out"])), None
         )
         if rival is not None:
-            mend = "Wait for it, stop it, or choose another folder."
-            raise InputError(f"the job {rival.job_id} is writing to it", where=asked["out"], mend=mend)
+            hint = "Wait for it, stop it, or choose another folder."
+            raise InputError(f"the job {rival.job_id} is writing to it", where=asked["out"], hint=hint)
         (job.folder / "stop").unlink(missing_ok=True)
         process = spawn("tal_core.video.extraction.jobs", job.folder, home, LOG)
         kept = {name: status[name] for name in ("done", "total", "failed") if name in status}
@@ -157,7 +157,7 @@ def request_stop(job: Job) -> None:
     """
     state = job.status()["state"]
     if state not in ACTIVE:
-        raise InputError(f"isn't running (it is {state})", where=job.job_id, mend="There is nothing to stop.")
+        raise InputError(f"isn't running (it is {state})", where=job.job_id, hint="There is nothing to stop.")
     background.request_stop(job.folder)
 
 
@@ -172,7 +172,7 @@ def open_job(home: Path, job_id: str) -> Job:
     folder = home / "jobs" / check_name(job_id, "job")
     if not (folder / "job.json").is_file():
         known = ", ".join(job.job_id for job in list_jobs(home)[:8]) or "none yet"
-        raise InputError(f"there is no job {job_id!r}", mend=f"Known jobs: {known}.")
+        raise InputError(f"there is no job {job_id!r}", hint=f"Known jobs: {known}.")
     return Job(folder)
 
 
@@ -196,7 +196,7 @@ def _new_folder(home: Path, out: Path) -> Path:
             with suppress(FileExistsError):
                 folder.mkdir()
                 return folder
-    raise InputError("too many jobs were started at once", where=out, mend="Wait a second.")
+    raise InputError("too many jobs were started at once", where=out, hint="Wait a second.")
 
 
 def main(folder: str) -> int:

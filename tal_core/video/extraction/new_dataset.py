@@ -87,10 +87,10 @@ def features_folder(home: Path, name: str) -> Path:
 def check_new(home: Path, name: str) -> None:
     """Raise InputError if there is such a dataset already, or it can't be a name."""
     if not name:
-        raise InputError("the name is missing", mend="Give the dataset a name.")
+        raise InputError("the name is missing", hint="Give the dataset a name.")
     if entry_path(home, name).exists():
-        mend = "Choose another name, or remove that one first."
-        raise InputError(f"there is a dataset {name!r} already", mend=mend)
+        hint = "Choose another name, or remove that one first."
+        raise InputError(f"there is a dataset {name!r} already", hint=hint)
 
 
 def look(plan: Plan, progress: Progress | None = None) -> Preview:
@@ -110,8 +110,8 @@ def look(plan: Plan, progress: Progress | None = None) -> Preview:
     if not found:
         what = f"not one of its {len(ids)} videos is in the folder"
         examples = f" (the labels have {ids[0]!r}, the folder {next(iter(files))!r})"
-        mend = "Name the videos in the label file like the video files."
-        raise InputError(what + examples, where=plan.annotations, mend=mend)
+        hint = "Name the videos in the label file like the video files."
+        raise InputError(what + examples, where=plan.annotations, hint=hint)
     stated = first.videos.set_index("video_id")["duration"]
     info = _info(plan, {video: lengths[name] for video, name in found.items()}, ids)
     annotations = read_annotations(plan.annotations, info, plan.tiers)
@@ -172,7 +172,7 @@ def register(home: Path, plan: Plan) -> DatasetEntry:
     out = features_folder(home, plan.name)
     manifest = read_manifest(out)
     if manifest is None or not any(video.state == "done" for video in manifest.videos.values()):
-        raise InputError("no video could be used", where=plan.videos, mend="See what is wrong with each.")
+        raise InputError("no video could be used", where=plan.videos, hint="See what is wrong with each.")
     done = {
         Path(name).stem: video.seconds for name, video in manifest.videos.items() if video.state == "done"
     }

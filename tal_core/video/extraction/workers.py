@@ -84,7 +84,7 @@ def _extract_one(
     try:
         features = extract_with(extractor, path, damage=damage, threads=threads, on_time=note)
     except InputError as error:
-        said = f"{error.what}. {error.mend}" if error.mend else error.what
+        said = f"{error.what}. {error.hint}" if error.hint else error.what
         return Extracted(None, seen, time.monotonic() - started, str(damage), said)
     return Extracted(features, seen, time.monotonic() - started, str(damage))
 

@@ -65,9 +65,9 @@ class TorchEncoder:
             with torch.autocast(self.device.type, self._precision, enabled=self._precision != torch.float32):
                 found = self.network(pixels)
         except torch.OutOfMemoryError as error:
-            mend = "Use a smaller frame_size or fewer frames, or device=cpu."
+            hint = "Use a smaller frame_size or fewer frames, or device=cpu."
             raise InputError(
-                f"not enough memory on {self.device} for {len(clips)} clips", where=self.source, mend=mend
+                f"not enough memory on {self.device} for {len(clips)} clips", where=self.source, hint=hint
             ) from error
         return flat(found.float().cpu().numpy(), len(clips), self.source)
 
@@ -87,8 +87,8 @@ def trial(encoder: Encoder, source: object) -> int:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         clip = f"(1, 3, {shape[1]}, {shape[2]}, {shape[3]})"
         what = f"refuses clips of shape {clip}: {lines[-1] if lines else type(error).__name__}"
-        mend = "Set frames and frame_size to what it was made for."
-        raise InputError(what, where=source, mend=mend) from error
+        hint = "Set frames and frame_size to what it was made for."
+        raise InputError(what, where=source, hint=hint) from error
 
 
 def flat(found: np.ndarray, batch: int, source: object) -> np.ndarray:
@@ -101,7 +101,7 @@ def flat(found: np.ndarray, batch: int, source: object) -> np.ndarray:
         found = found.mean(axis=(2, 3, 4))
     if found.ndim != 2 or len(found) != batch:
         what = f"gives an array of shape {found.shape} for {batch} clips"
-        raise InputError(what, where=source, mend="An encoder gives (1, D) for a clip (1, 3, T, H, W).")
+        raise InputError(what, where=source, hint="An encoder gives (1, D) for a clip (1, 3, T, H, W).")
     return found.astype(np.float32, copy=False)
 
 
@@ -113,22 +113,22 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError("there is no such file of weights", where=path, mend="Check the path.")
+        raise InputError("there is no such file of weights", where=path, hint="Check the path.")
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (safetensors.SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
         what = f"can't be read as weights ({str(error).splitlines()[0]})"
-        raise InputError(what, where=path, mend="Download the file again.") from error
+        raise InputError(what, where=path, hint="Download the file again.") from error
     except Exception as error:  # torch raises pickle's UnpicklingError, which isn't imported here on purpose
         what = "is no plain file of weights: reading it would run code"
-        raise InputError(what, where=path, mend="Save its state_dict alone, or safetensors.") from error
+        raise InputError(what, where=path, hint="Save its state_dict alone, or safetensors.") from error
     for name in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content = content[name]
     if not isinstance(content, dict) or not all(isinstance(v, torch.Tensor) for v in content.values()):
-        raise InputError("holds no table of weights", where=path, mend="Save the model's state_dict.")
+        raise InputError("holds no table of weights", where=path, hint="Save the model's state_dict.")
     return {name.removeprefix("module."): value for name, value in content.items()}
 
 
@@ -140,4 +140,4 @@ def import_package(name: str) -> ModuleType:
         missing = isinstance(error, ModuleNotFoundError)
         package = name.partition(".")[0]
         what = f"{package} is not installed" if missing else f"{package} can't be imported ({error})"
-        raise InputError(what, mend=f"Install the extras: {_SETUP}.") from error
+        raise InputError(what, hint=f"Install the extras: {_SETUP}.") from error

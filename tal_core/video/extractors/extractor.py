@@ -109,8 +109,8 @@ def spec_of(info: Trained) -> ExtractorSpec:
         spec, known = read_spec(info.extractor, where="the run's features"), True
     if not known or (spec.kind.family == "motion" and info.num_features != NUM_FEATURES):
         what = f"the run was trained on {info.num_features} features that were not extracted by this program"
-        mend = "Give it a feature file made as those, or choose a run whose features were extracted here."
-        raise InputError(what, mend=mend)
+        hint = "Give it a feature file made as those, or choose a run whose features were extracted here."
+        raise InputError(what, hint=hint)
     return spec
 
 
@@ -152,6 +152,6 @@ def extract_with(
     snippets += extractor.finish()
     if not snippets:
         need = extractor.grid.seconds(0)
-        mend = f"Use videos of {need:.2g} seconds or more, or a shorter snippet."
-        raise InputError("is too short for a single feature", where=path, mend=mend)
+        hint = f"Use videos of {need:.2g} seconds or more, or a shorter snippet."
+        raise InputError("is too short for a single feature", where=path, hint=hint)
     return np.stack(snippets)

@@ -33,8 +33,8 @@ def load(spec: ExtractorSpec, device: torch.device) -> TorchEncoder:
     transformers.logging.disable_progress_bar()
     if not spec.model:
         what = f"{spec.name} needs a model"
-        mend = f"Give a folder or a hub id in the cache, such as model={_EXAMPLES[spec.name]}."
-        raise InputError(what, mend=mend)
+        hint = f"Give a folder or a hub id in the cache, such as model={_EXAMPLES[spec.name]}."
+        raise InputError(what, hint=hint)
     folder = Path(spec.model).expanduser()
     source = str(folder) if folder.is_dir() else spec.model
     try:
@@ -52,7 +52,7 @@ def load(spec: ExtractorSpec, device: torch.device) -> TorchEncoder:
     lacking = [name for name in missing if "pooler" not in name]
     if lacking:
         what = f"lacks {len(lacking)} weights of its network, such as {lacking[0]}"
-        raise InputError(what, where=source, mend="Download the model again.")
+        raise InputError(what, where=source, hint="Download the model again.")
     wrapped, frames, size = _wrap(network, config, spec, pooled)
     return TorchEncoder(
         wrapped, spec, device, frames=frames, size=size, colours=_colours(spec, source), source=source
@@ -64,20 +64,20 @@ def _check_kind(config, spec: ExtractorSpec, source: str) -> None:
     if config.model_type != spec.name and (video or spec.name != "image"):
         better = config.model_type if video else "image"
         what = f"is a model of type {config.model_type}, not {spec.name}"
-        raise InputError(what, where=source, mend=f"Try the extractor {better}.")
+        raise InputError(what, where=source, hint=f"Try the extractor {better}.")
 
 
 def _unusable(spec: ExtractorSpec, source: str, error: Exception) -> InputError:
     if isinstance(error, OSError):
         what = "this model is not on this machine"
-        mend = (
+        hint = (
             "Nothing is downloaded by itself: on a machine with internet run"
             f" `hf download {_EXAMPLES[spec.name]} --local-dir FOLDER`, and give the folder as model=FOLDER."
         )
-        return InputError(what, where=source, mend=mend)
+        return InputError(what, where=source, hint=hint)
     reason = (str(error).splitlines() or [type(error).__name__])[0]
-    mend = "Use a model that this version of transformers knows."
-    return InputError(f"can't be loaded ({reason[:200]})", where=source, mend=mend)
+    hint = "Use a model that this version of transformers knows."
+    return InputError(f"can't be loaded ({reason[:200]})", where=source, hint=hint)
 
 
 def _wrap(network: nn.Module, config: Any, spec: ExtractorSpec, pooled: bool) -> tuple[nn.Module, int, int]:
@@ -163,5 +163,5 @@ def _read_json(source: str, name: str) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise InputError(f"can't be read ({error})", where=path, mend="Download the model again.") from None
+        raise InputError(f"can't be read ({error})", where=path, hint="Download the model again.") from None
     return content if isinstance(content, dict) else {}

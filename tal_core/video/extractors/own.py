@@ -23,8 +23,8 @@ def load_torchscript(spec: ExtractorSpec, device: torch.device) -> TorchEncoder:
     try:
         script = torch.jit.load(str(path), map_location=device)
     except (RuntimeError, ValueError) as error:
-        mend = "Save it with torch.jit.trace(model, clip).save(path)."
-        raise InputError("is no TorchScript file", where=path, mend=mend) from error
+        hint = "Save it with torch.jit.trace(model, clip).save(path)."
+        raise InputError("is no TorchScript file", where=path, hint=hint) from error
     return TorchEncoder(
         _OneByOne(script),
         spec,
@@ -59,8 +59,8 @@ def load_onnx(spec: ExtractorSpec, device: torch.device) -> OnnxEncoder:
         session = runtime.InferenceSession(str(path), providers=[*wanted, "CPUExecutionProvider"])
     except Exception as error:
         reason = str(error).splitlines()[0][:200]
-        mend = "Export it with torch.onnx.export."
-        raise InputError(f"can't be read as ONNX ({reason})", where=path, mend=mend) from error
+        hint = "Export it with torch.onnx.export."
+        raise InputError(f"can't be read as ONNX ({reason})", where=path, hint=hint) from error
     return OnnxEncoder(session, spec, path)
 
 
@@ -72,7 +72,7 @@ class OnnxEncoder:
         if len(inputs) != 1 or len(inputs[0].shape) != 5:
             said = ", ".join(f"{i.name} {i.shape}" for i in inputs)
             what = f"takes {said or 'nothing'}, not one clip"
-            raise InputError(what, where=source, mend="An encoder takes one input (1, 3, T, H, W).")
+            raise InputError(what, where=source, hint="An encoder takes one input (1, 3, T, H, W).")
         self.session, self.source = session, source
         self.frames, self.size = spec.frames, spec.frame_size
         self._input = inputs[0].name
@@ -93,8 +93,8 @@ class OnnxEncoder:
 
 def _file(spec: ExtractorSpec) -> Path:
     if not spec.model:
-        raise InputError(f"{spec.name} needs an encoder", mend="Give its file as model=PATH.")
+        raise InputError(f"{spec.name} needs an encoder", hint="Give its file as model=PATH.")
     path = Path(spec.model).expanduser()
     if not path.is_file():
-        raise InputError("there is no such encoder file", where=path, mend="Check the path.")
+        raise InputError("there is no such encoder file", where=path, hint="Check the path.")
     return path

@@ -186,8 +186,8 @@ def read_spec(values: object, where: object = None) -> ExtractorSpec:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         what = first["msg"].removeprefix("Value error, ")
-        mend = "List extractors and their settings with: python -m tal_core extract --list."
-        raise InputError(f"{field}: {what}" if field else what, where=where, mend=mend) from error
+        hint = "List extractors and their settings with: python -m tal_core extract --list."
+        raise InputError(f"{field}: {what}" if field else what, where=where, hint=hint) from error
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def load(spec: ExtractorSpec, device: torch.device) -> TorchEncoder:
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         what = f"are not weights of torchvision's {spec.name} ({reason[:200]})"
-        raise InputError(what, where=path, mend="Choose the file of this network.") from error
+        raise InputError(what, where=path, hint="Choose the file of this network.") from error
     fixed = spec.name.startswith("mvit")
     frames, size = _MVIT_CLIP if fixed else (spec.frames, spec.frame_size)
     return TorchEncoder(
@@ -53,6 +53,6 @@ def _cached(models, name: str) -> Path:
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if not path.is_file():
         what = f"the weights of {name} are not on this machine"
-        mend = f"Nothing is downloaded by itself: get {url}, and put it there or give its path as model=PATH."
-        raise InputError(what, where=path, mend=mend)
+        hint = f"Nothing is downloaded by itself: get {url}, and put it there or give its path as model=PATH."
+        raise InputError(what, where=path, hint=hint)
     return path

@@ -39,7 +39,7 @@ def test_what_is_no_list_is_refused(tmp_path, name, text, what):
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=what) as error:
         read_blocked(tmp_path / name)
-    assert error.value.where == tmp_path / name and error.value.mend
+    assert error.value.where == tmp_path / name and error.value.hint
 
 
 def test_a_missing_list_is_named(tmp_path):

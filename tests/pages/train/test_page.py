@@ -237,7 +237,7 @@ def test_the_cost_is_measured_and_shown_until_settings_change(monkeypatch):
 
 def test_a_failed_measurement_gets_a_box(monkeypatch):
     def failing(*_, **__):
-        raise InputError("one step takes longer than 60 s here", mend="Lower batch_size.")
+        raise InputError("one step takes longer than 60 s here", hint="Lower batch_size.")
 
     monkeypatch.setattr("tal_core.training.profile.measure_apart", failing)
     app = open_page("train", dataset="small", method="actionformer")
