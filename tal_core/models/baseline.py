@@ -331,6 +331,12 @@ def prepare(model: TemporalLocalizationModel, dataset: FeatureDataset, config: B
     model.std.copy_(torch.from_numpy(std))
 
 
+def not_exportable(form: str) -> str | None:
+    """Why a format can't hold the network."""
+    fixed = form == "torch-export"
+    return "pools over windows, which torch-export fixes to one length" if fixed else None
+
+
 METHOD = Method(
     name="baseline",
     title="Baseline 1-D CNN",
@@ -340,4 +346,5 @@ METHOD = Method(
     build=TemporalLocalizationModel,
     sampler=lambda model, dataset, config: WindowSampler(dataset, config),
     prepare=prepare,
+    not_exportable=not_exportable,
 )

@@ -98,15 +98,26 @@ class Suggestion(NamedTuple):
     reason: str
 
 
+def lays_out_by_length(form: str) -> str:
+    """Why most networks can't be exported."""
+    return f"lays out a video by its length while it runs, which {form} doesn't keep"
+
+
 @dataclass(frozen=True)
 class Method:
-    """One entry of the registry.
+    """All that the rest of the program knows of a method: one entry of the registry.
 
     ``build(config, num_features, num_classes)`` makes the network; ``sampler(model, dataset, config)``
     its training batches; ``prepare(model, dataset, config)`` sets what the network takes from the
     training data, such as the features' mean, once before the first epoch. ``suggest(summary)`` gives the
     settings that suit a dataset, by field; ``check(config, summary)`` says in a line each what will go
     badly on it.
+
+    ``online``: its network carries a state from snippet to snippet (``zero_state(streams)`` and
+    ``advance(features, state)``) and scores a stream as it comes; any other runs over a sliding buffer.
+    ``not_exportable(form)`` says why the network can't be exported in a format ("torch-export"), as the rest
+    of a sentence that begins with the method's name; None if it can. ``from_reference`` brings the weights
+    of the authors' program under the names of this one, where their checkpoints can be imported.
     """
 
     name: str
@@ -119,3 +130,6 @@ class Method:
     prepare: Callable[[nn.Module, FeatureDataset, Any], None] = lambda model, dataset, config: None
     suggest: Callable[[DataSummary], dict[str, Suggestion]] = lambda summary: {}
     check: Callable[[Any, DataSummary], list[str]] = lambda config, summary: []
+    online: bool = False
+    not_exportable: Callable[[str], str | None] = lays_out_by_length
+    from_reference: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]] | None = None

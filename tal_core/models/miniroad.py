@@ -300,4 +300,6 @@ METHOD = Method(
     prepare=prepare,
     suggest=suggest,
     check=check,
+    online=True,
+    not_exportable=lambda form: None,
 )

@@ -437,4 +437,5 @@ METHOD = Method(
     prepare=prepare,
     suggest=suggest_bmn,
     check=check_bmn,
+    from_reference=from_reference,
 )

@@ -352,4 +352,5 @@ METHOD = Method(
     sampler=sampler,
     suggest=suggest_actionformer,
     check=check_pyramid,
+    from_reference=from_reference,
 )

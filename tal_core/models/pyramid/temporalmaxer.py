@@ -320,4 +320,5 @@ METHOD = Method(
     sampler=sampler,
     suggest=suggest_pyramid,
     check=check_pyramid,
+    from_reference=from_reference,
 )

@@ -335,4 +335,5 @@ METHOD = Method(
     sampler=sampler,
     suggest=suggest_tridet,
     check=check_pyramid,
+    from_reference=from_reference,
 )

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import nn
 
+from tal_core.models.bmn import bmn
+from tal_core.models.bsn import bsn
 from tal_core.models.config import MethodConfig, validated
 from tal_core.models.method import FeatureDataset, Method, Sampler
 from tal_core.models.shared.class_head import draw_segments, snippet_labels
 from tal_core.models.shared.clips import training_segments
 from tal_core.models.shared.feature_reader import FeatureReader
+from tal_core.models.ssn import actionness
 from tal_core.models.ssn.structured_segments import (
     BACKGROUND,
     FOREGROUND,
@@ -27,6 +29,8 @@ from tal_core.models.ssn.structured_segments import (
 from tal_core.types import InputError
 
 KINDS = (FOREGROUND, INCOMPLETE, BACKGROUND)
+# What the setting ``proposals`` can name.
+PROPOSERS: dict[str, Method] = {method.name: method for method in (actionness.METHOD, bsn.METHOD, bmn.METHOD)}
 
 
 def proposer_of(config: Any) -> tuple[Method, MethodConfig]:
@@ -35,7 +39,7 @@ def proposer_of(config: Any) -> tuple[Method, MethodConfig]:
     Raises:
         ValueError: if ``proposer_settings`` aren't settings of it.
     """
-    method = importlib.import_module(f"tal_core.models.{config.proposals}").METHOD
+    method = PROPOSERS[config.proposals]
     fields = method.config.model_fields
     shared = {"epochs": config.proposal_epochs, "max_candidates": config.max_proposals, "validate_every": 0}
     if "classifier" in fields:
