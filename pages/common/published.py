@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.common import address
-from tal_core.data.benchmarks.published import benchmark_of, published_maps, read_benchmarks, read_published
+from tal_core.data.benchmarks.published import benchmark_of, comparable, published_maps, read_published
 from tal_core.data.dataset.dataset import Dataset
 
 NONE = "none"
@@ -18,7 +18,7 @@ COLUMNS = {
 @st.cache_data(show_spinner=False)
 def figures() -> tuple[pd.DataFrame, dict]:
     """What ships with the program."""
-    return read_published(), read_benchmarks()
+    return read_published(), comparable()
 
 
 def pick_references(data: Dataset, subset: str | None, methods: list[str]) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.common import address, loaders, navigation, notices, pickers, words
 from pages.explore import add_videos
-from tal_core.data.benchmarks.presets import BENCHMARKS, Benchmark, Convention, describe, find_preset
+from tal_core.data.benchmarks.presets import Benchmark, Convention, benchmarks, describe, find_preset
 from tal_core.data.dataset import registry
 from tal_core.types import InputError
 
@@ -63,18 +63,18 @@ def show_registering() -> None:
 
 def pick_preset() -> str:
     """A benchmark with one of its features, as `add_dataset` names it; ``""`` for one's own data."""
-    names = [OWN, *BENCHMARKS]
+    names = [OWN, *benchmarks()]
     left, right = st.columns(2)
     name = left.selectbox(
         "Benchmark",
         names,
-        format_func=lambda name: BENCHMARKS[name].title if name in BENCHMARKS else name,
+        format_func=lambda name: benchmarks()[name].title if name in benchmarks() else name,
         key="add_benchmark",
         help="Sets what isn't filled in below: subsets, tIoU thresholds, and where snippets lie in time.",
     )
     if name == OWN:
         return ""
-    benchmark = BENCHMARKS[name]
+    benchmark = benchmarks()[name]
     features = right.selectbox(
         "Features", list(benchmark.features), key=f"add_features_of:{name}", help="The commonly shared ones."
     )

@@ -192,10 +192,10 @@ def run_datasets_add(options: argparse.Namespace) -> None:
 
 def run_datasets_presets(_options: argparse.Namespace) -> None:
     """Every benchmark with its features; the first of them is what its name alone means."""
-    from tal_core.data.benchmarks.presets import BENCHMARKS, describe
+    from tal_core.data.benchmarks.presets import benchmarks, describe
     from tal_core.evaluation.result import thresholds_text
 
-    for name, benchmark in BENCHMARKS.items():
+    for name, benchmark in benchmarks().items():
         subsets = " or ".join("/".join(pair) for pair in benchmark.subsets)
         print(f"{name}\t{benchmark.title}: tIoU {thresholds_text(benchmark.tiou)}; subsets {subsets}")
         print(f"    source: {benchmark.source}")

@@ -3,10 +3,10 @@
 import pytest
 
 from tal_core.models.config import validated
-from tal_core.models.presets import PRESETS, presets
+from tal_core.models.presets import FOLDER, presets
 from tal_core.models.registry import METHODS, get_method
 
-ALL = [(method, name) for method, named in PRESETS.items() for name in named]
+ALL = [(method, name) for method in METHODS for name in presets(method)]
 
 
 @pytest.mark.parametrize("method,name", ALL)
@@ -18,7 +18,7 @@ def test_every_preset_is_a_valid_config(method, name):
 
 
 def test_presets_belong_to_methods_and_leave_the_two_names_free():
-    assert set(PRESETS) <= set(METHODS)
+    assert {path.stem for path in FOLDER.glob("*.toml")} <= {*METHODS, "shared"}
     assert not {"auto", "defaults"} & {name for _, name in ALL}
     assert presets("baseline") == {}
 

@@ -1,8 +1,8 @@
-"""Published results that ship with the program, each figure with its source, and the benchmarks they are of.
+"""Published results that ship with the program, each figure with its source.
 
 ``assets/published.csv`` has one row per figure:
 
-dataset     the benchmark: a key of ``assets/benchmarks.json``
+dataset     the benchmark: the title of one in ``assets/benchmarks``
 method, year, features
 classifier  the video classifier whose scores name the classes, where the source says
 metric      mAP, AR@AN (recall at a number of proposals), AUC, per-frame mAP; percent
@@ -15,19 +15,18 @@ note        what a reader must know to compare it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from tal_core.data.formats.files import numbers, read_columns, read_json
+from tal_core.data.benchmarks.presets import Published, benchmarks
+from tal_core.data.formats.files import numbers, read_columns
 from tal_core.types import InputError
 from tal_core.workspace import ASSETS
 
 PUBLISHED = ASSETS / "published.csv"
-BENCHMARKS = ASSETS / "benchmarks.json"
 COLUMNS = (
     "dataset",
     "method",
@@ -44,28 +43,6 @@ COLUMNS = (
 REQUIRED = ("dataset", "method", "metric", "value", "source")
 METRICS = ("mAP", "AR@AN", "AUC", "per-frame mAP")
 _ENTRY = ["dataset", "method", "year", "features", "classifier", "source", "note"]
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """What a dataset must be for its figures to stand beside published ones.
-
-    ``subsets``: names of the subset that is evaluated, ``videos``: least and most of them, ``classes``.
-    """
-
-    name: str
-    subsets: tuple[str, ...]
-    videos: tuple[int, int]
-    classes: tuple[str, ...]
-
-    def mismatch(self, subset: str | None, num_videos: int) -> str:
-        """Why figures on this subset can't stand beside published ones; empty if they can."""
-        if subset is None or subset.lower() not in self.subsets:
-            return f"published figures are of the subset {' or '.join(self.subsets)}"
-        low, high = self.videos
-        if not low <= num_videos <= high:
-            return f"published figures are of {low} to {high} videos, this subset has {num_videos}"
-        return ""
 
 
 def read_published(path: Path = PUBLISHED) -> pd.DataFrame:
@@ -133,29 +110,18 @@ def _names(table: pd.DataFrame) -> pd.Series:
     return names.where(~names.duplicated(keep=False), names + ", by " + short)
 
 
-def read_benchmarks(path: Path = BENCHMARKS) -> dict[str, Benchmark]:
-    """The benchmarks with published results, by name. Raises InputError for a faulty file."""
-    content = read_json(path)
-    try:
-        return {
-            name: Benchmark(
-                name,
-                tuple(entry["subsets"]),
-                (int(entry["videos"][0]), int(entry["videos"][1])),
-                tuple(entry["classes"]),
-            )
-            for name, entry in content.items()
-        }
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        hint = "Give subsets, videos and classes for each benchmark."
-        raise InputError(f"no list of benchmarks ({error!r})", where=path, hint=hint) from error
+def comparable() -> dict[str, Published]:
+    """What a dataset must be to stand beside published results, by the benchmark's title."""
+    return {
+        benchmark.title: benchmark.published for benchmark in benchmarks().values() if benchmark.published
+    }
 
 
-def benchmark_of(labels: Sequence[str], benchmarks: dict[str, Benchmark]) -> str | None:
+def benchmark_of(labels: Sequence[str], conditions: Mapping[str, Published]) -> str | None:
     """The benchmark with exactly these classes (case, spaces and underscores aside), if any."""
-    asked = {_plain(label) for label in labels}
+    plain = {_plain(label) for label in labels}
     return next(
-        (name for name, benchmark in benchmarks.items() if asked == set(map(_plain, benchmark.classes))), None
+        (name for name, wanted in conditions.items() if plain == set(map(_plain, wanted.classes))), None
     )
 
 

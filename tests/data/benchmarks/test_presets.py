@@ -1,9 +1,9 @@
-"""Presets of the public benchmarks: what they set, what goes before them, and that they fit the methods'."""
+"""Presets of the public benchmarks: what they set, what overrides them, and that they fit the methods'."""
 
 import numpy as np
 import pytest
 
-from tal_core.data.benchmarks.presets import BENCHMARKS, describe, find_preset, preset_names
+from tal_core.data.benchmarks.presets import benchmarks, describe, find_preset, preset_names
 from tal_core.data.dataset.dataset import open_dataset
 from tal_core.data.dataset.registry import add_dataset
 from tal_core.models.presets import presets
@@ -17,8 +17,8 @@ WANTED = {
 
 
 def test_every_benchmark_is_there_with_its_sources():
-    assert set(BENCHMARKS) == WANTED
-    for name, benchmark in BENCHMARKS.items():
+    assert set(benchmarks()) == WANTED
+    for name, benchmark in benchmarks().items():
         assert benchmark.source and benchmark.subsets and benchmark.features, name
         assert benchmark.tiou == sorted(benchmark.tiou)
         for convention in benchmark.features.values():
@@ -92,7 +92,7 @@ def test_an_offset_in_frames_follows_each_video_s_frame_rate(home, tmp_path):
         ({"fps": 32.0, "offset_frames": 16.0}, 0.5, 0.5),
     ],
 )
-def test_what_a_person_says_goes_before_the_preset(home, tmp_path, said, stride, offset):
+def test_what_a_person_says_overrides_the_preset(home, tmp_path, said, stride, offset):
     add_dataset(home, "x", **files(tmp_path, four_videos(), 0.5), preset="activitynet", **said, tiou=[0.5])
     data = open_dataset(home, "x")
     assert data.grid("a").stride == pytest.approx(stride)

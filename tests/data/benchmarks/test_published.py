@@ -3,8 +3,8 @@ import pytest
 from tal_core.data.benchmarks.published import (
     METRICS,
     benchmark_of,
+    comparable,
     published_maps,
-    read_benchmarks,
     read_published,
 )
 from tal_core.types import InputError
@@ -36,17 +36,17 @@ def test_averages_computed_here_are_those_of_their_row(benchmark):
 
 
 def test_a_benchmark_is_known_by_exactly_its_classes():
-    benchmarks = read_benchmarks()
-    assert len(benchmarks["ActivityNet-1.3"].classes) == 200
-    classes = list(benchmarks["THUMOS14"].classes)
-    assert len(classes) == 20 and benchmark_of(classes, benchmarks) == "THUMOS14"
-    assert benchmark_of([c.replace("Cliff", "cliff_") for c in classes], benchmarks) == "THUMOS14"
-    assert benchmark_of(classes[1:], benchmarks) is None
-    assert benchmark_of([*classes, "Fencing"], benchmarks) is None
+    conditions = comparable()
+    assert len(conditions["ActivityNet-1.3"].classes) == 200
+    classes = list(conditions["THUMOS14"].classes)
+    assert len(classes) == 20 and benchmark_of(classes, conditions) == "THUMOS14"
+    assert benchmark_of([c.replace("Cliff", "cliff_") for c in classes], conditions) == "THUMOS14"
+    assert benchmark_of(classes[1:], conditions) is None
+    assert benchmark_of([*classes, "Fencing"], conditions) is None
 
 
 def test_another_subset_is_no_match():
-    thumos = read_benchmarks()["THUMOS14"]
+    thumos = comparable()["THUMOS14"]
     assert thumos.mismatch("testing", 212) == thumos.mismatch("Test", 213) == ""
     assert "subset" in thumos.mismatch("validation", 200) and "subset" in thumos.mismatch(None, 412)
     assert "has 20" in thumos.mismatch("testing", 20)
