@@ -4,17 +4,17 @@ from pathlib import Path
 
 import streamlit as st
 
-from pages.common import notices, words
+from pages.common import notices, readable
 from tal_core.background import job
 
 
 def show_progress(status: dict, title: str = "") -> None:
     """A bar with state, what is being done and the time left; without a known share a line with a spinner."""
     state = status["state"]
-    parts = [f"{words.STATE_MARKS.get(state, '')} **{title or state}**", status.get("message") or ""]
+    parts = [f"{readable.STATE_MARKS.get(state, '')} **{title or state}**", status.get("message") or ""]
     eta = status.get("eta_seconds")
     if eta is not None:
-        parts.append(f"about {words.seconds_text(eta)} left")
+        parts.append(f"about {readable.seconds_text(eta)} left")
     total = status.get("total")
     share = min(1.0, (status.get("done") or 0) / total) if total else 0.0
     st.progress(1.0 if state == "finished" else share, text=" · ".join(part for part in parts if part))

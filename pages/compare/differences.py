@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from pages.common import address, downloads, navigation, published
+from pages.common import address, downloads, navigation, published, readable
 from pages.compare.runs_and_verdict import Pair
 from tal_core.evaluation.comparison import class_differences, found_by, video_differences
 from tal_core.plots import comparison as plots
@@ -78,7 +78,7 @@ def show_segments(pair: Pair) -> None:
     words = {"first": f"only {pair.names[0]}", "second": f"only {pair.names[1]}"}
     titles = {"both": "both", **words, "neither": "neither"}
     for column, (key, title) in zip(st.columns(4), titles.items(), strict=True):
-        column.metric(f"Found by {title}", words.number(counts.get(key, 0)))
+        column.metric(f"Found by {title}", readable.number(counts.get(key, 0)))
     st.caption(
         f"Annotations matched at tIoU {tiou}, by detections above each run's best-F1 score: "
         f"{cuts[0]:.3g} for {pair.names[0]}, {cuts[1]:.3g} for {pair.names[1]}."

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 import pandas as pd
 import streamlit as st
 
-from pages.common import downloads, loaders, notices, pickers, words
+from pages.common import downloads, loaders, notices, pickers, readable
 from pages.evaluate.inputs import evaluated
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.evaluation.comparison import Interval, Side, match_side, paired_bootstrap
@@ -126,7 +126,7 @@ def show_runs(dataset: str) -> None:
         st.info("No run fits." if wanted else f"There are no runs on **{dataset}** yet.")
         return
     table["average_mAP"] *= 100
-    table["tiou"] = [words.tiou_text(t).removeprefix("tIoU ") if t else None for t in table["tiou"]]
+    table["tiou"] = [readable.tiou_text(t).removeprefix("tIoU ") if t else None for t in table["tiou"]]
     table["created"] = pd.to_datetime(table["created"], unit="s", utc=True).dt.tz_convert(None)
     if not everywhere:
         table = table.drop(columns="dataset")
@@ -159,11 +159,11 @@ def show_verdict(pair: Pair) -> None:
     first, second = pair.names
     averages = [e.average_mAP for e in pair.evaluations.values()]
     columns = st.columns([1, 1, 3])
-    columns[0].metric(first, words.percent(averages[0], 2), help="Average mAP of the first run.")
+    columns[0].metric(first, readable.percent(averages[0], 2), help="Average mAP of the first run.")
     difference = 100 * (averages[1] - averages[0])
     columns[1].metric(
         second,
-        words.percent(averages[1], 2),
+        readable.percent(averages[1], 2),
         f"{difference:+.2f} points",
         delta_color="off" if abs(difference) < 0.005 else "normal",
         help="Average mAP of the second run, and its difference from the first.",

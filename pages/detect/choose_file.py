@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from pages.common import address, loaders, navigation, notices, pickers, words
+from pages.common import address, loaders, navigation, notices, pickers, readable
 from tal_core.data.dataset.folders import feature_files, video_files
 from tal_core.data.features.arrays import SUFFIXES
 from tal_core.data.formats.video_ids import VIDEO_SUFFIXES
@@ -73,7 +73,7 @@ def show_facts(found: Found) -> None:
     """What the file holds, in a line."""
     if found.video:
         video = found.video
-        length = words.seconds_text(video.duration)
+        length = readable.seconds_text(video.duration)
         st.caption(
             f"**{found.name}**: video, {length}, {video.width} × {video.height}, {video.fps:.4g} frames/s"
         )

@@ -5,7 +5,7 @@ Each draws a figure, plain words beside it, and the segments behind what was cli
 
 import streamlit as st
 
-from pages.common import address, words
+from pages.common import address, readable
 from pages.diagnose.inputs import View
 from pages.diagnose.segments import CLICK, CLICK_CELL, WIDTHS, clickable, show_segments
 from tal_core.evaluation.diagnosis import advice, segments_behind
@@ -16,7 +16,7 @@ from tal_core.plots import diagnosis_maps as maps
 
 def show_gains(view: View) -> None:
     """Gain in mAP from mending each kind of error."""
-    one, usual = f"tIoU {view.tiou:g}", f"average over {words.tiou_text(view.data.tiou)}"
+    one, usual = f"tIoU {view.tiou:g}", f"average over {readable.tiou_text(view.data.tiou)}"
     options = list(dict.fromkeys([usual, one]))
     over = address.pick("mAP at", options, "gain", kind="segmented_control", required=True)
     shown = view.diagnosis if over == one else view.at(view.data.tiou)

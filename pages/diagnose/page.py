@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.common import address, navigation, notices, pickers, words
+from pages.common import address, navigation, notices, pickers, readable
 from pages.diagnose import detail_views as details
 from pages.diagnose import error_views as views
 from pages.diagnose import inputs as parts
@@ -66,8 +66,8 @@ def show_page() -> None:
         navigation.link_to_timeline(data.name, [run_id] if run_id else [], subset)
         return
     st.markdown(
-        f"mAP at tIoU {tiou:g}: **{words.percent(diagnosis.average_map)}**, average over "
-        f"{words.tiou_text(data.tiou)}: **{words.percent(usual.average_map)}**. {headline(usual)}"
+        f"mAP at tIoU {tiou:g}: **{readable.percent(diagnosis.average_map)}**, average over "
+        f"{readable.tiou_text(data.tiou)}: **{readable.percent(usual.average_map)}**. {headline(usual)}"
     )
     if diagnosis.notes:
         st.warning("\n".join(f"- {note}" for note in diagnosis.notes))

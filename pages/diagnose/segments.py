@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 import pandas as pd
 import streamlit as st
 
-from pages.common import downloads, navigation, words
+from pages.common import downloads, navigation, readable
 from pages.diagnose.inputs import View
 
 WIDTHS = [5, 2]
@@ -47,7 +47,7 @@ def show_segments(view: View, what: str, table: pd.DataFrame) -> None:
             return
         first = next(table.itertuples())
         title, link = st.columns([3, 2], vertical_alignment="center")
-        count = "1 segment" if len(table) == 1 else f"{words.number(len(table))} segments"
+        count = "1 segment" if len(table) == 1 else f"{readable.number(len(table))} segments"
         title.markdown(f"**{what}**: {count}")
         with link:
             navigation.link(

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import streamlit as st
 
-from pages.common import address, downloads, loaders, notices, words
+from pages.common import address, downloads, loaders, notices, readable
 from pages.evaluate import inputs
 from pages.evaluate import lab_controls as controls
 from pages.evaluate import lab_results as actions
@@ -97,8 +97,8 @@ def show_lab(runs: list[Run], data: Dataset, subset: str | None, tiou: tuple, pr
             _show_answer(present, changed)
             seconds = time.perf_counter() - begin
             st.caption(
-                f"**{run.run_id}**: {words.number(changed.num_detections)} detections, as it is "
-                f"{words.number(present.num_detections)}. Recomputed and drawn in {seconds:.2f} s."
+                f"**{run.run_id}**: {readable.number(changed.num_detections)} detections, as it is "
+                f"{readable.number(present.num_detections)}. Recomputed and drawn in {seconds:.2f} s."
             )
         _show_changes(present, changed)
         actions.show_suggest(run, bench, suppression(config))
@@ -120,7 +120,7 @@ def _show_answer(present: Evaluation, changed: Evaluation) -> None:
     """Curve and table, as it is beside the lab."""
     gain = 100 * (changed.average_mAP - present.average_mAP)
     words = f"{gain:+.2f} points against the run as it is" if abs(gain) >= 0.005 else None
-    st.metric("Average mAP", words.percent(changed.average_mAP, 2), words)
+    st.metric("Average mAP", readable.percent(changed.average_mAP, 2), words)
     both = {"as it is": present, "lab": changed}
     figure = plots.map_curves(both)
     downloads.chart(figure, "lab-mAP", key="lab_curves", alt="mAP against tIoU, as it is and in the lab")

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.common import address, notices, words
+from pages.common import address, notices, readable
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.data.formats.class_scores import ClassScores, read_class_scores
 from tal_core.models.config import MethodConfig
@@ -93,7 +93,9 @@ def show_nms(run: Run) -> MethodConfig:
         "Per class", key=key("nms_per_class"), help="Segments of different classes leave each other alone."
     )
     found["min_score"] = _among("Score threshold", SCORES, key("min_score"), to_text)
-    found["max_detections"] = _among("Segments kept per video", COUNTS, key("max_detections"), words.number)
+    found["max_detections"] = _among(
+        "Segments kept per video", COUNTS, key("max_detections"), readable.number
+    )
     if found["nms_per_class"]:
         st.caption("Segment voting acts when NMS runs over all classes.")
     else:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.common import downloads, loaders, navigation, notices
+from pages.common import downloads, loaders, navigation, notices, readable
 from pages.evaluate import lab_controls as controls
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.data.formats.class_scores import ClassScores
@@ -66,7 +66,7 @@ def _show_found(run: Run, found: Suggestion) -> None:
         gain = 100 * (best.reported - found.present.reported)
         note = f"{words}, reported on {found.num_reported} others"
         st.markdown(
-            f"The best, {words}, reaches **{words.percent(best.reported, 2)}** average mAP on the "
+            f"The best, {words}, reaches **{readable.percent(best.reported, 2)}** average mAP on the "
             f"{found.num_reported} videos held back, {gain:+.2f} points against the settings as set then. "
             "That is the figure to report."
         )

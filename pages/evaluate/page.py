@@ -4,7 +4,7 @@ import json
 
 import streamlit as st
 
-from pages.common import downloads, navigation, notices, pickers, published, words
+from pages.common import downloads, navigation, notices, pickers, published, readable
 from pages.evaluate import frames_tab, lab, proposals_tab, segmentation_tab
 from pages.evaluate import inputs as parts
 from tal_core.data.dataset.dataset import Dataset
@@ -125,7 +125,7 @@ def show_page() -> None:
         return
     where = f"subset **{subset}**" if subset else "**all subsets**"
     st.markdown(
-        f"On {where} of **{data.name}**, {words.tiou_text(tiou)}, {protocol} protocol. "
+        f"On {where} of **{data.name}**, {readable.tiou_text(tiou)}, {protocol} protocol. "
         "“Average” is the mean over these thresholds."
     )
     parts.show_oddities(found, data, subset)

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from pages.common import downloads, notices, words
+from pages.common import downloads, notices, readable
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.evaluation.proposal_recall import THRESHOLDS, ProposalRecall, proposal_recall, without_repeats
 from tal_core.plots import proposals as plots
@@ -49,7 +49,7 @@ def show(detections: dict[str, pd.DataFrame], data: Dataset, subset: str | None)
     downloads.table(table, f"{data.name}-AR-AN")
     st.caption(
         "As in ActivityNet's proposal task: labels are ignored, recall is averaged over "
-        f"{words.tiou_text(THRESHOLDS)}, and AUC is the area up to {MOST} proposals a video, in percent. A "
-        "segment that a detector gives to several classes counts once, with its best score. Right: recall of "
-        f"all of the up to {MOST}."
+        f"{readable.tiou_text(THRESHOLDS)}, and AUC is the area up to {MOST} proposals a video, in percent. "
+        "A segment that a detector gives to several classes counts once, with its best score. Right: recall "
+        f"of all of the up to {MOST}."
     )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from pages.common import address, loaders, navigation, notices, pickers, words
+from pages.common import address, loaders, navigation, notices, pickers, readable
 from pages.explore import add_videos
 from tal_core.data.benchmarks.presets import Benchmark, Convention, benchmarks, describe, find_preset
 from tal_core.data.dataset import registry
@@ -87,7 +87,7 @@ def explain(benchmark: Benchmark, convention: Convention) -> None:
     subsets = " or ".join(f"{train} / {test}" for train, test in benchmark.subsets)
     st.caption(
         f"{convention.title}: {describe(convention)} (source: {convention.source}). Trains / evaluates on "
-        f"{subsets}, {words.tiou_text(benchmark.tiou)}. {benchmark.note}"
+        f"{subsets}, {readable.tiou_text(benchmark.tiou)}. {benchmark.note}"
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 from pydantic import ValidationError
 
-from pages.common import address, loaders, notices, words
+from pages.common import address, loaders, notices, readable
 from pages.explore import extraction_watch
 from tal_core.data.dataset.entry import Split, invalid
 from tal_core.data.formats.annotations import list_tiers
@@ -134,7 +134,7 @@ def show_preview(preview: new_dataset.Preview) -> None:
     figures[0].metric("Videos in the folder", there)
     figures[1].metric("With labels", preview.matched)
     figures[2].metric("Segments", len(truth[truth["video_id"].isin(table.loc[table["file"] != "", "video"])]))
-    figures[3].metric("Length of the videos", words.seconds_text(preview.seconds))
+    figures[3].metric("Length of the videos", readable.seconds_text(preview.seconds))
     labels = preview.annotations.labels
     st.caption(f"Classes ({len(labels)}): {', '.join(labels[:30])}{', …' if len(labels) > 30 else ''}")
     if len(preview.findings):

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from pages.common import address, loaders, navigation, notices, words
+from pages.common import address, loaders, navigation, notices, readable
 from tal_core.types import InputError
 from tal_core.video.extraction import jobs
 
@@ -42,12 +42,12 @@ def watch(job: jobs.Job, polling: bool) -> None:
         st.rerun()
     total = status.get("seconds_total") or 0
     done = (status.get("seconds_done") or 0) / total if total else 0.0
-    parts = [f"{words.STATE_MARKS.get(state, '')} **{state}**"]
+    parts = [f"{readable.STATE_MARKS.get(state, '')} **{state}**"]
     parts.append(f"{status.get('done', 0)} of {status.get('total', 0)} videos")
     if total and state in jobs.ACTIVE:
-        parts.append(f"{words.seconds_text(status.get('seconds_done'))} of {words.seconds_text(total)}")
+        parts.append(f"{readable.seconds_text(status.get('seconds_done'))} of {readable.seconds_text(total)}")
     if status.get("eta_seconds") is not None:
-        parts.append(f"about {words.seconds_text(status['eta_seconds'])} left")
+        parts.append(f"about {readable.seconds_text(status['eta_seconds'])} left")
     if status.get("message"):
         parts.append(status["message"])
     st.progress(1.0 if state == "finished" else min(1.0, done), text=" · ".join(parts))

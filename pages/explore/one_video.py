@@ -5,7 +5,7 @@ import html
 import numpy as np
 import streamlit as st
 
-from pages.common import downloads, navigation, notices, words
+from pages.common import downloads, navigation, notices, readable
 from pages.common.timeline_component import show_timeline
 from pages.explore.similar import show_similar
 from pages.explore.videos import pick_video
@@ -27,7 +27,7 @@ def show_video(data, subset: str | None) -> None:
         st.warning(f"**{video_id}** can't be used for training: {row['reason']}.")
     segments = "1 segment" if len(truth) == 1 else f"{len(truth)} segments"
     st.markdown(
-        f"{words.seconds_text(row['duration'])} · subset “{row['subset']}” · {segments} · "
+        f"{readable.seconds_text(row['duration'])} · subset “{row['subset']}” · {segments} · "
         f"features {row['length']} × {row['dimension']} ({row['dtype']}), "
         f"one snippet every {row['snippet_seconds']:.3g} s"
     )

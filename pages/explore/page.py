@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.common import address, downloads, loaders, navigation, notices, pickers, words
+from pages.common import address, downloads, loaders, navigation, notices, pickers, readable
 from pages.explore import add_data, one_video, similar, snippet_map
 from pages.explore import videos as explore_videos
 from tal_core.data.dataset import health
@@ -40,11 +40,11 @@ def show_dataset(data: Dataset, subset: str | None) -> None:
         return
     colors = class_colors(data.labels)
     figures = st.columns(5)
-    figures[0].metric("Videos", words.number(len(videos)))
-    figures[1].metric("Segments", words.number(len(truth)), help="Annotated action instances.")
+    figures[0].metric("Videos", readable.number(len(videos)))
+    figures[1].metric("Segments", readable.number(len(truth)), help="Annotated action instances.")
     figures[2].metric("Classes", f"{(classes['instances'] > 0).sum()}")
-    figures[3].metric("Median segment", words.seconds_text((truth["end"] - truth["start"]).median()))
-    figures[4].metric("Covered", words.percent(videos["coverage"].mean()), help="Mean over videos.")
+    figures[3].metric("Median segment", readable.seconds_text((truth["end"] - truth["start"]).median()))
+    figures[4].metric("Covered", readable.percent(videos["coverage"].mean()), help="Mean over videos.")
     left, right = st.columns(2)
     with left:
         chart(

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.common import loaders, notices, words
+from pages.common import loaders, notices, readable
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.data.exploring import pooling, similarity, statistics
 from tal_core.data.exploring.pooling import PooledFeatures
@@ -44,9 +44,9 @@ def pooled_features(data: Dataset, *, ask: bool = True) -> PooledFeatures | None
 def ask_for_pooling(data: Dataset, pooled: PooledFeatures, values: int) -> bool:
     """Say what comparing videos takes; whether the button was pressed."""
     there = len(pooled.videos) - pooled.missing
-    begun = f" {words.number(there)} of them are read already." if there else ""
+    begun = f" {readable.number(there)} of them are read already." if there else ""
     st.info(
-        f"Comparing videos takes the mean features of {words.number(len(pooled.videos))} videos: every "
+        f"Comparing videos takes the mean features of {readable.number(len(pooled.videos))} videos: every "
         f"feature file is read once (about {values * 2 / 1e9:.1f} GB as float16).{begun} "
         "The means are kept in the workspace; a later visit reads only files that changed."
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from pages.common import downloads, words
+from pages.common import downloads, readable
 from pages.explore.pooled import duplicate_groups, odd_videos, pooled_features, results
 from pages.explore.videos import show_rows
 from tal_core.data.dataset.dataset import Dataset
@@ -88,7 +88,7 @@ def show_groups(data: Dataset, subset: str | None, groups: pd.DataFrame, top) ->
     table = table.sort_values(["leak", "group"], ascending=[False, True], kind="stable", ignore_index=True)
     number = table["group"].nunique()
     st.markdown(
-        f"{words.number(len(table))} videos in {words.number(number)} groups"
+        f"{readable.number(len(table))} videos in {readable.number(number)} groups"
         f"{f', the first {MOST_ROWS} below' if len(table) > MOST_ROWS else ''}. Choose a row to look at it."
     )
     show_rows(table.head(MOST_ROWS), "duplicate_rows", "Groups of videos with the same or similar features")
@@ -105,8 +105,8 @@ def show_outliers(data: Dataset, subset: str | None, table: pd.DataFrame) -> Non
         st.success("No video stands out.")
         return
     st.markdown(
-        f"{words.number(len(table))} videos whose mean features are far from those of their main class, or "
-        f"of an unusual size{f'; the {MOST_ROWS} oddest below' if len(table) > MOST_ROWS else ''}."
+        f"{readable.number(len(table))} videos whose mean features are far from those of their main class, "
+        f"or of an unusual size{f'; the {MOST_ROWS} oddest below' if len(table) > MOST_ROWS else ''}."
     )
     columns = ["video_id", "subset", "reason", "deviation"]
     table = table.head(MOST_ROWS).assign(deviation=np.round(table["deviation"].head(MOST_ROWS), 1))

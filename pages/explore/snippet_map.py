@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from pages.common import address, downloads, navigation, notices, words
+from pages.common import address, downloads, navigation, notices, readable
 from pages.explore import pooled as explore_pooled
 from pages.explore import videos
 from tal_core.data.dataset.dataset import Dataset
@@ -55,9 +55,9 @@ def show_map(data: Dataset, subset: str | None) -> None:
         else "UMAP of the first 50 principal components: near points are alike, far distances say little"
     )
     st.caption(
-        f"{words.number(len(table))} snippets of {words.number(table['video_id'].nunique())} videos, drawn "
-        f"at random; {how}. Grey: under no segment. Classes that lie apart here are easy; classes that mix "
-        "need more than single snippets. Drag to move, scroll to zoom."
+        f"{readable.number(len(table))} snippets of {readable.number(table['video_id'].nunique())} videos, "
+        f"drawn at random; {how}. Grey: under no segment. Classes that lie apart here are easy; classes "
+        "that mix need more than single snippets. Drag to move, scroll to zoom."
     )
 
 

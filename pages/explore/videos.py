@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from pages.common import address, downloads, words
+from pages.common import address, downloads, readable
 from pages.explore.filters_in_address import address_number, in_address, kept
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.data.exploring import video_search
@@ -55,8 +55,10 @@ def show_videos(data: Dataset, subset: str | None) -> None:
     in_address("page_number", [number] if number > 1 else [])
     shown = video_search.page_of(found, number, size)
     first = (number - 1) * size + 1
-    count = f"**{words.number(len(found))}** of {words.number(len(table))} videos"
-    where = f", {words.number(first)} to {words.number(first + len(shown) - 1)} below" if pages > 1 else ""
+    count = f"**{readable.number(len(found))}** of {readable.number(len(table))} videos"
+    where = (
+        f", {readable.number(first)} to {readable.number(first + len(shown) - 1)} below" if pages > 1 else ""
+    )
     words.markdown(f"{count}{where}. Choose a row to look at the video.")
     if found.empty:
         st.info("No video is like that. Loosen a filter.")
@@ -137,6 +139,6 @@ def pick_video(data: Dataset, subset: str | None) -> str:
         st.caption("No video id has that in it.")
     elif len(found) > MATCHES:
         st.caption(
-            f"The first {MATCHES} of {words.number(len(found))} videos can be chosen; search for others."
+            f"The first {MATCHES} of {readable.number(len(found))} videos can be chosen; search for others."
         )
     return chosen

@@ -6,14 +6,14 @@ import time
 import pandas as pd
 import streamlit as st
 
-from pages.common import address, downloads, loaders, notices, words
+from pages.common import address, downloads, loaders, notices, readable
 from tal_core.plots import live as plots
 from tal_core.streaming.live.folder import ACTIVE, StreamFolder, list_streams, open_stream
 from tal_core.streaming.live.launch import request_stop
 from tal_core.types import DETECTION_COLUMNS
 
 MARKS = {
-    **words.STATE_MARKS,
+    **readable.STATE_MARKS,
     "starting": ":gray[:material/schedule:]",
     "connecting": ":orange[:material/pending:]",
     "reconnecting": ":orange[:material/sync_problem:]",
@@ -103,7 +103,7 @@ def show_state(stream: StreamFolder, config: dict, status: dict) -> None:
     text = f"{MARKS.get(state, '')} **{state}** · {config['run']} on {config['source']}"
     silent = time.time() - (status.get("heartbeat") or time.time())
     if state in ACTIVE and silent > (5 if state != "starting" else 60):
-        text += f" · last sign of life {words.seconds_text(silent)} ago"
+        text += f" · last sign of life {readable.seconds_text(silent)} ago"
     place, button = st.columns([5, 1], vertical_alignment="center")
     place.markdown(text)
     if state in NOTES:
@@ -140,7 +140,7 @@ def show_now(segments: pd.DataFrame, times, scores, status: dict) -> None:
     if len(going_on):
         for row in going_on.itertuples():
             st.markdown(f"### {row.label}")
-            st.caption(f"since {row.start:.1f} s, for {words.seconds_text(row.end - row.start)}")
+            st.caption(f"since {row.start:.1f} s, for {readable.seconds_text(row.end - row.start)}")
     elif len(times):
         best = int(scores[-1].argmax())
         name, score = status["labels"][best], scores[-1][best]

@@ -5,7 +5,7 @@ from datetime import datetime
 import pandas as pd
 import streamlit as st
 
-from pages.common import loaders, navigation, notices, pickers, words
+from pages.common import loaders, navigation, notices, pickers, readable
 from tal_core.data.dataset import registry
 from tal_core.data.dataset.health import counts
 from tal_core.training.machine import describe_machine
@@ -34,18 +34,18 @@ def show_dataset(name: str) -> None:
         if data.entry.description:
             st.caption(data.entry.description)
         st.markdown(
-            f"**{words.number(size['videos'])}** videos · "
-            f"**{words.number(size['annotations'])}** segments · "
+            f"**{readable.number(size['videos'])}** videos · "
+            f"**{readable.number(size['annotations'])}** segments · "
             f"**{size['classes']}** classes · **{size['hours']:.1f}** hours"
         )
         st.caption(
             f"Trains on {len(data.videos(data.training_subset))} usable videos of “{data.training_subset}”, "
             f"evaluates on {len(data.videos(data.evaluation_subset))} of “{data.evaluation_subset}”, "
-            f"{words.tiou_text(data.tiou)}."
+            f"{readable.tiou_text(data.tiou)}."
         )
         unusable = size["videos"] - size["usable"]
         if unusable:
-            st.warning(f"{words.number(unusable)} videos have no usable features. Explore says why.")
+            st.warning(f"{readable.number(unusable)} videos have no usable features. Explore says why.")
         with st.container(horizontal=True):
             navigation.link("explore", "Explore", icon=":material/insights:", dataset=name)
             navigation.link(
@@ -66,7 +66,7 @@ def run_row(run) -> dict:
             "method": config["model"],
         }
         if result is not None:
-            row |= {"mAP": 100 * result.average_mAP, "at": words.tiou_text(result.tiou)}
+            row |= {"mAP": 100 * result.average_mAP, "at": readable.tiou_text(result.tiou)}
             row["on subset"] = loaders.load_dataset(config["dataset"]).evaluation_subset
         row["started"] = datetime.fromtimestamp(status["created"]) if status.get("created") else None
     except InputError as error:

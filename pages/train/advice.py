@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from pages.common import address, loaders, notices, words
+from pages.common import address, loaders, notices, readable
 from tal_core.models.config import MethodConfig
 from tal_core.models.data_summary import DataSummary
 from tal_core.models.method import Suggestion
@@ -97,7 +97,7 @@ def show_cost(dataset: str, method: str, config: MethodConfig, measure: bool) ->
     )
     total.metric(
         "Whole training",
-        words.seconds_text(cost.training_seconds),
+        readable.seconds_text(cost.training_seconds),
         help=f"Estimate for {cost.steps} steps and the last detections; validations come on top.",
     )
     st.caption(f"Measured on {cost.device} in {cost.precision}; other work on this machine slows it down.")

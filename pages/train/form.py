@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.common import address, loaders, notices, pickers, words
+from pages.common import address, loaders, notices, pickers, readable
 from pages.train import advice
 from tal_core.models.data_summary import summarise
 from tal_core.models.method import Suggestion
@@ -99,7 +99,7 @@ def show_new() -> None:
     training, evaluating = data.videos(data.training_subset), data.videos(data.evaluation_subset)
     st.caption(
         f"Trains on {len(training)} usable videos of “{data.training_subset}”, measures mAP on "
-        f"{len(evaluating)} of “{data.evaluation_subset}” at {words.tiou_text(data.tiou)}. "
+        f"{len(evaluating)} of “{data.evaluation_subset}” at {readable.tiou_text(data.tiou)}. "
         f"Device “auto” is {describe_machine(loaders.home()).device}."
     )
     warn_of_others()

@@ -5,7 +5,7 @@ import time
 import pandas as pd
 import streamlit as st
 
-from pages.common import address, loaders, navigation, notices, pickers, words
+from pages.common import address, loaders, navigation, notices, pickers, readable
 from tal_core.plots import training as plots
 from tal_core.runs.run import ACTIVE, Run, open_run
 from tal_core.training import launch
@@ -57,14 +57,14 @@ def show_status(run, config: dict, status: dict) -> None:
     """State, progress, and the buttons that make sense now."""
     state = status["state"]
     eta = status.get("eta_seconds")
-    text = f"{words.STATE_MARKS.get(state, '')} **{state}** · {config['model']} on {config['dataset']}"
+    text = f"{readable.STATE_MARKS.get(state, '')} **{state}** · {config['model']} on {config['dataset']}"
     doing = f"epoch {status.get('epoch') or 0} of {status.get('epochs')}"
     text += f" · {status.get('message') or doing if state in ACTIVE else doing}"
     if state in ACTIVE and eta is not None:
-        text += f" · about {words.seconds_text(eta)} left"
+        text += f" · about {readable.seconds_text(eta)} left"
     if state in ACTIVE and status.get("heartbeat"):
         silent = time.time() - status["heartbeat"]
-        text += f" · last sign of life {words.seconds_text(silent)} ago" if silent > 15 else ""
+        text += f" · last sign of life {readable.seconds_text(silent)} ago" if silent > 15 else ""
     done = (status.get("step") or 0) / (status.get("steps") or 1)
     st.progress(1.0 if state == "finished" else min(done, 1.0), text=text)
     if status.get("error"):
@@ -124,7 +124,9 @@ def show_numbers(status: dict, metrics: pd.DataFrame) -> None:
         "Memory", reading(last, "memory_mb", "{:,.0f} MB"), help="Of the training process, or the GPU's."
     )
     left.metric(
-        "Time left", words.seconds_text(status.get("eta_seconds")), help="Estimated from the epochs so far."
+        "Time left",
+        readable.seconds_text(status.get("eta_seconds")),
+        help="Estimated from the epochs so far.",
     )
 
 

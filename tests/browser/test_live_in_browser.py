@@ -8,11 +8,11 @@ import av
 import psutil
 import pytest
 from playwright.sync_api import expect
-from test_studio import wait_for
 
 from tal_core.streaming.live.folder import list_streams
 from tal_core.workspace import DEMO
 from tests.browser.browsing import settle, shoot, visit
+from tests.browser.test_studio import wait_for
 
 LOOPS = 12
 

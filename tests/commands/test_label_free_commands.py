@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from golden_tables import GOLDEN, load
 
 from tal_core.cli import main
+from tests.evaluation.golden_tables import GOLDEN, load
 
 TRUTH = GOLDEN / "map_activitynet" / "ground_truth.json.gz"
 PROPOSALS = GOLDEN / "recall_activitynet" / "proposals.json.gz"

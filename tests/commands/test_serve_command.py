@@ -14,7 +14,6 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-from test_server import video
 from websockets.sync.client import connect
 
 from tal_core.cli import main
@@ -22,6 +21,7 @@ from tal_core.inference.predict import predict_features
 from tal_core.runs.run import open_run
 from tal_core.video.extractors.extractor import extract
 from tal_core.workspace import DEMO
+from tests.streaming.server.test_server import video
 from tests.streaming.server_tools import until_end
 
 RUN = "demo-baseline"

@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from golden_tables import detection_table, ground_truth_table, load
 
 from tal_core.evaluation.average_precision import clean_ground_truth, evaluate, precision_recall
 from tal_core.types import InputError
+from tests.evaluation.golden_tables import detection_table, ground_truth_table, load
 
 EXACT = 1e-9
 EDGE_CASES = load("map_edge_cases.json")["cases"]

@@ -1,10 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from golden_tables import detection_table, ground_truth_table, load
 
 from tal_core.evaluation.outcomes import MISSED, OUTCOMES, errors_per_video, label_detections
 from tal_core.types import InputError
+from tests.evaluation.golden_tables import detection_table, ground_truth_table, load
 
 DETAD_NAMES = ("true_positive", "double_detection", "wrong_label", "localization", "confusion", "background")
 EDGE_CASES = load("detad_thumos/edge_cases.json")["cases"]

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from golden_tables import ground_truth_table, load
 
 from tal_core.evaluation.average_precision import clean_ground_truth
 from tal_core.evaluation.proposal_recall import proposal_recall, without_repeats
 from tal_core.types import InputError
+from tests.evaluation.golden_tables import ground_truth_table, load
 
 
 def proposal_table(content):

@@ -1,7 +1,7 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.common import notices, words
+from pages.common import notices, readable
 from tests.pages.page_tools import open_page, small_dataset, small_run, texts
 
 PAGES = ["overview", "explore", "train", "timeline", "evaluate"]
@@ -68,14 +68,14 @@ def test_error_box_says_what_where_and_how_to_mend():
     ],
 )
 def test_tiou_in_words(tiou, text):
-    assert words.tiou_text(tiou) == text
+    assert readable.tiou_text(tiou) == text
 
 
 def test_numbers_in_words():
-    assert words.percent(0.5531) == "55.3 %" and words.percent(None) == "–"
-    assert words.seconds_text(4.21) == "4.2 s" and words.seconds_text(192) == "3 min 12 s"
-    assert words.seconds_text(7500) == "2 h 5 min" and words.seconds_text(None) == "–"
-    assert words.number(19228) == "19\u202f228"
+    assert readable.percent(0.5531) == "55.3 %" and readable.percent(None) == "–"
+    assert readable.seconds_text(4.21) == "4.2 s" and readable.seconds_text(192) == "3 min 12 s"
+    assert readable.seconds_text(7500) == "2 h 5 min" and readable.seconds_text(None) == "–"
+    assert readable.number(19228) == "19\u202f228"
 
 
 def test_texts_name_the_subset(tmp_path, home):

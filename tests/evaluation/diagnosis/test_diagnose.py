@@ -1,7 +1,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from golden_tables import detection_table, ground_truth_table, load
 
 from tal_core.evaluation.average_precision import evaluate
 from tal_core.evaluation.diagnosis.diagnose import diagnose
@@ -10,6 +9,7 @@ from tal_core.evaluation.diagnosis.report import KEYS, format_report, to_json
 from tal_core.evaluation.diagnosis.segment_errors import class_confusion, errors_per_class, video_errors
 from tal_core.evaluation.outcomes import label_detections
 from tal_core.types import InputError
+from tests.evaluation.golden_tables import detection_table, ground_truth_table, load
 
 EXPECTED = load("detad_thumos/expected.json.gz")
 EDGE_CASES = load("detad_thumos/edge_cases.json")["cases"]

@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from golden_tables import detection_table, ground_truth_table, load
 
 from tal_core.evaluation.diagnosis import advice, segments_behind
 from tal_core.evaluation.diagnosis.buckets import bucket_sizes
 from tal_core.evaluation.diagnosis.diagnose import diagnose
 from tal_core.evaluation.diagnosis.segment_errors import class_confusion, errors_per_class, video_errors
 from tal_core.evaluation.outcomes import MISSED, OUTCOMES
+from tests.evaluation.golden_tables import detection_table, ground_truth_table, load
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from test_server import FEATURES, jpeg, npy, stream, video
 from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tal_core.streaming.online.events import Output
 from tal_core.streaming.server import Limits, Service, make_server
 from tal_core.types import InputError
+from tests.streaming.server.test_server import FEATURES, jpeg, npy, stream, video
 from tests.streaming.server_tools import (
     CHANNELS,
     Model,
