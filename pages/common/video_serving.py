@@ -57,5 +57,5 @@ async def _answer(request: Request) -> Response:
     return FileResponse(path, media_type=kind, headers={"X-Content-Type-Options": "nosniff"})
 
 
-ROUTES = [Route("/videos/{name}", _answer, methods=["GET"])]
+ROUTES = [Route(_base() + "/videos/{name}", _answer, methods=["GET"])]
 """What the server answers beside Streamlit's own routes."""

@@ -1,5 +1,7 @@
 """Videos for the browser: in parts, and only those that a page has registered."""
 
+import importlib.util
+
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
@@ -45,3 +47,11 @@ def test_addresses_are_stable_and_bounded(tmp_path, monkeypatch):
     names = [video_serving.register(tmp_path / f"{number}.mp4") for number in range(4)]
     assert len(video_serving._files) == 3 and names[0] not in video_serving._files
     assert video_serving.register(tmp_path / "3.mp4") == names[3]
+
+
+def test_the_route_lies_under_the_base_path(monkeypatch):
+    monkeypatch.setattr(video_serving.st, "get_option", {"server.baseUrlPath": "tal/"}.get)
+    spec = importlib.util.spec_from_file_location("video_serving_again", video_serving.__file__)
+    again = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(again)
+    assert [route.path for route in again.ROUTES] == ["/tal/videos/{name}"]
