@@ -8,6 +8,7 @@ from tal_core.runs.run import Run
 from tal_core.streaming.live.choices import cameras, check_run, stream_runs, stream_videos
 from tal_core.streaming.live.launch import start_stream
 from tal_core.streaming.online.delay_tradeoff import read_tradeoff
+from tal_core.streaming.online.events import LONGEST_DELAY
 
 SOURCES = ("A video, played as a stream", "Camera", "Address")
 ADDRESS_HELP = (
@@ -37,7 +38,7 @@ def show_new() -> None:
     delay = left.number_input(
         "Delay (seconds)",
         min_value=0.0,
-        max_value=600.0,
+        max_value=LONGEST_DELAY,
         value=None,
         step=0.2,
         placeholder="the run's own",

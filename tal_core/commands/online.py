@@ -8,7 +8,6 @@ import argparse
 from pathlib import Path
 
 from tal_core.commands.parsing import command, progress_bar
-from tal_core.types import InputError
 from tal_core.workspace import home, write_json
 
 
@@ -39,10 +38,10 @@ def run_online(options: argparse.Namespace) -> None:
     from tal_core.data.dataset.dataset import open_dataset
     from tal_core.runs.run import open_run
     from tal_core.streaming.online.delay_tradeoff import measure_online
+    from tal_core.streaming.online.events import check_delay
 
-    wrong = next((delay for delay in options.delays if not 0 <= delay <= 3600), None)
-    if wrong is not None:
-        raise InputError(f"a delay of {wrong:g} s is out of range", hint="Give 0 to 3600 seconds.")
+    for delay in options.delays:
+        check_delay(delay, "--delays")
     run = open_run(home(), options.run)
     data = open_dataset(home(), run.config()["dataset"], progress_bar())
     delays = sorted(set(options.delays))

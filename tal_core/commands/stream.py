@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tal_core.commands.parsing import command
-from tal_core.types import InputError
 from tal_core.workspace import home
 
 STATUS_SECONDS = 0.25
@@ -65,9 +64,9 @@ def run_stream(options: argparse.Namespace) -> None:
     from tal_core.streaming.live.opening import make_session, open_detector
     from tal_core.streaming.live.sinks import JsonLines, Lines, Sink
     from tal_core.streaming.live.sources import Patience, open_source
+    from tal_core.streaming.online.events import check_delay
 
-    if options.delay is not None and not 0 <= options.delay <= 600:
-        raise InputError(f"--delay {options.delay:g}", hint="Give 0 to 600 seconds.")
+    check_delay(options.delay, "--delay")
     source = open_source(
         options.source,
         paced=options.paced,

@@ -91,7 +91,8 @@ def test_the_same_detections_as_predict(server):
     table, _ = predict_features(open_run(DEMO, RUN), np.load(features))
     table = table[table["score"] >= 0.2].sort_values("score", ascending=False, kind="stable")
     assert len(found) == len(table) > 3
-    assert np.allclose([d["segment"] for d in found], table[["start", "end"]])
+    # The server is another process, with other threads: sums of the network are taken in another order.
+    assert np.allclose([d["segment"] for d in found], table[["start", "end"]], atol=1e-3)
     assert [d["label"] for d in found] == table["label"].tolist()
 
 
@@ -101,7 +102,8 @@ def test_detections_of_a_video_file(server, tmp_path):
     assert answer.status_code == 200, answer.text
     table, _ = predict_features(open_run(DEMO, RUN), *extract(tmp_path / "v.mp4"))
     assert answer.json()["snippets"] == 15
-    assert sorted(d["score"] for d in answer.json()["detections"]) == pytest.approx(sorted(table["score"]))
+    scores = sorted(detection["score"] for detection in answer.json()["detections"])
+    assert scores == pytest.approx(sorted(table["score"]), rel=1e-3, abs=1e-6)
 
 
 def test_a_stream_of_the_demo(server):

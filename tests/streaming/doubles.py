@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tal_core.streaming.online.events import Event, Output
+from tal_core.streaming.online.events import Output, SegmentEvent
 from tal_core.types import TimeGrid
 
 STRIDE = 0.2
@@ -38,7 +38,7 @@ class BrightStream:
             seconds.append(self.next)
             if value > 0.5 and self.since is None:
                 self.since = self.next - self.stride / 2
-                events.append(Event("start", self.number, "bright", self.since, None, 0.9, self.next))
+                events.append(SegmentEvent("start", self.number, "bright", self.since, None, 0.9, self.next))
             elif value <= 0.5:
                 events += self.close(self.next - self.stride / 2)
             self.next += self.stride
@@ -52,10 +52,10 @@ class BrightStream:
     def finish(self) -> Output:
         return self.gap(self.next)
 
-    def close(self, end: float) -> list[Event]:
+    def close(self, end: float) -> list[SegmentEvent]:
         if self.since is None:
             return []
-        event = Event("end", self.number, "bright", self.since, end, 0.9, self.next)
+        event = SegmentEvent("end", self.number, "bright", self.since, end, 0.9, self.next)
         self.number, self.since = self.number + 1, None
         return [event]
 

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pandas as pd
 
-from tal_core.streaming.online.events import Event, Output
+from tal_core.streaming.online.events import Output, SegmentEvent
 from tal_core.streaming.server import Limits, Served, Service, make_server
 from tal_core.types import TimeGrid
 
@@ -33,13 +33,13 @@ class Stream:
         for now, score in zip(seconds.tolist(), features[:, 0].tolist(), strict=True):
             if score > 0.5 and self.begun is None:
                 self.begun = now
-                events.append(Event("start", self.segments, "jump", now, None, score, now))
+                events.append(SegmentEvent("start", self.segments, "jump", now, None, score, now))
             elif score <= 0.5 and self.begun is not None:
                 events.append(self.end(now))
         return Output(seconds, features[:, :2], events)
 
     def end(self, now):
-        event = Event("end", self.segments, "jump", self.begun, now, 0.9, now)
+        event = SegmentEvent("end", self.segments, "jump", self.begun, now, 0.9, now)
         self.begun, self.segments = None, self.segments + 1
         return event
 

@@ -9,10 +9,10 @@ from tal_core.data.dataset.entry import list_datasets
 from tal_core.inference.detection_input import trained_weights
 from tal_core.inference.predict import read_config
 from tal_core.runs.run import Run, list_runs
+from tal_core.streaming.online.thresholds import is_online
 from tal_core.types import InputError
 from tal_core.video.extractors.extractor import spec_of
 
-ONLINE_METHODS = ("miniroad",)
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv")
 MOST_VIDEOS = 2000
 
@@ -33,15 +33,15 @@ class RunChoice:
 
 def stream_runs(home: Path) -> list[RunChoice]:
     """Runs that have weights, those of online methods first, else newest first."""
-    found = []
+    choices = []
     for run in list_runs(home):
         try:
             method = run.config()["model"]
         except InputError:
             continue
         if any(run.checkpoints.glob("*.safetensors")):
-            found.append(RunChoice(run, method, method in ONLINE_METHODS))
-    return sorted(found, key=lambda choice: not choice.online)
+            choices.append(RunChoice(run, method, is_online(run)))
+    return sorted(choices, key=lambda choice: not choice.online)
 
 
 def stream_videos(home: Path) -> dict[str, Path]:

@@ -21,6 +21,7 @@ from tal_core.background.processes import spawn, this_process
 from tal_core.runs.run import open_run
 from tal_core.streaming.live.addresses import read_address, registered_folders
 from tal_core.streaming.live.folder import StreamFolder, create_stream
+from tal_core.streaming.online.events import check_delay
 from tal_core.types import InputError
 from tal_core.workspace import write_json, writing
 
@@ -49,8 +50,7 @@ def start_stream(
 
     open_run(home, run).config()
     address = read_address(source, registered_folders(home))
-    if delay is not None and not 0 <= delay <= 600:
-        raise InputError(f"a delay of {delay} s", hint="Give 0 to 600 seconds.")
+    check_delay(delay)
     shown_webhook = check_webhook(webhook) if webhook else None
     config = {
         "run": run,

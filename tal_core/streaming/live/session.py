@@ -23,7 +23,7 @@ from tal_core.streaming.live.inlet import ROOM, Frame, Gap, Inlet, Item, Snippet
 from tal_core.streaming.live.meter import Meter
 from tal_core.streaming.live.sinks import Record, Report, Sink, Subscribers, Subscription
 from tal_core.streaming.live.sources import Source
-from tal_core.streaming.online.events import Event, OnlineModel, Output
+from tal_core.streaming.online.events import OnlineModel, Output, SegmentEvent
 from tal_core.types import InputError
 from tal_core.video.extractors.extractor import Extractor
 
@@ -284,7 +284,7 @@ class Session:
         thread.start()
 
 
-def event_record(event: Event) -> Record:
+def event_record(event: SegmentEvent) -> Record:
     """An event as a record."""
     return {**asdict(event), "at": _now()}
 

@@ -21,7 +21,7 @@ Record = dict[str, Any]
 """One line of ``events.jsonl``. ``kind`` says which:
 
 ``stream``  the first: run, source (without passwords), labels, ``began`` (Unix time)
-``start``, ``end``  an event, see ``Event``; ``at``: Unix time
+``start``, ``end``  an event, see ``SegmentEvent``; ``at``: Unix time
 ``gap``     an interruption: ``start``, ``end`` in seconds (``end`` null while it lasts), ``reason``
 ``over``    the last: ``state``, ``seconds``, ``error``
 """

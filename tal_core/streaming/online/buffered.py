@@ -11,16 +11,23 @@ reported one of its class is the same action seen again.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 
 from tal_core.inference.predict import TrainedModel
 from tal_core.models.config import MethodConfig
+from tal_core.models.method import Model
 from tal_core.postprocessing.candidates import join, suppression, thin
-from tal_core.streaming.checks import checked_features, checked_seconds
-from tal_core.streaming.online.events import Event, Output
+from tal_core.streaming.online.events import (
+    Output,
+    SegmentEvent,
+    checked_features,
+    checked_seconds,
+    join_outputs,
+)
 from tal_core.streaming.online.thresholds import Rule
 from tal_core.types import InputError, TimeGrid
 
@@ -32,8 +39,43 @@ STEPS_IN_DELAY = 4  # so often within the delay the network runs,
 LEAST_STEP = 0.5  # but no oftener than every so many seconds
 
 
+class BufferDetections(NamedTuple):
+    """``segments`` (N, 2) in seconds, ``labels`` and ``scores`` (N,), best first; ``snippet_scores`` (T, K)
+    or None."""
+
+    segments: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    snippet_scores: np.ndarray | None
+
+
+Detector = Callable[[np.ndarray, TimeGrid], BufferDetections]
+"""From the features (T, D) in a buffer and where they lie in time."""
+
+
+class NetworkDetector:
+    """A ``Detector``: a run's network and its NMS; detections below ``threshold`` are left out."""
+
+    def __init__(self, model: TrainedModel, threshold: float):
+        self.network, self.device = cast(Model, model.network), model.device
+        self.suppression, self.threshold = suppression(model.config), threshold
+
+    @torch.inference_mode()
+    def __call__(self, features: np.ndarray, grid: TimeGrid) -> BufferDetections:
+        candidates, scores = self.network.candidates(torch.from_numpy(features).to(self.device), grid)
+        thinned = thin(join({"": candidates}), self.suppression)
+        enough = thinned.scores >= self.threshold
+        by_snippet = None if scores is None else scores.float().cpu().numpy()
+        return BufferDetections(
+            thinned.times[enough], thinned.labels[enough], thinned.scores[enough], by_snippet
+        )
+
+
 class BufferedModel:
-    """An ``OnlineModel`` that runs a network over the last ``buffer`` snippets at every ``step``-th one."""
+    """An ``OnlineModel`` that runs a network over the last ``buffer`` snippets at every ``step``-th one.
+
+    ``detector`` stands in for the network, for instance to share what several models compute.
+    """
 
     def __init__(
         self,
@@ -44,22 +86,19 @@ class BufferedModel:
         buffer: int | None = None,
         step: int | None = None,
         threshold: float | None = None,
+        detector: Detector | None = None,
     ):
         if model.config.needs_class_scores:
             what = "the run's proposals need class scores of whole videos, which a stream doesn't have"
             raise InputError(what, hint="Train a run that learns the classes itself.")
-        self.network, self.device = model.network, model.device
-        self.labels, self.grid, self.num_features = (
-            model.info.labels,
-            model.info.grid,
-            model.info.num_features,
-        )
-        self.suppression = suppression(model.config)
+        info = model.info
+        self.labels, self.grid, self.num_features = info.labels, info.grid, info.num_features
         stride = self.grid.stride
         self.delay = SNIPPETS_DELAY * stride if delay is None else delay
         self.buffer = buffer or _buffer(model.config, rule.longest, stride)
         self.step = step or max(1, int(max(LEAST_STEP, self.delay / STEPS_IN_DELAY) / stride))
         self.threshold = rule.threshold if threshold is None else threshold
+        self.detector = detector or NetworkDetector(model, self.threshold)
 
     def open_stream(self, grid: TimeGrid | None = None) -> BufferedStream:
         """A new stream at its beginning; ``grid`` says where its snippets lie, as in training by default."""
@@ -73,15 +112,6 @@ class BufferedModel:
         """
         features = [checked_features(array, self.num_features) for _, array in pushes]
         return [stream.extend(part) for (stream, _), part in zip(pushes, features, strict=True)]
-
-    @torch.inference_mode()
-    def detect(self, features: np.ndarray, grid: TimeGrid):
-        """Segments (N, 2) in seconds, labels, scores (N,), best first; snippet scores (T, K) or None."""
-        found, scores = self.network.candidates(torch.from_numpy(features).to(self.device), grid)
-        kept = thin(join({"": found}), self.suppression)
-        enough = kept.scores >= self.threshold
-        scores = None if scores is None else scores.float().cpu().numpy()
-        return kept.times[enough], kept.labels[enough], kept.scores[enough], scores
 
 
 def _buffer(config: MethodConfig, longest: float | None, stride: float) -> int:
@@ -116,7 +146,7 @@ class BufferedStream:
             self.count += len(part)
             if self.count % step == 0:
                 outputs.append(self._decide(self.model.delay))
-        return self._joined(outputs)
+        return join_outputs([self._nothing(), *outputs])
 
     def gap(self, seconds: float) -> Output:
         """Report what is left of the buffer and empty it; the next snippet is centred at ``seconds``."""
@@ -128,46 +158,42 @@ class BufferedStream:
 
     def finish(self) -> Output:
         """Report what is left: nothing follows that could change it."""
-        return self._joined([self._decide(-self.grid.stride)] if self.count else [])
+        return self._decide(-self.grid.stride) if self.count else self._nothing()
 
     def _decide(self, delay: float) -> Output:
         """Run the network; report what ended ``delay`` before the newest snippet, and scores until then."""
         first, newest = self.count - len(self.features), self.grid.seconds(self.count - 1)
-        segments, labels, scores, by_snippet = self.model.detect(
+        segments, labels, scores, by_snippet = self.model.detector(
             self.features, TimeGrid(self.grid.stride, self.grid.seconds(first))
         )
         last = self.grid.seconds(self.count - 0.5)
         events = []
         for (start, end), label, score in zip(segments.clip(0, last), labels, scores, strict=True):
-            if end > newest - delay or self._known(label, start, end):
+            if end > newest - delay or self._is_reported(label, start, end):
                 continue
             self.reported.append((int(label), start, end))
             decided = newest if delay >= 0 else last
             name = self.model.labels[label]
             events.append(
-                Event("end", self.segments, name, float(start), float(end), float(score), float(decided))
+                SegmentEvent(
+                    "end", self.segments, name, float(start), float(end), float(score), float(decided)
+                )
             )
             self.segments += 1
         self.reported = [row for row in self.reported if row[2] >= self.grid.seconds(first)]
         until = min(self.count, self.count + int(np.floor(-delay / self.grid.stride + 1e-6)))
-        known = np.arange(max(self.scored, first), max(until, self.scored, first))
+        rows = np.arange(max(self.scored, first), max(until, self.scored, first))
         self.scored = max(self.scored, until)
         if by_snippet is None:
-            return Output(np.zeros(0), np.zeros((0, len(self.model.labels)), np.float32), events)
-        return Output(self.grid.seconds(known), by_snippet[known - first], events)
+            return Output(np.zeros(0), self._nothing().scores, events)
+        return Output(self.grid.seconds(rows), by_snippet[rows - first], events)
 
-    def _known(self, label: int, start: float, end: float) -> bool:
+    def _is_reported(self, label: int, start: float, end: float) -> bool:
         for other, begun, ended in self.reported:
             shared = min(end, ended) - max(start, begun)
             if other == label and shared > SAME_ACTION * (max(end, ended) - min(start, begun)):
                 return True
         return False
 
-    def _joined(self, outputs: list[Output]) -> Output:
-        nothing = Output(np.zeros(0), np.zeros((0, len(self.model.labels)), np.float32))
-        outputs = [nothing, *outputs]
-        return Output(
-            np.concatenate([output.seconds for output in outputs]),
-            np.concatenate([output.scores for output in outputs]),
-            [event for output in outputs for event in output.events],
-        )
+    def _nothing(self) -> Output:
+        return Output(np.zeros(0), np.zeros((0, len(self.model.labels)), np.float32))

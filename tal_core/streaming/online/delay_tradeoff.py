@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,14 +16,14 @@ from tal_core.evaluation.average_precision import evaluate
 from tal_core.evaluation.frame_precision import evaluate_dataset_frames
 from tal_core.inference.predict import check_features, load_model
 from tal_core.runs.run import Run
-from tal_core.streaming.online.buffered import BufferedModel
-from tal_core.streaming.online.events import Event, OnlineModel
+from tal_core.streaming.online.buffered import BufferDetections, NetworkDetector
+from tal_core.streaming.online.events import OnlineModel, SegmentEvent
 from tal_core.streaming.online.online import online_output, open_online
-from tal_core.streaming.online.thresholds import choose_rule, matches, rule_json
+from tal_core.streaming.online.thresholds import choose_rule, is_online, matches
 from tal_core.types import InputError, Progress, TimeGrid
 
 DELAYS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
-MOST_REMEMBERED = 20_000  # places in a video
+MOST_REMEMBERED = 20_000  # buffers of a video
 COLUMNS = ["video_id", "start", "end", "label", "score", "decided", "kind"]
 
 
@@ -70,45 +69,45 @@ def measure_online(
         hint = "Use a dataset with annotated videos beside those that train."
         raise InputError("there are no annotated videos to measure on", where=data.name, hint=hint)
     rule = choose_rule(run, data)
-    detectors = [open_online(model, delay=delay, rule=rule) for delay in delays]
-    memory = _Memory(detectors)
+    detector = _RememberingDetector(NetworkDetector(model, rule.threshold))
+    models = [open_online(model, delay=delay, rule=rule, detector=detector) for delay in delays]
     parts = [_Streamed() for _ in delays]
     for done, video in enumerate(videos):
         if progress:
             progress(done, len(videos), f"streaming {video}")
         features, grid = data.features(video), data.grid(video)
-        memory.known.clear()
-        for detector, part in zip(detectors, parts, strict=True):
-            part.add(video, detector, features, grid)
-            part.computing += memory.forget_spared()
+        detector.forget()
+        for online, part in zip(models, parts, strict=True):
+            part.add(video, online, features, grid)
+            part.computing += detector.take_spared()
     if progress:
         progress(len(videos), len(videos), "streamed")
-    found = [
-        _tradeoff(part, delay, data, model.info.labels) for delay, part in zip(delays, parts, strict=True)
-    ]
+    labels = model.info.labels
     return {
         "dataset": data.name,
         "subset": subset,
-        "tiou": [float(one) for one in data.tiou],
-        "rule": rule_json(rule),
+        "tiou": [float(tiou) for tiou in data.tiou],
+        "rule": asdict(rule),
         "offline": _offline(run, data, rule.threshold),
-        "tradeoff": [asdict(one) for one in found],
+        "tradeoff": [
+            asdict(_tradeoff(part, delay, data, labels)) for delay, part in zip(delays, parts, strict=True)
+        ],
     }
 
 
 @dataclass
 class _Streamed:
-    """What came of the videos so far: events, snippet scores, seconds of computing and of stream."""
+    """Of the videos so far: events, snippet scores, seconds of computing and of stream."""
 
-    events: list[tuple[str, Event]] = field(default_factory=list)
+    events: list[tuple[str, SegmentEvent]] = field(default_factory=list)
     scores: dict[str, tuple[np.ndarray, TimeGrid]] = field(default_factory=dict)
     computing: float = 0.0
     streamed: float = 0.0
 
-    def add(self, video: str, detector: OnlineModel, features: np.ndarray, grid: TimeGrid) -> None:
+    def add(self, video: str, model: OnlineModel, features: np.ndarray, grid: TimeGrid) -> None:
         """Stream a video."""
         begun = time.perf_counter()
-        output = online_output(detector, features, grid)
+        output = online_output(model, features, grid)
         self.computing += time.perf_counter() - begun
         self.streamed += len(features) * grid.stride
         self.events += [(video, event) for event in output.events]
@@ -116,35 +115,34 @@ class _Streamed:
             self.scores[video] = (output.scores, grid)
 
 
-class _Memory:
-    """What buffered detectors say at each place of one video: the same whatever their delay, so asked once.
+class _RememberingDetector:
+    """A ``Detector`` that asks another once for each buffer of a video: the same whatever the delay."""
 
-    ``spared``: seconds that the calls answered from memory took when they were computed.
-    """
+    def __init__(self, detector: NetworkDetector):
+        self.detector = detector
+        self._remembered: dict[tuple[int, float], tuple[BufferDetections, float]] = {}
+        self._spared = 0.0
 
-    def __init__(self, detectors: Sequence[OnlineModel]):
-        self.known: dict[tuple[int, float], tuple[tuple, float]] = {}
-        self.spared = 0.0
-        for detector in detectors:
-            if isinstance(detector, BufferedModel):
-                detector.detect = partial(self._detect, detector.detect)
+    def forget(self) -> None:
+        """Another video begins."""
+        self._remembered.clear()
 
-    def forget_spared(self) -> float:
-        """The seconds spared since the last call."""
-        spared, self.spared = self.spared, 0.0
+    def take_spared(self) -> float:
+        """Seconds that the answers from memory since the last call took when they were computed."""
+        spared, self._spared = self._spared, 0.0
         return spared
 
-    def _detect(self, detect: Callable[..., tuple], features: np.ndarray, grid: TimeGrid) -> tuple:
-        place = len(features), grid.offset
-        if place in self.known:
-            said, seconds = self.known[place]
-            self.spared += seconds
-            return said
+    def __call__(self, features: np.ndarray, grid: TimeGrid) -> BufferDetections:
+        buffer = len(features), grid.offset
+        if buffer in self._remembered:
+            detections, seconds = self._remembered[buffer]
+            self._spared += seconds
+            return detections
         begun = time.perf_counter()
-        said = detect(features, grid)
-        if len(self.known) < MOST_REMEMBERED:
-            self.known[place] = said, time.perf_counter() - begun
-        return said
+        detections = self.detector(features, grid)
+        if len(self._remembered) < MOST_REMEMBERED:
+            self._remembered[buffer] = detections, time.perf_counter() - begun
+        return detections
 
 
 def _tradeoff(part: _Streamed, delay: float, data: Dataset, labels: Sequence[str]) -> Tradeoff:
@@ -154,18 +152,18 @@ def _tradeoff(part: _Streamed, delay: float, data: Dataset, labels: Sequence[str
     ends = table[table["kind"] == "end"].sort_values("score", ascending=False, kind="stable")
     evaluation = evaluate(truth, ends, data.tiou, videos=data.videos(data.evaluation_subset, usable=False))
     taken = matches(ends, truth) if len(ends) else np.zeros(0, int)
-    hit = taken >= 0
+    hits = taken >= 0
     starts = table[table["kind"] == "start"].set_index(["video_id", "segment"])["decided"]
-    known = pd.MultiIndex.from_frame(ends[["video_id", "segment"]])[hit]
-    start_latency = starts.reindex(known).to_numpy() - truth["start"].to_numpy()[taken[hit]]
+    segments = pd.MultiIndex.from_frame(ends[["video_id", "segment"]])[hits]
+    start_latency = starts.reindex(segments).to_numpy() - truth["start"].to_numpy()[taken[hits]]
     frames = (
         evaluate_dataset_frames(data, part.scores, labels, data.evaluation_subset) if part.scores else None
     )
     return Tradeoff(
         delay=float(delay),
         average_mAP=float(evaluation.average_mAP),
-        f1=float(2 * hit.sum() / max(1, len(ends) + len(truth))),
-        end_latency=_mean(ends["decided"].to_numpy()[hit] - truth["end"].to_numpy()[taken[hit]]),
+        f1=float(2 * hits.sum() / max(1, len(ends) + len(truth))),
+        end_latency=_mean(ends["decided"].to_numpy()[hits] - truth["end"].to_numpy()[taken[hits]]),
         start_latency=_mean(start_latency),
         frame_mAP=None if frames is None else _mean(np.array([frames.mean])),
         segments=len(ends),
@@ -176,13 +174,13 @@ def _tradeoff(part: _Streamed, delay: float, data: Dataset, labels: Sequence[str
 def _offline(run: Run, data: Dataset, threshold: float) -> dict[str, float] | None:
     """Average mAP that the run reaches with whole videos: of all detections, and from the rule's score on.
 
-    None without detections. A tracker's threshold is one of snippets, so there MiniROAD has the first alone.
+    None without detections. A tracker's threshold is one of snippets, so online methods have the first alone.
     """
     if not (run.folder / "detections.json").exists():
         return None
     detections, subset = run.detections(), data.evaluation_subset
     cuts = {"average_mAP": -np.inf}
-    if run.config()["model"] != "miniroad":
+    if not is_online(run):
         cuts["average_mAP_from_threshold"] = threshold
     truth, videos = data.ground_truth(subset), data.videos(subset, usable=False)
     return {
@@ -193,11 +191,11 @@ def _offline(run: Run, data: Dataset, threshold: float) -> dict[str, float] | No
     }
 
 
-def events_table(events: Sequence[tuple[str, Event]]) -> pd.DataFrame:
+def events_table(events: Sequence[tuple[str, SegmentEvent]]) -> pd.DataFrame:
     """Events of videos as rows; those of kind ``end`` are detections (``DETECTION_COLUMNS`` and more)."""
     rows = [
-        (video, one.start, one.end, one.label, one.score, one.decided, one.kind, one.segment)
-        for video, one in events
+        (video, event.start, event.end, event.label, event.score, event.decided, event.kind, event.segment)
+        for video, event in events
     ]
     table = pd.DataFrame(rows, columns=[*COLUMNS, "segment"])
     numbers = dict.fromkeys(("start", "end", "score", "decided"), "float64")
@@ -221,5 +219,5 @@ def read_tradeoff(run: Run) -> pd.DataFrame | None:
 
 
 def _mean(values: np.ndarray) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else None
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else None

@@ -1,27 +1,28 @@
 """A run's network for programs without this one: TorchScript, ``torch.export`` or ONNX, compared with it.
 
-    miniroad    step      features (B, 1, D), state (layers, B, H) -> scores (B, 1, K), state after
-                sequence  the same with T snippets; a whole video starts from a state of zeros
-    baseline    features (T, D) of a video -> scores (T, K)
+    online methods    step      features (B, 1, D), state (layers, B, H) -> scores (B, 1, K), state after
+                      sequence  the same with T snippets; a whole video starts from a state of zeros
+    other methods     features (T, D) of a video -> scores (T, K)
 
-Scores are class probabilities of snippets, normalisation of the features included. The pyramid and proposal
-methods lay out a video by its length while they run, which no format keeps for other lengths.
-``torch.export`` unrolls the GRU, so that it has one stream's step alone, and fixes the baseline's pooling.
+Scores are class probabilities of snippets, normalisation of the features included. ``torch.export`` unrolls
+recurrent layers, so that it has one stream's step alone. What keeps a method from a format says
+``Method.not_exportable``.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import nn
 
 from tal_core.inference.predict import TrainedModel
-from tal_core.models.baseline import TemporalLocalizationModel
-from tal_core.models.miniroad import MiniRoad
+from tal_core.models.registry import METHODS, get_method
+from tal_core.streaming.online.recurrent import RecurrentNetwork
 from tal_core.types import InputError
 from tal_core.workspace import write_bytes, write_json, writing
 
@@ -30,38 +31,47 @@ LENGTHS = (3, 17, 64)
 TOLERANCE = 1e-4
 
 
-class RecurrentExport(nn.Module):
-    """MiniROAD from features and state to class scores and state."""
+class SnippetScorer(Protocol):
+    """A network that scores the snippets of a whole video at once."""
 
-    def __init__(self, network: MiniRoad):
+    def snippet_scores(self, features: torch.Tensor) -> torch.Tensor:
+        """``(T, D)`` -> ``(T, K)`` or, with background as the last class, ``(T, K + 1)``."""
+
+
+class RecurrentExport(nn.Module):
+    """The network of an online method from features and state to class scores and state."""
+
+    def __init__(self, network: RecurrentNetwork):
         super().__init__()
         self.network = network
 
     def forward(self, features: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """``(B, T, D)``, ``(layers, B, H)`` -> ``(B, T, K)``, ``(layers, B, H)``."""
-        logits, after = self.network(features, state)
-        return logits.softmax(dim=2)[:, :, 1:], after
+        return self.network.advance(features, state)
 
 
-class BaselineExport(nn.Module):
-    """The baseline from a video's features to class scores."""
+class VideoExport(nn.Module):
+    """A network from a video's features to scores of its ``num_classes`` classes."""
 
-    def __init__(self, network: TemporalLocalizationModel):
+    def __init__(self, network: SnippetScorer, num_classes: int):
         super().__init__()
-        self.network = network
+        self.network, self.num_classes = network, num_classes
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """``(T, D)`` -> ``(T, K)``."""
-        return self.network.snippet_scores(features)[:, :-1]
+        return self.network.snippet_scores(features)[:, : self.num_classes]
 
 
-def why_not(method: str, kind: str) -> str | None:
+def why_not(name: str, kind: str) -> str | None:
     """Why a method can't be exported in a format; None if it can."""
-    if method == "baseline" and kind == "torch-export":
-        return "baseline pools over windows, which torch-export fixes to one length"
-    if method not in ("miniroad", "baseline"):
-        return f"{method} lays out a video by its length while it runs, which {kind} doesn't keep"
-    return None
+    reason = get_method(name).not_exportable(kind)
+    return None if reason is None else f"{name} {reason}"
+
+
+def _exportable() -> str:
+    """The methods that can be exported, and how."""
+    forms = {name: [kind for kind in FORMATS if not why_not(name, kind)] for name in METHODS}
+    return ", or of ".join(f"{name} as {' or '.join(kinds)}" for name, kinds in forms.items() if kinds)
 
 
 def export_run(
@@ -78,32 +88,31 @@ def export_run(
     """
     reason = why_not(model.info.method, kind)
     if reason:
-        known = "Export a run of miniroad, or of baseline as torchscript or onnx."
-        raise InputError(reason, where=kind, hint=known)
-    network = model.network.cpu().eval()
-    recurrent = isinstance(network, MiniRoad)
-    module = (RecurrentExport(network) if recurrent else BaselineExport(network)).eval()
+        raise InputError(reason, where=kind, hint=f"Export a run of {_exportable()}.")
+    network, size = model.network.cpu().eval(), model.info.num_features
+    module: RecurrentExport | VideoExport
+    example: tuple[torch.Tensor, ...]
+    if get_method(model.info.method).online:
+        module = RecurrentExport(cast(RecurrentNetwork, network))
+        example = torch.zeros(2, 5, size), module.network.zero_state(2)
+    else:
+        module = VideoExport(cast(SnippetScorer, network), len(model.info.labels))
+        example = (torch.zeros(40, size),)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.tmp")
     with writing(out):
         try:
-            run = _WRITERS[kind](module, _example(network, model.info.num_features), temporary)
-            worst = _difference(module, run, network, features, sequences=kind != "torch-export")
+            run = _WRITERS[kind](module.eval(), example, temporary)
+            worst = _difference(module, run, features, sequences=kind != "torch-export")
             if not worst <= TOLERANCE:
                 what = f"the exported network's scores differ by up to {worst:.2g} from the run's"
                 raise InputError(what, where=kind, hint="Export in another format.")
             write_bytes(out, temporary.read_bytes())
         finally:
             temporary.unlink(missing_ok=True)
-    said = _description(model, kind, recurrent, worst, extractor)
-    write_json(out.with_name(out.name + ".json"), said)
-    return said
-
-
-def _example(network: nn.Module, num_features: int) -> tuple[torch.Tensor, ...]:
-    if isinstance(network, MiniRoad):
-        return torch.zeros(2, 5, num_features), network.zero_state(2)
-    return (torch.zeros(40, num_features),)
+    description = _description(model, module, kind, worst, extractor)
+    write_json(out.with_name(out.name + ".json"), description)
+    return description
 
 
 def _torchscript(module: nn.Module, example: tuple, path: Path) -> Callable:
@@ -125,8 +134,8 @@ def _torch_export(module: nn.Module, example: tuple, path: Path) -> Callable:
 
 def _onnx(module: nn.Module, example: tuple, path: Path) -> Callable:
     try:
-        import onnxruntime  # pylint: disable=import-outside-toplevel  # an extra
-        import onnxscript  # noqa: F401  # pylint: disable=import-outside-toplevel,unused-import
+        onnxruntime = importlib.import_module("onnxruntime")
+        importlib.import_module("onnxscript")
     except ImportError as error:
         what = f"ONNX needs the package {error.name}, which is not among the requirements"
         raise InputError(what, hint="Install it: pip install -r requirements-export.txt") from None
@@ -147,9 +156,9 @@ def _onnx(module: nn.Module, example: tuple, path: Path) -> Callable:
     )
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
 
-    def run(*inputs: torch.Tensor):
-        found = session.run(None, {name: one.numpy() for name, one in zip(names, inputs, strict=True)})
-        tensors = tuple(map(torch.from_numpy, found))
+    def run(*inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        arrays = session.run(None, {name: array.numpy() for name, array in zip(names, inputs, strict=True)})
+        tensors = tuple(map(torch.from_numpy, arrays))
         return tensors if len(tensors) > 1 else tensors[0]
 
     return run
@@ -160,20 +169,20 @@ _WRITERS = {"torchscript": _torchscript, "torch-export": _torch_export, "onnx": 
 
 @torch.no_grad()
 def _difference(
-    module: nn.Module, run: Callable, network: nn.Module, features: Sequence[np.ndarray], sequences: bool
+    module: RecurrentExport | VideoExport, run: Callable, features: Sequence[np.ndarray], sequences: bool
 ) -> float:
     """The largest difference of scores on pieces of several lengths, and of a stream's single steps."""
     worst = 0.0
     for array in features:
         for length in (*LENGTHS, len(array)):
             piece = torch.from_numpy(np.array(array[:length], np.float32))
-            if not isinstance(network, MiniRoad):
+            if isinstance(module, VideoExport):
                 worst = max(worst, _apart(module(piece), run(piece)))
                 continue
-            zero, both = network.zero_state(), piece.unsqueeze(0)
-            whole = module(both, zero)[0]
+            zero, batch = module.network.zero_state(), piece.unsqueeze(0)
+            whole = module(batch, zero)[0]
             if sequences:
-                worst = max(worst, _apart(whole, run(both, zero)[0]))
+                worst = max(worst, _apart(whole, run(batch, zero)[0]))
             state, steps = zero, []
             for row in piece[: max(LENGTHS)]:
                 scores, state = run(row.view(1, 1, -1), state)
@@ -186,13 +195,17 @@ def _apart(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     return float((ours - theirs).abs().max())
 
 
-def _description(model: TrainedModel, kind: str, recurrent: bool, worst: float, extractor: Any) -> dict:
-    info, config = model.info, model.config
+def _description(
+    model: TrainedModel, module: RecurrentExport | VideoExport, kind: str, worst: float, extractor: Any
+) -> dict[str, Any]:
+    info = model.info
     size, classes = info.num_features, len(info.labels)
-    inputs = {"features": ["T", size]}
-    outputs = {"scores": ["T", classes]}
-    if recurrent:
-        state = [config.layers, "B", config.hidden_dim]
+    inputs: dict[str, list[int | str]] = {"features": ["T", size]}
+    outputs: dict[str, list[int | str]] = {"scores": ["T", classes]}
+    state: list[int | str] = []
+    if isinstance(module, RecurrentExport):
+        layers, _, width = module.network.zero_state().shape
+        state = [layers, "B", width]
         inputs = {"features": ["B", "T", size], "state": state}
         outputs = {"scores": ["B", "T", classes], "state_after": state}
         if kind == "torch-export":
@@ -206,7 +219,7 @@ def _description(model: TrainedModel, kind: str, recurrent: bool, worst: float, 
         "inputs": inputs,
         "outputs": outputs,
         "normalisation": "inside the network: give the features as the extractor makes them",
-        "state": "zeros at the beginning of a stream" if recurrent else None,
+        "state": "zeros at the beginning of a stream" if state else None,
         "extractor": extractor,
         "largest_difference": worst,
         "torch": torch.__version__,

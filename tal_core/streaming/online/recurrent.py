@@ -1,18 +1,28 @@
-"""MiniROAD on streams: the GRU's state is carried, so that each snippet costs one step."""
+"""Recurrent networks on streams: the state is carried, so that each snippet costs one step."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol, cast
 
 import numpy as np
 import torch
 
 from tal_core.inference.predict import TrainedModel
-from tal_core.streaming.checks import checked_features, checked_seconds
-from tal_core.streaming.online.events import Output
+from tal_core.streaming.online.events import Output, checked_features, checked_seconds
 from tal_core.streaming.online.thresholds import Rule
 from tal_core.streaming.online.tracker import SegmentTracker
 from tal_core.types import TimeGrid
+
+
+class RecurrentNetwork(Protocol):
+    """What the network of an online method can do besides training."""
+
+    def zero_state(self, streams: int = 1) -> torch.Tensor:
+        """What it remembers at the beginning, ``(..., streams, ...)`` with streams along the second axis."""
+
+    def advance(self, features: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The next snippets of B streams: ``(B, T, D)`` -> class scores ``(B, T, K)`` in 0..1, state."""
 
 
 class RecurrentModel:
@@ -21,14 +31,11 @@ class RecurrentModel:
     def __init__(
         self, model: TrainedModel, rule: Rule, *, delay: float | None = None, threshold: float | None = None
     ):
-        self.network, self.device = model.network, model.device
-        self.labels, self.grid, self.num_features = (
-            model.info.labels,
-            model.info.grid,
-            model.info.num_features,
-        )
-        chosen = self.grid.stride if rule.delay is None else rule.delay
-        self.delay = chosen if delay is None else delay
+        self.network, self.device = cast(RecurrentNetwork, model.network), model.device
+        info = model.info
+        self.labels, self.grid, self.num_features = info.labels, info.grid, info.num_features
+        usual = self.grid.stride if rule.delay is None else rule.delay
+        self.delay = usual if delay is None else delay
         self.rule = rule.hysteresis(self.grid.stride, threshold)
         self.patience = int(self.delay / self.grid.stride + 1e-6)
 
@@ -53,10 +60,10 @@ class RecurrentModel:
             until = len(features[active[-1]])
             batch = np.stack([features[n][done:until] for n in active])
             state = torch.cat([states[n] for n in active], dim=1)
-            found, state = self.network.advance(torch.from_numpy(batch).to(self.device), state)
-            for place, (n, part) in enumerate(zip(active, found.float().cpu().numpy(), strict=True)):
+            rows, state = self.network.advance(torch.from_numpy(batch).to(self.device), state)
+            for number, (n, part) in enumerate(zip(active, rows.float().cpu().numpy(), strict=True)):
                 scores[n].append(part)
-                states[n] = state[:, place : place + 1]
+                states[n] = state[:, number : number + 1]
             done = until
         outputs = []
         for n, (stream, _) in enumerate(pushes):
@@ -66,7 +73,7 @@ class RecurrentModel:
 
 
 class RecurrentStream:
-    """An ``OnlineStream``: the GRU's state, and the segments that are open."""
+    """An ``OnlineStream``: the network's state, and the segments that are open."""
 
     def __init__(self, model: RecurrentModel, grid: TimeGrid):
         self.model, self.state = model, model.network.zero_state()

@@ -7,7 +7,7 @@ dataset, ``Rule``'s own values hold.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tal_core.data.dataset.dataset import Dataset, open_dataset
 from tal_core.data.formats.files import read_json
 from tal_core.evaluation.comparison import best_f1
 from tal_core.evaluation.matching import greedy_match, overlapping_pairs
+from tal_core.models.registry import METHODS
 from tal_core.postprocessing.candidates import load_all_snippet_scores
 from tal_core.runs.run import Run
 from tal_core.streaming.online.tracker import Hysteresis, SegmentTracker
@@ -33,7 +34,7 @@ MOST_SNIPPETS = 20_000
 class Rule:
     """``threshold``: score from which a segment is announced or, from a buffer, reported.
 
-    For MiniROAD alone: ``low``, the score below which it ends, and ``min_length`` of it in seconds.
+    For online methods alone: ``low``, the score below which it ends, and ``min_length`` of it in seconds.
     ``delay`` in seconds; None for the few snippets that suit any data. ``longest``: seconds of the longest
     training action, None if unknown. ``f1``: what the rule reached where it was chosen.
     """
@@ -67,27 +68,28 @@ def online_rule(run: Run) -> Rule:
         return Rule()
 
 
-def rule_json(rule: Rule) -> dict:
-    """As ``online.json`` keeps it."""
-    return asdict(rule)
+def is_online(run: Run) -> bool:
+    """Whether a run's method scores a stream snippet by snippet."""
+    method = METHODS.get(run.config()["model"])
+    return method is not None and method.online
 
 
 def choose_rule(run: Run, data: Dataset) -> Rule:
     """The rule with the best F1 on the evaluation subset; ``Rule``'s own where that can't be measured."""
     training = data.ground_truth(data.training_subset)
     lengths = (training["end"] - training["start"]).to_numpy()
-    known = {"longest": float(lengths.max())} if len(lengths) else {}
+    longest = float(lengths.max()) if len(lengths) else None
     truth = data.ground_truth(data.evaluation_subset)
-    if run.config()["model"] == "miniroad":
+    if is_online(run):
         shortest = float(np.quantile(lengths, 0.02)) / 2 if len(lengths) else 0.0
         path = run.folder / "snippet_scores.npz"
-        chosen = _tracked(path, truth, shortest) if path.exists() and len(truth) else {}
-        return Rule(**known, **chosen)
+        rule = _tracker_rule(path, truth, shortest) if path.exists() and len(truth) else Rule()
+        return replace(rule, longest=longest)
     if not (run.folder / "detections.json").exists() or truth.empty:
-        return Rule(**known)
+        return Rule(longest=longest)
     detections = run.detections().sort_values("score", ascending=False, kind="stable")
     threshold, f1 = best_f1(detections["score"].to_numpy(), matches(detections, truth) >= 0, len(truth))
-    return Rule(threshold=max(threshold, 1e-3), low=0.0, f1=f1, **known)
+    return Rule(threshold=max(threshold, 1e-3), low=0.0, f1=f1, longest=longest)
 
 
 def matches(detections: pd.DataFrame, truth: pd.DataFrame, tiou: float = TIOU) -> np.ndarray:
@@ -104,13 +106,14 @@ def matches(detections: pd.DataFrame, truth: pd.DataFrame, tiou: float = TIOU) -
     return greedy_match(pairs, len(detections), len(truth), [tiou])[0]
 
 
-def _tracked(path: Path, truth: pd.DataFrame, min_length: float) -> dict:
+def _tracker_rule(path: Path, truth: pd.DataFrame, min_length: float) -> Rule:
     """Thresholds and delay of the tracker, tried on stored snippet scores all at once."""
     scores, labels = load_all_snippet_scores(path)
     tries = list(product(HIGH, LOW, PAUSES))
     high, share, pause = (np.repeat(column, len(labels)) for column in np.array(tries).T)
     named = [(number, label) for number in range(len(tries)) for label in labels]
-    rows, seen, videos = [], 0, []
+    rows, seen = [], 0
+    videos: list[str] = []
     for video, (table, grid) in scores.items():
         if seen and seen + len(table) > MOST_SNIPPETS:
             break
@@ -123,21 +126,20 @@ def _tracked(path: Path, truth: pd.DataFrame, min_length: float) -> dict:
             for e in [*events, *tracker.finish()]
             if e.kind == "end"
         ]
-    found = pd.DataFrame(rows, columns=["rule", "video_id", "label", "start", "end", "score"])
+    segments = pd.DataFrame(rows, columns=["rule", "video_id", "label", "start", "end", "score"])
     truth = truth[truth["video_id"].isin(videos)]
     best, most = None, -1.0
-    for number, segments in found.groupby("rule"):
-        ranked = segments.sort_values("score", ascending=False, kind="stable")
+    for number in sorted(segments["rule"].unique().tolist()):
+        ranked = segments[segments["rule"] == number].sort_values("score", ascending=False, kind="stable")
         hits = int((matches(ranked, truth) >= 0).sum())
         f1 = 2 * hits / max(1, len(ranked) + len(truth))
         if f1 > most:
-            best, most = int(number), f1
+            best, most = tries[number], f1
     if best is None:
-        return {"min_length": min_length}
-    high, share, pause = tries[best]
+        return Rule(min_length=min_length)
+    threshold, low_share, snippets = best
     stride = float(np.median([grid.stride for _, grid in scores.values()]))
-    chosen = {"threshold": high, "low": round(high * share, 6), "delay": float(pause * stride), "f1": most}
-    return chosen | {"min_length": min_length}
+    return Rule(threshold, round(threshold * low_share, 6), min_length, float(snippets * stride), f1=most)
 
 
 def _home(run: Run) -> Path:

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from tal_core.streaming.online.events import Event
+from tal_core.streaming.online.events import SegmentEvent
 from tal_core.types import TimeGrid
 
 
@@ -52,7 +52,7 @@ class SegmentTracker:
         self.peak, self.total, self.pending = np.zeros(count), np.zeros(count), np.zeros(count)
         self.inside, self.number = np.zeros(count, int), np.zeros(count, int)
 
-    def update(self, scores: np.ndarray) -> list[Event]:
+    def update(self, scores: np.ndarray) -> list[SegmentEvent]:
         """Scores ``(K,)`` of the next snippet -> what they begin and end; ends come first."""
         self.position += 1
         here, low, scores = self.position, self.rule.low, np.asarray(scores, np.float64)
@@ -79,13 +79,13 @@ class SegmentTracker:
         events = self._close(self.active & (here - self.last > self.patience), now)
         lasted = here - self.start >= self.rule.min_length
         ready = held & ~self.announced & (self.peak >= self.rule.high) & lasted
-        for label in np.flatnonzero(ready):
+        for label in np.flatnonzero(ready).tolist():
             self.announced[label], self.number[label] = True, self.segments
             self.segments += 1
             events.append(self._event("start", label, now))
         return events
 
-    def finish(self) -> list[Event]:
+    def finish(self) -> list[SegmentEvent]:
         """Nothing follows: close what is open, half a snippet after the last centre at the latest."""
         still = self.active & (self.last == self.position)
         self.end[still] = self.position + 0.5
@@ -93,19 +93,20 @@ class SegmentTracker:
         self._forget()
         return events
 
-    def restart(self, seconds: float) -> list[Event]:
+    def restart(self, seconds: float) -> list[SegmentEvent]:
         """As ``finish``; the next snippet is centred at ``seconds``."""
         events = self.finish()
         self.grid = TimeGrid(self.grid.stride, seconds - (self.position + 1) * self.grid.stride)
         return events
 
-    def _close(self, ended: np.ndarray, now: float) -> list[Event]:
-        events = [self._event("end", label, now) for label in np.flatnonzero(ended & self.announced)]
+    def _close(self, ended: np.ndarray, now: float) -> list[SegmentEvent]:
+        over = np.flatnonzero(ended & self.announced).tolist()
+        events = [self._event("end", label, now) for label in over]
         self.active[ended] = self.announced[ended] = False
         return events
 
-    def _event(self, kind, label: int, now: float) -> Event:
-        return Event(
+    def _event(self, kind: Literal["start", "end"], label: int, now: float) -> SegmentEvent:
+        return SegmentEvent(
             kind=kind,
             segment=int(self.number[label]),
             label=self.labels[label],

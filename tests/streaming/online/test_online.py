@@ -16,9 +16,10 @@ from tal_core.plots.delay_tradeoff import tradeoff_figure
 from tal_core.runs.run import Run, create_run
 from tal_core.streaming.live.opening import open_detector
 from tal_core.streaming.online import delay_tradeoff
-from tal_core.streaming.online.buffered import BufferedModel
+from tal_core.streaming.online.buffered import NetworkDetector
 from tal_core.streaming.online.delay_tradeoff import measure_online, read_tradeoff
-from tal_core.streaming.online.online import detect_online, join_outputs, online_output, open_online
+from tal_core.streaming.online.events import join_outputs
+from tal_core.streaming.online.online import detect_online, online_output, open_online
 from tal_core.streaming.online.thresholds import Rule, online_rule
 from tal_core.streaming.server.service import open_served
 from tal_core.training.loop import train
@@ -222,13 +223,13 @@ def test_the_rule_is_chosen_on_the_evaluation_subset_and_kept(trained, monkeypat
 
 def test_delays_measured_together_are_as_alone_and_ask_the_network_once(trained, monkeypatch):
     run, data, asked = trained["baseline"], trained["data"], []
-    detect = BufferedModel.detect
+    detections = NetworkDetector.__call__
 
-    def counted(model, features, grid):
+    def counted(detector, features, grid):
         asked.append((len(features), grid.offset))
-        return detect(model, features, grid)
+        return detections(detector, features, grid)
 
-    monkeypatch.setattr(BufferedModel, "detect", counted)
+    monkeypatch.setattr(NetworkDetector, "__call__", counted)
     monkeypatch.setattr(delay_tradeoff, "time", SimpleNamespace(perf_counter=lambda: float(len(asked))))
     alone = [measure_online(run, data, [delay])["tradeoff"][0] for delay in (0.0, 1.0)]
     separately = len(asked)
