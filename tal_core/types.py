@@ -8,13 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
 import pandas as pd
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
 
 GROUND_TRUTH_COLUMNS = ("video_id", "start", "end", "label")
 DETECTION_COLUMNS = (*GROUND_TRUTH_COLUMNS, "score")
 VIDEO_COLUMNS = ("video_id", "subset", "duration", "fps")
 FINDING_COLUMNS = ("level", "kind", "video_id", "detail", "advice")
+
+_Positions = TypeVar("_Positions", float, "np.ndarray", "torch.Tensor")
 
 Progress = Callable[[int, int, str], None]
 """Called as ``progress(done, total, message)`` by everything that may take longer than a second."""
@@ -47,11 +54,11 @@ class TimeGrid:
     stride: float
     offset: float = 0.0
 
-    def seconds(self, index):
+    def seconds(self, index: _Positions) -> _Positions:
         """Seconds at the grid position ``index``."""
         return self.offset + index * self.stride
 
-    def index(self, seconds):
+    def index(self, seconds: _Positions) -> _Positions:
         """Fractional grid position of a time in seconds."""
         return (seconds - self.offset) / self.stride
 

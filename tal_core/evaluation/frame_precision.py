@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tal_core.data.dataset.dataset import Dataset
+from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.data.exploring.snippets import snippet_labels
 from tal_core.types import InputError, TimeGrid
 
@@ -167,7 +167,7 @@ def _labels(
 
 
 def evaluate_dataset_frames(
-    data: Dataset,
+    data: FeatureDataset,
     scores: Mapping[str, tuple[np.ndarray, TimeGrid]],
     labels: Sequence[str],
     subset: str | None = None,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tal_core.data.dataset.dataset import Dataset
+from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.types import InputError
 
 OVERLAPS = (10, 25, 50)
@@ -76,18 +76,22 @@ def segmentation_scores(
     return Segmentation(pd.DataFrame(rows, columns=columns), step)
 
 
-def usual_step(data: Dataset) -> float:
+def usual_step(data: FeatureDataset) -> float:
     """Seconds between the snippets of a dataset's features; a tenth where there are none."""
     videos = data.videos(data.evaluation_subset) or data.videos()
     return max(0.01, round(data.grid(videos[0]).stride, 3)) if videos else 0.1
 
 
 def compare_subset(
-    data: Dataset, detections: pd.DataFrame, subset: str | None, step: float, min_score: float = -math.inf
+    data: FeatureDataset,
+    detections: pd.DataFrame,
+    subset: str | None,
+    step: float,
+    min_score: float = -math.inf,
 ) -> Segmentation:
     """`segmentation_scores` of all videos of a subset (None: of the dataset). Raises the same."""
-    durations = data.index.set_index("video_id")["duration"].loc[data.videos(subset, usable=False)]
-    return segmentation_scores(data.ground_truth(subset), detections, durations.to_dict(), step, min_score)
+    durations = {video: data.duration(video) for video in data.videos(subset, usable=False)}
+    return segmentation_scores(data.ground_truth(subset), detections, durations, step, min_score)
 
 
 def _by_video(table: pd.DataFrame, labels: pd.Index) -> dict[str, tuple[np.ndarray, np.ndarray]]:

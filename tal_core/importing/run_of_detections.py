@@ -11,13 +11,13 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from tal_core.data.dataset.dataset import Dataset, open_dataset
+from tal_core.data.dataset.protocol import evaluated_videos
 from tal_core.data.formats.blocked import without_blocked
 from tal_core.data.formats.detections import read_detections, write_detections
 from tal_core.data.formats.files import suffix
 from tal_core.evaluation.average_precision import evaluate
 from tal_core.runs.recorder import Recorder
 from tal_core.runs.run import Run, create_run
-from tal_core.training.loop import can_evaluate
 from tal_core.types import InputError, Progress
 from tal_core.workspace import write_bytes, write_json
 
@@ -208,9 +208,8 @@ def _write(run: Run, data: Dataset, detections: pd.DataFrame, name: str, notes: 
         write_bytes(run.folder / "environment.json", (json.dumps(environment, indent=2) + "\n").encode())
         message = f"Imported {len(detections)} detections from {name}"
         subset = data.evaluation_subset
-        inside = (
-            detections["video_id"].isin(data.videos(subset, usable=False)) if can_evaluate(data) else None
-        )
+        videos = evaluated_videos(data, usable=False)
+        inside = detections["video_id"].isin(videos) if videos else None
         if inside is None:
             message += "; no annotated videos were held out, so there is no mAP."
         elif not detections["label"].any():
@@ -218,9 +217,7 @@ def _write(run: Run, data: Dataset, detections: pd.DataFrame, name: str, notes: 
         elif not inside.any():
             message += f"; none is in a video of the subset {subset!r}, so there is no mAP."
         else:
-            result = evaluate(
-                data.ground_truth(subset), detections, data.tiou, videos=data.videos(subset, usable=False)
-            )
+            result = evaluate(data.ground_truth(subset), detections, data.tiou, videos=videos)
             write_json(run.folder / "evaluation.json", result.to_json())
             recorder.update(average_mAP=result.average_mAP)
             low, high = min(result.tiou), max(result.tiou)

@@ -13,7 +13,8 @@ import pandas as pd
 import torch
 from torch import nn
 
-from tal_core.data.dataset.dataset import Dataset, open_dataset
+from tal_core.data.dataset.dataset import open_dataset
+from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.device import choose_device
 from tal_core.models.config import MethodConfig, validated
 from tal_core.models.method import Candidates
@@ -82,7 +83,7 @@ def read_config(folder: Path):
 
 def predict_videos(
     network: nn.Module,
-    dataset: Dataset,
+    dataset: FeatureDataset,
     videos: Sequence[str],
     device: torch.device,
     progress: Progress | None = None,

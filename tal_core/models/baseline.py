@@ -21,8 +21,9 @@ import torch.nn.functional as F
 from pydantic import Field, field_validator
 from torch import nn
 
+from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.models.config import MethodConfig, setting
-from tal_core.models.method import Candidates, FeatureDataset, Method
+from tal_core.models.method import Candidates, Method
 from tal_core.models.shared.feature_reader import FeatureReader
 from tal_core.types import TimeGrid
 
@@ -247,10 +248,9 @@ class WindowSampler:
     def __init__(self, dataset: FeatureDataset, config: BaselineConfig):
         self.config, self.dataset = config, dataset
         self.videos = dataset.videos(dataset.training_subset)
-        lengths = dataset.index.set_index("video_id")["length"].loc[self.videos].to_numpy()
         self.reader = FeatureReader(dataset, self.videos, config.keep_features, config.device)
+        self.lengths = dataset.lengths(self.videos)
         # One row per window: video, scale, centre.
-        self.lengths = lengths
         self.windows, self.labels = self._all_windows()
         counts = np.bincount(self.labels, minlength=len(dataset.labels) + 1)
         weights = np.maximum(counts, 1.0) ** -config.class_balance

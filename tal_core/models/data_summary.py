@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from tal_core.data.dataset.protocol import FeatureDataset
 
 
 @dataclass(frozen=True)
@@ -38,29 +39,28 @@ class DataSummary:
         return len(self.lengths)
 
 
-def summarise(dataset: Any) -> DataSummary:
-    """The summary of a ``data.dataset.Dataset``; reads its tables only, no features."""
-    rows = dataset.index.set_index("video_id")
+def summarise(dataset: FeatureDataset) -> DataSummary:
+    """The summary of a dataset; reads its tables only, no features."""
     training = dataset.videos(dataset.training_subset)
-    there = (dataset.index["subset"] == dataset.evaluation_subset).any()
+    there = dataset.evaluation_subset in dataset.subsets
     evaluated = dataset.videos(dataset.evaluation_subset) if there else []
     truth = dataset.ground_truth(videos=training)
-    of_segment = rows.loc[truth["video_id"]]
-    strides = of_segment["snippet_seconds"].to_numpy(float)
+    grids = np.array([(grid.stride, grid.offset) for grid in map(dataset.grid, training)]).reshape(-1, 2)
+    strides, offsets = grids[pd.Index(training).get_indexer(truth["video_id"])].T
     number = {label: k for k, label in enumerate(dataset.labels)}
     seen = set(truth["label"])
     held_out = dataset.ground_truth(videos=evaluated)["label"].unique()
     return DataSummary(
         num_features=dataset.num_features,
         num_classes=len(dataset.labels),
-        stride=float(np.median(rows.loc[training, "snippet_seconds"])) if training else 1.0,
-        lengths=rows.loc[training, "length"].to_numpy(np.int64),
+        stride=float(np.median(grids[:, 0])) if training else 1.0,
+        lengths=dataset.lengths(training),
         counts=truth["video_id"].value_counts().reindex(training, fill_value=0).to_numpy(np.int64),
         segments=(truth["end"] - truth["start"]).to_numpy(float) / strides,
         segment_classes=truth["label"].map(number).to_numpy(np.int64),
-        starts=(truth["start"].to_numpy(float) - of_segment["offset_seconds"].to_numpy(float)) / strides,
+        starts=(truth["start"].to_numpy(float) - offsets) / strides,
         same_class_overlap=_same_class_overlap(truth),
-        evaluation_lengths=rows.loc[evaluated, "length"].to_numpy(np.int64),
+        evaluation_lengths=dataset.lengths(evaluated),
         unseen=tuple(label for label in dataset.labels if label in set(held_out) - seen),
     )
 

@@ -11,30 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.models.config import MethodConfig
 from tal_core.models.data_summary import DataSummary
 from tal_core.types import TimeGrid
-
-
-class FeatureDataset(Protocol):
-    """The part of ``data.dataset.Dataset`` that methods train on."""
-
-    labels: list[str]
-    training_subset: str
-
-    def videos(self, subset: str | None = None, usable: bool = True) -> list[str]:
-        """Video ids of a subset."""
-
-    def ground_truth(self, subset: str | None = None, videos: Sequence[str] | None = None) -> Any:
-        """Table ``video_id, start, end, label``."""
-
-    def grid(self, video_id: str) -> TimeGrid:
-        """Where the video's snippets lie in time."""
-
-    def features(
-        self, video_id: str, start: int = 0, stop: int | None = None, *, as_stored: bool = False
-    ) -> np.ndarray:
-        """``(T, D)`` features of a range of snippets: float32, or float16 if they are ``as_stored``."""
 
 
 class VideoClasses(NamedTuple):

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import nn
 
+from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.data.exploring.snippets import snippet_labels
 from tal_core.models.baseline import WindowBatches, group
 from tal_core.models.baseline import prepare as take_mean
@@ -32,7 +33,7 @@ from tal_core.models.config import MethodConfig, setting
 from tal_core.models.cpu_kernels.convolution import linear
 from tal_core.models.cpu_kernels.gru import gru_hidden
 from tal_core.models.data_summary import DataSummary
-from tal_core.models.method import Candidates, FeatureDataset, Method, Suggestion
+from tal_core.models.method import Candidates, Method, Suggestion
 from tal_core.models.shared.clips import training_segments
 from tal_core.models.shared.feature_reader import FeatureReader
 from tal_core.types import TimeGrid

@@ -29,6 +29,7 @@ import pandas as pd
 
 from tal_core.background.processes import process_alive
 from tal_core.data.dataset.entry import load_entry
+from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.data.formats.blocked import read_blocked, without_blocked
 from tal_core.data.formats.detections import read_detections
 from tal_core.evaluation.result import Evaluation
@@ -168,13 +169,18 @@ class Run:
         return content
 
 
-def create_run(home: Path, dataset: str, model: str, config: MethodConfig, run_id: str | None = None) -> Run:
-    """Make the directory of a run that hasn't started.
+def create_run(
+    home: Path, dataset: str | FeatureDataset, model: str, config: MethodConfig, run_id: str | None = None
+) -> Run:
+    """Make the directory of a run that hasn't started; ``dataset`` is a registered name, or one in memory.
 
     Raises:
         InputError: if the dataset is unknown, the id is taken or the workspace can't be written.
     """
-    load_entry(home, dataset)
+    if isinstance(dataset, str):
+        load_entry(home, dataset)
+    else:
+        dataset = dataset.name
     runs = home / "runs"
     if run_id is None:
         first = f"{dataset}-{model}-{datetime.now():%Y%m%d-%H%M%S}"[-80:].lstrip("._-")

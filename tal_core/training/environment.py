@@ -11,13 +11,13 @@ from typing import Any
 import torch
 
 from tal_core.background.processes import PROJECT
-from tal_core.data.dataset.dataset import Dataset
+from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.device import device_name
 
 PACKAGES = ("torch", "numpy", "pandas", "pydantic", "safetensors")
 
 
-def describe(device: torch.device, precision: torch.dtype, dataset: Dataset) -> dict[str, Any]:
+def describe(device: torch.device, precision: torch.dtype, dataset: FeatureDataset) -> dict[str, Any]:
     """The content of ``environment.json``."""
     return {
         "python": platform.python_version(),
@@ -29,7 +29,7 @@ def describe(device: torch.device, precision: torch.dtype, dataset: Dataset) -> 
         "cpus": os.cpu_count(),
         "commit": _commit(),
         "dataset": {
-            "name": dataset.entry.name,
+            "name": dataset.name,
             "fingerprint": dataset.fingerprint(),
             "training_videos": len(dataset.videos(dataset.training_subset)),
             "labels": dataset.labels,

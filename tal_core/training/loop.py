@@ -18,13 +18,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tal_core.data.dataset.dataset import Dataset, open_dataset
+from tal_core.data.dataset.dataset import open_dataset
+from tal_core.data.dataset.protocol import FeatureDataset, evaluated_videos
 from tal_core.data.formats.detections import write_detections
 from tal_core.device import choose_device, choose_precision, device_name
 from tal_core.evaluation.average_precision import Evaluation, evaluate
 from tal_core.inference.predict import Predictions, predict_videos, read_config
 from tal_core.models.config import MethodConfig
 from tal_core.models.data_summary import summarise
+from tal_core.models.method import Method
 from tal_core.models.shared.weights import WeightsInfo, load_weights, save_weights
 from tal_core.models.suggested_settings import warnings
 from tal_core.postprocessing.candidates import (
@@ -43,11 +45,18 @@ from tal_core.types import InputError, Progress, TimeGrid
 from tal_core.workspace import write_bytes, write_json
 
 
-def train(home: Path, run: Run, resume: bool = False, progress: Progress | None = None) -> str:
+def train(
+    home: Path,
+    run: Run,
+    resume: bool = False,
+    progress: Progress | None = None,
+    dataset: FeatureDataset | None = None,
+) -> str:
     """Train ``run`` until it has finished or is asked to stop; returns ``finished`` or ``stopped``.
 
     A run that never started starts, with ``resume`` or without; one that was stopped, failed or was killed
-    needs ``resume``. Mixed precision and the device follow from the config.
+    needs ``resume``. Mixed precision and the device follow from the config. ``dataset``: what to train on
+    instead of the registered dataset of the run's name.
 
     Raises:
         InputError: for what a person can mend: a run in use, a faulty dataset, a loss that is no number,
@@ -61,7 +70,9 @@ def train(home: Path, run: Run, resume: bool = False, progress: Progress | None 
         (run.folder / "stop").unlink(missing_ok=True)
         with Recorder(run) as recorder, stopped_by_signals(recorder):
             try:
-                _train(home, run, method, config, recorder, progress or (lambda *_: None))
+                recorder.log(f"Training {run.run_id} with {method.title}")
+                data = dataset or open_dataset(home, run.config()["dataset"], recorder.check)
+                _train(run, data, method, config, recorder, progress or (lambda *_: None))
             except StopRequested:
                 (run.folder / "stop").unlink(missing_ok=True)
                 recorder.log("Stopped.")
@@ -88,11 +99,16 @@ def _fail(recorder: Recorder, config: MethodConfig, error: BaseException) -> Non
         pass  # the folder is gone or the disk is full: the caller still gets the reason
 
 
-def _train(home, run, method, config, recorder, progress) -> None:
-    recorder.log(f"Training {run.run_id} with {method.title}")
-    dataset = open_dataset(home, run.config()["dataset"], recorder.check)
+def _train(
+    run: Run,
+    dataset: FeatureDataset,
+    method: Method,
+    config: MethodConfig,
+    recorder: Recorder,
+    progress: Progress,
+) -> None:
     if not dataset.videos(dataset.training_subset):
-        hint = f"See: python -m tal_core datasets check {run.config()['dataset']}."
+        hint = f"See: python -m tal_core datasets check {dataset.name}."
         raise InputError("no training video has usable features", where=dataset.training_subset, hint=hint)
     check_class_scores(config, dataset)
     device = choose_device(config.device)
@@ -126,9 +142,7 @@ def _prepare(training: Training) -> tuple[State, WeightsInfo]:
     """Network, optimizer and position: new, or from the last checkpoint."""
     config, dataset, run = training.config, training.dataset, training.run
     grid = usual_grid(dataset)
-    info = WeightsInfo(
-        training.method.name, dataset.labels, dataset.num_features, 0, grid, dataset.entry.extractor
-    )
+    info = WeightsInfo(training.method.name, dataset.labels, dataset.num_features, 0, grid, dataset.extractor)
     torch.manual_seed(config.seed)
     model = training.method.build(config, info.num_features, len(info.labels))
     resumed = (run.checkpoints / "last.pt").exists()
@@ -144,7 +158,7 @@ def _prepare(training: Training) -> tuple[State, WeightsInfo]:
     return state, info
 
 
-def usual_grid(dataset: Dataset) -> TimeGrid:
+def usual_grid(dataset: FeatureDataset) -> TimeGrid:
     """The median time grid of the training videos, or of all if none trains."""
     videos = dataset.videos(dataset.training_subset) or dataset.videos()
     grids = [dataset.grid(video) for video in videos]
@@ -161,7 +175,9 @@ def _validate_if_due(training: Training, state: State, info: WeightsInfo) -> Non
     config, epoch, run = training.config, state.position.epoch, training.run
     last = epoch == config.epochs
     due = config.validate_every > 0 and epoch > 0 and (last or epoch % config.validate_every == 0)
-    if not due or (last and config.checkpoint == "last") or not can_evaluate(training.dataset):
+    if not due or (last and config.checkpoint == "last"):
+        return
+    if not evaluated_videos(training.dataset, usable=False):
         return
     metrics = run.metrics()
     measured = metrics[metrics["kind"] == "validation"]
@@ -211,7 +227,7 @@ def detect(training: Training, state: State, *, classless: bool = False) -> None
 
 def _predict(training: Training, network: torch.nn.Module, classless: bool = False) -> Predictions:
     dataset = training.dataset
-    videos = dataset.videos(dataset.evaluation_subset) if can_evaluate(dataset) else []
+    videos = evaluated_videos(dataset)
 
     def report(done: int, total: int, message: str) -> None:
         training.recorder.check()
@@ -223,26 +239,20 @@ def _predict(training: Training, network: torch.nn.Module, classless: bool = Fal
 def _evaluate(training: Training, predictions: Predictions, detections=None) -> Evaluation | None:
     """mAP on the evaluation subset, videos without usable features included; None without ground truth."""
     dataset = training.dataset
-    if not can_evaluate(dataset):
+    videos = evaluated_videos(dataset, usable=False)
+    if not videos:
         return None
-    subset = dataset.evaluation_subset
     if detections is None:
         settings = suppression(training.config)
         detections = post_process_predictions(predictions.candidates, predictions.labels, settings)
-    videos = dataset.videos(subset, usable=False)
-    return evaluate(dataset.ground_truth(subset), detections, dataset.tiou, videos=videos)
+    truth = dataset.ground_truth(dataset.evaluation_subset)
+    return evaluate(truth, detections, dataset.tiou, videos=videos)
 
 
-def check_class_scores(config: MethodConfig, dataset: Dataset) -> None:
+def check_class_scores(config: MethodConfig, dataset: FeatureDataset) -> None:
     """Raise InputError if the config needs class scores of videos and the dataset lacks them."""
     if config.needs_class_scores:
-        dataset.class_scores(dataset.videos(dataset.evaluation_subset) if can_evaluate(dataset) else [])
-
-
-def can_evaluate(dataset: Dataset) -> bool:
-    """Whether there are annotated videos apart from those that train."""
-    held_out = (dataset.index["subset"] == dataset.evaluation_subset) & (dataset.index["num_segments"] > 0)
-    return bool(held_out.any())
+        dataset.class_scores(evaluated_videos(dataset))
 
 
 def _report(training: Training, state: State, evaluation: Evaluation) -> None:

@@ -29,9 +29,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tal_core.background.processes import IDLE_THREADS, PROJECT
+from tal_core.data.dataset.in_memory import InMemoryDataset
+from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.device import choose_device, choose_precision, device_name
 from tal_core.models.config import MethodConfig
-from tal_core.models.method import FeatureDataset, Method
+from tal_core.models.method import Method
 from tal_core.models.settings import build_config
 from tal_core.postprocessing.candidates import post_process_predictions, suppression
 from tal_core.training.loader import to_device
@@ -78,50 +80,19 @@ class Cost:
         return self.video_seconds / self.detection_seconds
 
 
-class TypicalDataset:
-    """Random features in the sizes of THUMOS14 with I3D features: 2048 channels, a snippet each 4/30 s."""
+def typical_dataset(videos: int = 200, snippets: int = 1500) -> FeatureDataset:
+    """Random features in the sizes of THUMOS14 with I3D features: 2048 channels, a snippet each 4/30 s.
 
-    num_features, training_subset, evaluation_subset = 2048, "validation", "test"
-    stride, length, segments, count = 4 / 30, 1500, 15, 200
-
-    def __init__(self):
-        self.labels = [f"class {k:02d}" for k in range(20)]
-        names = [f"video {number:03d}" for number in range(self.count)]
-        self.index = pd.DataFrame({"video_id": names, "length": self.length, "subset": self.training_subset})
-        self.index["dtype"] = "float32"
-        self._features = np.random.default_rng(0).normal(size=(self.length, self.num_features))
-        self._features = self._features.astype(np.float32)
-
-    def videos(self, subset: str | None = None, usable: bool = True) -> list[str]:
-        """All videos, in every subset."""
-        del subset, usable
-        return self.index["video_id"].tolist()
-
-    def ground_truth(self, subset: str | None = None, videos: Sequence[str] | None = None) -> pd.DataFrame:
-        """The same actions of 4 s in every video."""
-        del subset
-        starts = np.linspace(5, self.length * self.stride - 10, self.segments)
-        names = self.videos() if videos is None else list(videos)
-        return pd.DataFrame(
-            {
-                "video_id": np.repeat(names, self.segments),
-                "start": np.tile(starts, len(names)),
-                "end": np.tile(starts + 4.0, len(names)),
-                "label": [self.labels[k % len(self.labels)] for k in range(self.segments)] * len(names),
-            }
-        )
-
-    def grid(self, video_id: str) -> TimeGrid:
-        """The same for all."""
-        del video_id
-        return TimeGrid(self.stride, self.stride * 2)
-
-    def features(
-        self, video_id: str, start: int = 0, stop: int | None = None, *, as_stored: bool = False
-    ) -> np.ndarray:
-        """The same for all."""
-        del video_id, as_stored
-        return self._features[start:stop]
+    All videos share one array and its 15 actions of 4 s, of 20 classes.
+    """
+    grid, names = TimeGrid(4 / 30, 8 / 30), [f"video {number:03d}" for number in range(videos)]
+    features = np.random.default_rng(0).normal(size=(snippets, 2048)).astype(np.float32)
+    starts = np.tile(np.linspace(5, snippets * grid.stride - 10, 15), videos)
+    labels = [f"class {number % 20:02d}" for number in range(len(starts))]
+    segments = pd.DataFrame(
+        {"video_id": np.repeat(names, 15), "start": starts, "end": starts + 4.0, "label": labels}
+    )
+    return InMemoryDataset(dict.fromkeys(names, features), segments, grid, name="typical")
 
 
 def measure(
@@ -135,7 +106,7 @@ def measure(
     Raises:
         InputError: for a device or precision that isn't there.
     """
-    data = TypicalDataset() if dataset is None else dataset
+    data = typical_dataset() if dataset is None else dataset
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     torch.manual_seed(config.seed)
@@ -227,14 +198,13 @@ def _median_time(work: Callable[[int], None], most: int, seconds: float) -> floa
 
 def _evaluated(data: FeatureDataset) -> list[str]:
     subset = data.evaluation_subset
-    return data.videos(subset) if (data.index["subset"] == subset).any() else []
+    return data.videos(subset) if subset in data.subsets else []
 
 
 def _typical_video(data: FeatureDataset) -> str:
     """The video of median length."""
     videos = _evaluated(data) or data.videos(data.training_subset)
-    lengths = data.index.set_index("video_id")["length"].loc[videos].sort_values(kind="stable")
-    return str(lengths.index[len(lengths) // 2])
+    return videos[np.argsort(data.lengths(videos), kind="stable")[len(videos) // 2]]
 
 
 @contextmanager

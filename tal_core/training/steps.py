@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tal_core.data.dataset.dataset import Dataset
+from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.models.config import MethodConfig
 from tal_core.models.method import Method, Sampler
 from tal_core.models.shared.weights import WeightsInfo
@@ -38,7 +38,7 @@ class Training:
     run: Run
     method: Method
     config: MethodConfig
-    dataset: Dataset
+    dataset: FeatureDataset
     device: torch.device
     precision: torch.dtype
     recorder: Recorder

@@ -73,8 +73,8 @@ def test_memory_is_that_of_the_block():
 
 
 def test_without_a_dataset_the_sizes_are_those_of_thumos(monkeypatch):
-    monkeypatch.setattr(profile.TypicalDataset, "length", 60)
-    monkeypatch.setattr(profile.TypicalDataset, "count", 4)
+    typical = profile.typical_dataset(videos=4, snippets=60)
+    monkeypatch.setattr(profile, "typical_dataset", lambda: typical)
     cost = measure(get_method("baseline"), build_config("baseline", FAST), seconds=0.5)
     hidden, features, classes = 16, 2048, 20
     assert cost.parameters == hidden * (3 * features + 1) + (hidden + 1) * (classes + 1)

@@ -64,6 +64,11 @@ class Dataset:
         """Class names in alphabetical order; the position is the class's index in every model."""
         return self.annotations.labels
 
+    @cached_property
+    def subsets(self) -> list[str]:
+        """Subsets that have videos, in order of appearance."""
+        return [name for name in self.index["subset"].unique() if name]
+
     @property
     def training_subset(self) -> str:
         """The subset that trains."""
@@ -78,6 +83,11 @@ class Dataset:
     def tiou(self) -> list[float]:
         """The dataset's usual tIoU thresholds."""
         return list(self.entry.tiou)
+
+    @property
+    def extractor(self) -> dict[str, Any] | None:
+        """Settings of the extractor that made the features from the videos, if this program did."""
+        return self.entry.extractor
 
     @property
     def num_features(self) -> int:
@@ -106,6 +116,16 @@ class Dataset:
             given[[self._places[video] for video in videos if video in self._places]] = True
             keep = keep & given
         return self.annotations.ground_truth[keep[self._of_segment]].reset_index(drop=True)
+
+    def lengths(self, videos: Sequence[str]) -> np.ndarray:
+        """Snippets of each of ``videos`` (V,) int64; 0 where there are no features."""
+        lengths = self._columns["length"]
+        return np.array([lengths[self._places[video]] for video in videos], np.int64)
+
+    def dtypes(self, videos: Sequence[str]) -> list[str]:
+        """What the features of each of ``videos`` are stored as."""
+        dtypes = self._columns["dtype"]
+        return [dtypes[self._places[video]] for video in videos]
 
     def duration(self, video_id: str) -> float:
         """Seconds; from the features where the annotations don't say."""
@@ -206,6 +226,7 @@ class Dataset:
         wanted = (
             "length",
             "dimension",
+            "dtype",
             "reason",
             "duration",
             "snippet_seconds",

@@ -25,12 +25,13 @@ import torch.nn.functional as F
 from pydantic import model_validator
 from torch import nn
 
+from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.models import baseline
 from tal_core.models.bmn.auto import check_bmn, suggest_bmn
 from tal_core.models.bmn.boundary_matching import BoundaryMatching
 from tal_core.models.bsn.bsn import soft_nms, to_seconds
 from tal_core.models.config import setting
-from tal_core.models.method import Candidates, FeatureDataset, Method
+from tal_core.models.method import Candidates, Method
 from tal_core.models.shared.class_head import (
     ProposalClassifier,
     ProposalConfig,

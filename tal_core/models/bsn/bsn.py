@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.models import baseline
 from tal_core.models.bsn.proposals import (
     NUM_VALUES,
@@ -36,7 +37,7 @@ from tal_core.models.bsn.stages import StagedSampler
 from tal_core.models.config import setting
 from tal_core.models.cpu_kernels.convolution import convolve
 from tal_core.models.data_summary import DataSummary
-from tal_core.models.method import Candidates, FeatureDataset, Method, Suggestion
+from tal_core.models.method import Candidates, Method, Suggestion
 from tal_core.models.shared.class_head import ProposalClassifier, ProposalConfig, detections
 from tal_core.models.shared.clips import resample
 from tal_core.types import TimeGrid

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.models.bsn.proposals import match
-from tal_core.models.method import FeatureDataset
 from tal_core.models.shared.clips import ClipSampler, resample
 from tal_core.types import TimeGrid
 

@@ -11,8 +11,8 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import nn
 
+from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.models.config import ProposerConfig, setting
-from tal_core.models.method import FeatureDataset
 from tal_core.models.shared.clips import ClipSampler, align, resample
 from tal_core.types import TimeGrid
 

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from tal_core.models.method import FeatureDataset
+from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.models.shared.feature_reader import FeatureReader, Keep
 from tal_core.types import TimeGrid
 
@@ -28,12 +28,11 @@ def training_segments(dataset: FeatureDataset, videos: Sequence[str]) -> dict[st
     """
     videos = list(dict.fromkeys(videos))
     grids = [dataset.grid(video) for video in videos]
-    lengths = dataset.index.set_index("video_id")["length"].loc[videos].to_numpy()
+    lengths = dataset.lengths(videos)
     table = dataset.ground_truth(videos=videos)
     of = pd.Index(videos).get_indexer(table["video_id"])
     strides, offsets = np.array([(grid.stride, grid.offset) for grid in grids]).reshape(-1, 2).T[:, of, None]
-    grid = TimeGrid(strides, offsets)
-    segments = grid.index(table[["start", "end"]].to_numpy(np.float64))
+    segments = (table[["start", "end"]].to_numpy(np.float64) - offsets) / strides
     labels = pd.Index(dataset.labels).get_indexer(table["label"]).astype(np.int64)
     # A snippet reaches half a step to each side of its centre.
     inside = (segments[:, 1] > -0.5) & (segments[:, 0] < lengths[of] - 0.5)

@@ -16,8 +16,8 @@ import numpy as np
 import psutil
 import torch
 
+from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.device import choose_device
-from tal_core.models.method import FeatureDataset
 from tal_core.types import InputError
 
 Keep = Literal["auto", "disk", "memory", "device"]
@@ -43,20 +43,19 @@ class FeatureReader:
         self, dataset: FeatureDataset, videos: Sequence[str], keep: Keep = "auto", device: str = "auto"
     ):
         self.dataset = dataset
-        rows = dataset.index.set_index("video_id").loc[list(videos)]
-        self.lengths = {video: int(n) for video, n in zip(videos, rows["length"].tolist(), strict=True)}
+        self.lengths = dict(zip(videos, dataset.lengths(videos).tolist(), strict=True))
         self.videos = list(self.lengths)
         self.numbers = {video: number for number, video in enumerate(self.videos)}
         ends = np.cumsum([0, *self.lengths.values()])
         self.first, self.ready = ends[:-1], np.zeros(len(self.lengths), bool)
         # Mixed files are float32: half precision would not do for all of them.
-        self.dtype = torch.float16 if len(rows) and (rows["dtype"] == "float16").all() else torch.float32
-        size = int(ends[-1]) * dataset.num_features * torch.finfo(self.dtype).bits // 8 if len(rows) else 0
+        self.dtype = torch.float16 if set(dataset.dtypes(videos)) == {"float16"} else torch.float32
+        channels = dataset.num_features if self.videos else 0
+        size = int(ends[-1]) * channels * torch.finfo(self.dtype).bits // 8
         self.device = choose_device(device) if keep == "device" else torch.device("cpu")
         self.kept: torch.Tensor | None = None
         if _fits(size, keep, self.device):
-            shape = (int(ends[-1]), dataset.num_features if len(rows) else 0)
-            self.kept = torch.empty(shape, dtype=self.dtype, device=self.device)
+            self.kept = torch.empty((int(ends[-1]), channels), dtype=self.dtype, device=self.device)
 
     def read(self, video: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """Snippets ``start:stop`` as stored, float16 or float32 ``(T, D)``; not to be written to.

@@ -26,9 +26,10 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import nn
 
+from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.models import baseline
 from tal_core.models.config import MethodConfig, setting
-from tal_core.models.method import Candidates, FeatureDataset, Method
+from tal_core.models.method import Candidates, Method
 from tal_core.models.shared.class_head import FLANK_PARTS, INSIDE_PARTS, DilatedBlock, segment_means
 from tal_core.models.ssn.auto import check, suggest
 from tal_core.models.ssn.stages import StagedSampler, make_proposer, proposer_of

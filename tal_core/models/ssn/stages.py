@@ -8,10 +8,11 @@ from typing import Any, NamedTuple, get_args
 import torch
 from torch import nn
 
+from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.models.bmn import bmn
 from tal_core.models.bsn import bsn
 from tal_core.models.config import MethodConfig, validated
-from tal_core.models.method import FeatureDataset, Method, Sampler
+from tal_core.models.method import Method, Sampler
 from tal_core.models.shared.class_head import draw_segments, snippet_labels
 from tal_core.models.shared.clips import training_segments
 from tal_core.models.shared.feature_reader import FeatureReader
