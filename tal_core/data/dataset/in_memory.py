@@ -110,7 +110,8 @@ class InMemoryDataset:
     def class_scores(self, videos: Sequence[str], labels: Sequence[str] | None = None) -> ClassScores:
         """Video class scores of ``videos``; raises ``InputError`` if one has none."""
         columns = [self.labels.index(label) for label in labels or self.labels]
-        by_video = {video: np.float32(row)[columns] for video, row in (self._video_scores or {}).items()}
+        rows = self._video_scores or {}
+        by_video = {video: np.asarray(row, np.float32)[columns] for video, row in rows.items()}
         scores = ClassScores(Path(self.name), list(labels or self.labels), by_video)
         scores.check(videos)
         return scores
