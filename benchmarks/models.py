@@ -39,8 +39,8 @@ from proposal_models import measure, time_bmn, time_bsn, time_ssn
 from timing import Setup, clip, count, heading, on, shake, step_of, take_over
 from torch import nn
 
-from tal_core.models.pyramid import actionformer, tridet
-from tal_core.models.pyramid.blocks import read, valid_levels
+from tal_core.models.pyramid import tridet
+from tal_core.models.pyramid.blocks import read
 from tal_core.models.registry import get_method
 from tal_core.models.shared.clips import collate
 from tal_core.postprocessing.nms import Suppression, suppress
@@ -111,24 +111,20 @@ def _gap(model: nn.Module, reference: references.Pyramid, features: torch.Tensor
     """Largest difference of logits, distances (or bins) and boundary logits on real cells."""
     model.eval()
     mask = torch.ones(1, len(features), dtype=torch.bool, device=features.device)
-    logits, cells, where = model(features[None], mask)
-    found = {"logits": logits, "distances": model.heads.distances(cells)}
+    logits, cells = model.outputs(features[None], mask)
+    read_off = {"logits": logits, "distances": model.heads.distances(cells)}
     if isinstance(model, tridet.TriDet):
-        found |= {"start": read(model.start, cells), "end": read(model.end, cells)}
-    ours = {name: _by_level(part, model, where, len(features)) for name, part in found.items()}
+        read_off |= {"start": read(model.start, cells), "end": read(model.end, cells)}
+    ours = {
+        name: [part[cells.valid & (cells.level == n)] for n in range(model.config.levels)]
+        for name, part in read_off.items()
+    }
     gaps = []
     for name, levels in reference.outputs(video).items():
         for level, (one, other) in enumerate(zip(ours[name], levels, strict=True)):
             real = -(-len(features) // 2**level)
             gaps.append((one[:real] - other[0, :real]).abs().max().item())
     return max(gaps)
-
-
-def _by_level(part: torch.Tensor, model: nn.Module, where: Any, length: int) -> list[torch.Tensor]:
-    """``(N, K)`` outputs of all cells of one video -> ``(T_l, K)``."""
-    if isinstance(model, actionformer.ActionFormer):
-        return where.of_video(part)
-    return valid_levels(part, where, model.gap, length)
 
 
 # NMS

@@ -131,9 +131,10 @@ class Steps:
         precision: torch.dtype,
         log: Callable[[str], None],
     ):
-        self.state, self.config, self.device, self.log = state, config, device, log
+        self.state, self.config, self.device = state, config, device
         self.precision = None if precision == torch.float32 else precision
-        self.compiled = torch.compile(state.model.forward) if config.compile else None
+        if config.compile:
+            compile_training(state.model, log)
 
     def take(self, batch: Any, rate: float) -> Reading:
         """One step at learning rate ``rate``: the loss terms, and ``gradient_norm`` before clipping."""
@@ -141,7 +142,7 @@ class Steps:
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
-            terms = self._loss(batch)
+            terms = state.model.loss(batch)
         state.optimizer.zero_grad(set_to_none=True)
         state.scaler.scale(terms["loss"]).backward()
         state.scaler.unscale_(state.optimizer)
@@ -155,23 +156,25 @@ class Steps:
             state.average.update(state.model)
         return read_later({**terms, "gradient_norm": norm})
 
-    def _loss(self, batch: Any) -> dict[str, torch.Tensor]:
-        """The method's loss, with the network (its ``forward``) compiled if that was asked for."""
-        model = self.state.model
-        if self.compiled is None:
-            return model.loss(batch)
-        from torch._dynamo.exc import TorchDynamoException  # pylint: disable=import-outside-toplevel  # slow
 
-        model.forward = self.compiled
+def compile_training(model: nn.Module, log: Callable[[str], None]) -> None:
+    """Let ``model`` compute in training by a compiled ``forward``; as it is if it can't be compiled here."""
+    from torch._dynamo.exc import TorchDynamoException  # pylint: disable=import-outside-toplevel  # slow
+
+    plain, compiled = model.forward, torch.compile(model.forward)
+
+    def forward(*inputs: Any) -> Any:
+        if not model.training:
+            return plain(*inputs)
         try:
-            return model.loss(batch)
+            return compiled(*inputs)
         except TorchDynamoException as error:
             reason = str(error).strip().splitlines()[0]
-            self.log(f"Can't compile the network here, so it runs as it is. The compiler says: {reason}")
-            self.compiled = None
-        finally:
-            del model.forward
-        return model.loss(batch)
+            log(f"Can't compile the network here, so it runs as it is. The compiler says: {reason}")
+            model.forward = plain
+            return plain(*inputs)
+
+    model.forward = forward
 
 
 class Meter:

@@ -14,7 +14,6 @@ computed for the real cells is the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -24,33 +23,14 @@ from torch import nn
 
 from tal_core.models.config import setting
 from tal_core.models.cpu_kernels.convolution import Linear, convolve
-from tal_core.models.method import Candidates, Method
+from tal_core.models.method import Method
 from tal_core.models.pyramid.attention import global_attention, local_attention
 from tal_core.models.pyramid.auto import check_pyramid, suggest_actionformer
-from tal_core.models.pyramid.blocks import (
-    Cells,
-    Heads,
-    Tower,
-    drop_channels,
-    padded_length,
-    position_encoding,
-    shared_from_reference,
-)
+from tal_core.models.pyramid.blocks import Heads, padded_length, position_encoding, shared_from_reference
 from tal_core.models.pyramid.config import DROP_PATH, PROGRAM, Program, PyramidConfig, sampler
-from tal_core.models.pyramid.points import (
-    Decoded,
-    LossNormaliser,
-    assign,
-    decode,
-    detect,
-    distance_iou_loss,
-    focal_loss,
-    pad_segments,
-    smooth,
-    weighted_total,
-)
+from tal_core.models.pyramid.network import LossSums, Outputs, PyramidNetwork, Targets
+from tal_core.models.pyramid.points import LossNormaliser, distance_iou_loss, focal_loss, smooth
 from tal_core.models.pyramid.slots import Layout, Level, lay_out
-from tal_core.types import TimeGrid
 
 # Hidden layers above 32 MB would be given back to the system after every use and mapped anew, page by page.
 HIDDEN_NUMBERS = 5_000_000
@@ -202,15 +182,11 @@ def _pool(x: torch.Tensor, level: Level) -> torch.Tensor:
     return F.max_pool2d(image, (1, 3), (1, 2), (0, 1)).squeeze(2).transpose(1, 2)
 
 
-class ActionFormer(nn.Module):
-    """The network, its loss and its candidates."""
+class ActionFormer(PyramidNetwork[ActionFormerConfig]):
+    """Embedding, transformer blocks, norms, heads."""
 
     def __init__(self, config: ActionFormerConfig, num_features: int, num_classes: int):
-        super().__init__()
-        self.config, self.num_classes = config, config.num_outputs(num_classes)
-        self.embedding = Tower(
-            config, num_features, config.embed_dim, config.embed_layers, config.kernel_size
-        )
+        super().__init__(config, num_features, num_classes, config.kernel_size)
         windows = config.windows
         self.stem = nn.ModuleList(Block(config, windows[0]) for _ in range(config.stem_blocks))
         self.branch = nn.ModuleList(Block(config, window, stride=2) for window in windows[1:])
@@ -239,10 +215,10 @@ class ActionFormer(nn.Module):
             x = x + self._positions(level).masked_fill(invalid, 0)
         for block in self.stem:
             x = block(x, level, level)
-        found = [x]
+        levels = [x]
         for block, before, after in zip(self.branch, layout.levels, layout.levels[1:], strict=False):
-            found.append(block(found[-1], before, after))
-        return found
+            levels.append(block(levels[-1], before, after))
+        return levels
 
     def _positions(self, level: Level) -> torch.Tensor:
         """Position encodings ``(1, N, C)`` of the finest level."""
@@ -253,51 +229,21 @@ class ActionFormer(nn.Module):
             parts.append(F.pad(table[:length], (0, 0, 0, slot - length)))
         return torch.cat(parts).unsqueeze(0)
 
-    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, Cells, Layout]:
-        """Class logits ``(P, K)`` and cells of videos ``(B, T, D)``, real where ``mask`` (B, T) is true."""
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> Outputs:
+        """Logits and cells; videos without padding to one length."""
         layout = self.lay_out(mask)
-        normed = [norm(x) for norm, x in zip(self.neck, self.pyramid(features, layout), strict=True)]
-        invalid, gap = layout.invalid.view(1, -1, 1), layout.gap.view(1, -1, 1)
-        cells = Cells(layout.join(normed), invalid, gap, layout.number, layout.video)
-        return self.heads.logits(cells), cells, layout
+        levels = self.pyramid(features, layout)
+        cells = layout.cells([norm(x) for norm, x in zip(self.neck, levels, strict=True)])
+        return Outputs(self.heads.logits(cells), cells)
 
-    def loss(self, batch: dict) -> dict[str, torch.Tensor]:
+    def loss_sums(self, outputs: Outputs, targets: Targets) -> LossSums:
         """Focal loss of all valid cells and distance-IoU loss of the positive ones (section 3.3)."""
-        features = drop_channels(batch["features"], self.config.input_dropout, self.training)
-        logits, cells, layout = self(features, batch["mask"])
-        classes, targets = self.targets(layout, batch["segments"], batch["labels"])
-        valid = ~layout.invalid
-        positive = valid & (classes.amax(dim=1) > 0)
-        normaliser = self.normaliser.update(positive.sum())
-        focal = focal_loss(logits, smooth(classes, self.config.label_smoothing))
+        logits, cells = outputs
+        positive = cells.valid & (targets.classes.amax(dim=1) > 0)
         index = positive.nonzero().squeeze(1)
-        apart = distance_iou_loss(self.heads.distances(cells, index), targets[index])
-        return weighted_total(
-            (focal * valid.unsqueeze(1)).sum() / normaliser,
-            apart.sum() / normaliser,
-            self.config.regression_weight,
-        )
-
-    def targets(self, layout: Layout, segments: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]):
-        """Class targets ``(P, K)`` and distances ``(P, 2)`` of all cells from the videos' ground truth."""
-        where = layout.points(self.config.ranges)
-        segments, labels = pad_segments(segments, labels)
-        radius = self.config.center_radius
-        return assign(where, segments[layout.video], labels[layout.video], radius, self.num_classes)
-
-    @torch.no_grad()
-    def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor | None]:
-        """Candidates of one video from its ``(T, D)`` features, and its ``(T, K)`` snippet scores."""
-        return detect(self.decode, features, grid, self.config)
-
-    @torch.no_grad()
-    def decode(self, features: torch.Tensor) -> tuple[list[Decoded], list[torch.Tensor]]:
-        """Candidates of one ``(T, D)`` video by level, and the ``(T_l, K)`` logits of its valid cells."""
-        mask = torch.ones(1, len(features), dtype=torch.bool, device=features.device)
-        logits, cells, layout = self(features.unsqueeze(0), mask)
-        return decode(
-            logits, layout.of_video, lambda index, _: self.heads.distances(cells, index), self.config
-        )
+        focal = focal_loss(logits, smooth(targets.classes, self.config.label_smoothing))
+        apart = distance_iou_loss(self.heads.distances(cells, index), targets.distances[index])
+        return LossSums((focal * cells.valid.unsqueeze(1)).sum(), apart.sum(), positive.sum())
 
 
 def from_reference(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

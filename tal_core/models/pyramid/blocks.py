@@ -1,6 +1,6 @@
 """What the networks of the anchor-free pyramid methods share: ActionFormer, TriDet and TemporalMaxer.
 
-Their settings are in ``pyramid_config``; targets, losses and decoding in ``points``.
+Their settings are in ``config``; targets, losses and decoding in ``points``; ``network`` joins the parts.
 
 Every cell of a feature pyramid classifies the moment it stands for and regresses the distances to the
 start and the end of the action around it (Zhang et al., ActionFormer, ECCV 2022, section 3):
@@ -110,7 +110,7 @@ class Cells(NamedTuple):
     """What the heads see: the levels of all videos behind one another, gap cells in between.
 
     ``features`` (1, N, C), 0 in gaps; ``invalid`` (1, N, 1), true on padding and gaps; ``gap`` (1, N, 1);
-    ``level`` (N,); ``video`` (N,).
+    ``level`` (N,); ``video`` (N,); ``position`` (N,) in snippets of the finest level.
     """
 
     features: torch.Tensor
@@ -118,6 +118,12 @@ class Cells(NamedTuple):
     gap: torch.Tensor
     level: torch.Tensor
     video: torch.Tensor
+    position: torch.Tensor
+
+    @property
+    def valid(self) -> torch.Tensor:
+        """``(N,)``: cells that stand for real snippets."""
+        return ~self.invalid.flatten()
 
 
 def read(
@@ -144,49 +150,29 @@ def read(
     return outputs[row] if output is None else outputs[row, output]
 
 
-class Joined(NamedTuple):
-    """The levels of a pyramid behind one another, each followed by gap cells.
+def join_levels(levels: Sequence[torch.Tensor], masks: Sequence[torch.Tensor], gap: int) -> Cells:
+    """``(B, T_l, C)`` levels and their ``(B, T_l)`` masks in one sequence, video by video, level by level.
 
-    ``features`` (B, T, C), ``invalid`` (B, T, 1), ``gap`` (1, T, 1), ``level`` (T,).
+    ``gap`` cells of 0 behind each level hold the levels and the videos apart.
     """
-
-    features: torch.Tensor
-    invalid: torch.Tensor
-    gap: torch.Tensor
-    level: torch.Tensor
-
-
-def join_levels(levels: Sequence[torch.Tensor], valid: Sequence[torch.Tensor], gap: int) -> Joined:
-    """Join ``(B, T_l, C)`` levels and their ``(B, T_l)`` masks, with ``gap`` cells of 0 between them."""
+    videos, device = len(masks[0]), levels[0].device
     features = torch.cat([F.pad(level, (0, 0, 0, gap)) for level in levels], dim=1)
-    invalid = ~torch.cat([F.pad(mask, (0, gap)) for mask in valid], dim=1)
-    sizes = torch.tensor([level.shape[1] + gap for level in levels], device=features.device)
-    index = torch.arange(len(levels), device=features.device).repeat_interleave(
-        sizes, output_size=features.shape[1]
+    invalid = ~torch.cat([F.pad(mask, (0, gap)) for mask in masks], dim=1)
+    sizes = [level.shape[1] + gap for level in levels]
+    places = [torch.arange(size, device=device) for size in sizes]
+    level = torch.arange(len(levels), device=device).repeat_interleave(
+        torch.tensor(sizes, device=device), output_size=sum(sizes)
     )
-    between = torch.cat(
-        [torch.arange(level.shape[1] + gap, device=features.device) >= level.shape[1] for level in levels]
-    )
-    return Joined(features, invalid.unsqueeze(2), between.view(1, -1, 1), index)
-
-
-def one_sequence(joined: Joined) -> Cells:
-    """The videos behind one another; the gap behind the last level of each holds them apart."""
-    videos, cells, _ = joined.features.shape
-    number = torch.arange(videos, device=joined.level.device)
+    between = torch.cat([place >= size - gap for place, size in zip(places, sizes, strict=True)])
+    position = torch.cat([place * 2**number for number, place in enumerate(places)])
     return Cells(
-        joined.features.view(1, videos * cells, -1),
-        joined.invalid.view(1, -1, 1),
-        joined.gap.expand(videos, -1, -1).reshape(1, -1, 1),
-        joined.level.repeat(videos),
-        number.repeat_interleave(cells),
+        features.view(1, videos * sum(sizes), -1),
+        invalid.view(1, -1, 1),
+        between.repeat(videos).view(1, -1, 1),
+        level.repeat(videos),
+        torch.arange(videos, device=device).repeat_interleave(sum(sizes)),
+        position.repeat(videos),
     )
-
-
-def valid_levels(cells: torch.Tensor, lengths: Sequence[int], gap: int, length: int) -> list[torch.Tensor]:
-    """``(N, ...)`` of one video's joined levels -> ``(T_l, ...)`` of those cells that are real snippets."""
-    parts = cells.split([n + gap for n in lengths])
-    return [part[: math.ceil(length / 2**level)] for level, part in enumerate(parts)]
 
 
 def drop_channels(features: torch.Tensor, probability: float, training: bool) -> torch.Tensor:

@@ -12,7 +12,7 @@ Positions count snippets of the finest level; cell ``i`` of level ``l`` is the p
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,8 +21,8 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from tal_core.models.method import Candidates
-from tal_core.models.pyramid.config import PyramidConfig, resized
-from tal_core.models.shared.clips import resample
+from tal_core.models.pyramid.blocks import Cells
+from tal_core.models.pyramid.config import PyramidConfig
 from tal_core.types import TimeGrid
 
 LENGTH_TOLERANCE = 1e-3  # segments whose lengths differ by less, in snippets, count as equally short
@@ -38,14 +38,10 @@ class Points(NamedTuple):
     high: torch.Tensor
 
 
-def points(lengths: Sequence[int], ranges: Sequence[tuple[float, float]], device=None) -> Points:
-    """Points of levels of ``lengths`` cells, fine to coarse, without gaps."""
-    position = [torch.arange(length, device=device) * 2.0**level for level, length in enumerate(lengths)]
-    rows = [
-        torch.tensor([[2.0**level, *bounds]], device=device).expand(length, 3)
-        for level, (length, bounds) in enumerate(zip(lengths, ranges, strict=True))
-    ]
-    return Points(torch.cat(position), *torch.cat(rows).unbind(1))
+def points(cells: Cells, ranges: Sequence[tuple[float, float]]) -> Points:
+    """The moments that cells stand for; ``ranges`` of each level."""
+    rows = torch.tensor([[2.0**n, *bounds] for n, bounds in enumerate(ranges)], device=cells.level.device)
+    return Points(cells.position.float(), *rows[cells.level].unbind(1))
 
 
 def pad_segments(segments: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]):
@@ -109,10 +105,10 @@ def assign(
     that all videos share, ``(P, M, 2)`` where every point has its own video. Distances mean something only
     where a class target is 1.
     """
-    found = match(where, segments, radius)
-    classes = class_targets(found.candidates, labels, num_classes)
-    index = found.shortest[..., None, None].expand(*found.shortest.shape, 1, 2)
-    distances = found.distances.gather(-2, index).squeeze(-2)
+    matches = match(where, segments, radius)
+    classes = class_targets(matches.candidates, labels, num_classes)
+    index = matches.shortest[..., None, None].expand(*matches.shortest.shape, 1, 2)
+    distances = matches.distances.gather(-2, index).squeeze(-2)
     return classes, distances / where.stride.unsqueeze(-1)
 
 
@@ -170,6 +166,23 @@ def weighted_total(
     }
 
 
+class Best(NamedTuple):
+    """The best ``scores`` of a level and their ``cells`` and ``labels``, ``(N,)`` each, best first."""
+
+    scores: torch.Tensor
+    cells: torch.Tensor
+    labels: torch.Tensor
+
+
+def best_cells(logits: torch.Tensor, config: PyramidConfig) -> Best:
+    """Which cells and classes of a level, by their ``(T, K)`` logits, give candidates."""
+    num_classes = logits.shape[1]
+    scores, index = logits.float().sigmoid().flatten().topk(min(config.max_candidates, logits.numel()))
+    index = index[scores > config.min_candidate_score]
+    cell = torch.div(index, num_classes, rounding_mode="floor")
+    return Best(scores[: len(index)], cell, index - cell * num_classes)
+
+
 class Decoded(NamedTuple):
     """Candidates on the feature grid: ``segments`` (N, 2), ``scores`` (N,), ``labels`` (N,)."""
 
@@ -177,123 +190,88 @@ class Decoded(NamedTuple):
     scores: torch.Tensor
     labels: torch.Tensor
 
-
-def best_cells(
-    logits: torch.Tensor, config: PyramidConfig
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Scores, cells and classes, ``(N,)`` each, of the best entries of ``(T, K)`` logits, best first."""
-    num_classes = logits.shape[1]
-    scores, index = logits.float().sigmoid().flatten().topk(min(config.max_candidates, logits.numel()))
-    index = index[scores > config.min_candidate_score]
-    cell = torch.div(index, num_classes, rounding_mode="floor")
-    return scores[: len(index)], cell, index - cell * num_classes
+    def rows(self, index: torch.Tensor) -> Decoded:
+        """Some of them."""
+        return Decoded(*(part[index] for part in self))
 
 
-def to_segments(
-    scores: torch.Tensor,
-    cell: torch.Tensor,
-    label: torch.Tensor,
-    distance: torch.Tensor,
-    *,
-    level: int,
-    config: PyramidConfig,
-) -> Decoded:
-    """Candidates of a level from its best cells ``(N,)`` and their ``(N, 2)`` distances in its strides."""
+def to_segments(best: Best, distances: torch.Tensor, level: int, config: PyramidConfig) -> Decoded:
+    """Candidates of a level from its best cells and their ``(N, 2)`` distances in its strides."""
     stride = 2.0**level
-    distance = distance.float() * stride
-    segments = torch.stack([cell * stride - distance[:, 0], cell * stride + distance[:, 1]], dim=1)
-    kept = segments[:, 1] - segments[:, 0] > config.min_length
-    return Decoded(segments[kept], scores[kept], label[kept])
+    reach, position = distances.float() * stride, best.cells * stride
+    segments = torch.stack([position - reach[:, 0], position + reach[:, 1]], dim=1)
+    long_enough = segments[:, 1] - segments[:, 0] > config.min_length
+    return Decoded(segments, best.scores, best.labels).rows(long_enough)
 
 
-def decode(
-    logits: torch.Tensor,
-    split: Callable[[torch.Tensor], list[torch.Tensor]],
-    distances: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    config: PyramidConfig,
-) -> tuple[list[Decoded], list[torch.Tensor]]:
-    """Candidates of one video by level, and the ``(T_l, K)`` logits of its valid cells, fine to coarse.
+class Window(NamedTuple):
+    """Snippets ``begin`` to ``end`` of a video, of which those from ``first`` to ``last`` are its own."""
 
-    Args:
-        logits: ``(N, K)`` of all cells.
-        split: ``(N, ...)`` -> the valid cells of each level.
-        distances: from the numbers and classes (M,) of the best cells, ``(M, 2)`` in strides; called once.
+    begin: int
+    end: int
+    first: int
+    last: int
+
+
+def windows(length: int, config: PyramidConfig) -> list[Window]:
+    """Windows of a video of ``length`` snippets, overlapping by half; a short video is one.
+
+    A window's own is its middle half; the first and last have also what is before and behind it.
     """
-    levels, numbers = split(logits), split(torch.arange(len(logits), device=logits.device))
-    best = [best_cells(level, config) for level in levels]
-    index = torch.cat([number[cell] for number, (_, cell, _) in zip(numbers, best, strict=True)])
-    label = torch.cat([label for _, _, label in best])
-    apart = distances(index, label).split([len(cell) for _, cell, _ in best])
-    found = [
-        to_segments(*one, offsets, level=level, config=config)
-        for level, (one, offsets) in enumerate(zip(best, apart, strict=True))
-    ]
-    return found, levels
-
-
-def detect(
-    decode_video: Callable[[torch.Tensor], tuple[list[Decoded], list[torch.Tensor]]],
-    features: torch.Tensor,
-    grid: TimeGrid,
-    config: PyramidConfig,
-) -> tuple[Candidates, torch.Tensor | None]:
-    """Candidates of one video from its ``(T, D)`` features, and its ``(T, K)`` snippet scores.
-
-    ``decode_video`` is `decode` from features as the network sees them. Proposals without classes have no
-    snippet scores.
-    """
-    length, end = len(features), grid.seconds(len(features) - 1) + max(grid.offset, grid.stride / 2)
-    features, grid = resized(features, grid, config)
-    decoded, logits = in_windows(decode_video, features, config)
-    found = to_candidates(decoded, grid, end, config)
-    if config.classes == "agnostic":
-        return found, None
-    scores = snippet_scores(logits, len(features))
-    return found, scores if len(scores) == length else resample(scores, grid, length)[0]
-
-
-def in_windows(
-    decode_video: Callable[[torch.Tensor], tuple[list[Decoded], list[torch.Tensor]]],
-    features: torch.Tensor,
-    config: PyramidConfig,
-) -> tuple[list[Decoded], list[torch.Tensor]]:
-    """`decode` of a ``(T, D)`` video, in windows that overlap by half if it is longer than one.
-
-    Each has its say in its middle half, the first and last also before and behind it: of segments centred
-    there and of the logits there.
-    """
-    size, length = config.detection_window, len(features)
+    size = config.detection_window
     if size is None or length <= size:
-        return decode_video(features)
-    found, logits = [], []
+        return [Window(0, length, 0, length)]
     begins = range(0, length - size // 2, size // 2)
-    for begin in begins:
-        first = begin + size // 4 if begin else 0
-        last = begin + 3 * size // 4 if begin < begins[-1] else length
-        decoded, scores = decode_video(features[begin : begin + size])
-        found.append([_centred(part, begin, first, last, length) for part in decoded])
-        own = [
-            ((first - begin) // 2**level, -(-(last - begin) // 2**level)) for level in range(config.levels)
+    return [
+        Window(
+            begin,
+            begin + size,
+            begin + size // 4 if begin else 0,
+            begin + 3 * size // 4 if begin < begins[-1] else length,
+        )
+        for begin in begins
+    ]
+
+
+def join_windows(
+    parts: Sequence[Window], decoded: Sequence[Sequence[Decoded]], logits: Sequence[Sequence[torch.Tensor]]
+) -> tuple[list[Decoded], list[torch.Tensor]]:
+    """Candidates and ``(T_l, K)`` logits of a video, level by level, from those of its windows.
+
+    Of each window those count whose centre is its own.
+    """
+    if len(parts) == 1:
+        return list(decoded[0]), list(logits[0])
+    own = [
+        [_own(level, window, parts[-1].last) for level in levels]
+        for window, levels in zip(parts, decoded, strict=True)
+    ]
+    cut = [
+        [
+            level[(window.first - window.begin) // 2**n : -(-(window.last - window.begin) // 2**n)]
+            for n, level in enumerate(levels)
         ]
-        logits.append([part[low:high] for part, (low, high) in zip(scores, own, strict=True)])
-    levels = [Decoded(*map(torch.cat, zip(*parts, strict=True))) for parts in zip(*found, strict=True)]
-    return levels, [torch.cat(parts) for parts in zip(*logits, strict=True)]
+        for window, levels in zip(parts, logits, strict=True)
+    ]
+    return (
+        [Decoded(*map(torch.cat, zip(*levels, strict=True))) for levels in zip(*own, strict=True)],
+        [torch.cat(levels) for levels in zip(*cut, strict=True)],
+    )
 
 
-def _centred(part: Decoded, begin: int, first: int, last: int, length: int) -> Decoded:
-    """A window's candidates on the video's grid, as far as their centre lies from ``first`` to ``last``."""
-    segments = part.segments + begin
+def _own(candidates: Decoded, window: Window, length: int) -> Decoded:
+    """A window's candidates on the video's grid, as far as their centre is its own."""
+    segments = candidates.segments + window.begin
     centre = segments.mean(dim=1).clamp(0, length - 1)
-    kept = (centre >= first) & (centre < last)
-    return Decoded(segments[kept], part.scores[kept], part.labels[kept])
+    return candidates._replace(segments=segments).rows((centre >= window.first) & (centre < window.last))
 
 
-def to_candidates(found: Sequence[Decoded], grid: TimeGrid, end: float, config: PyramidConfig) -> Candidates:
+def to_candidates(levels: Sequence[Decoded], grid: TimeGrid, end: float, config: PyramidConfig) -> Candidates:
     """Candidates of all levels, best first, in seconds; detections are cut at ``end``.
 
     They may reach beyond: the references suppress them as they are and cut what is left.
     """
-    segments, scores, labels = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
+    segments, scores, labels = (torch.cat(parts).cpu() for parts in zip(*levels, strict=True))
     order = scores.argsort(descending=True, stable=True)
     if config.opentad:
         order = order[: config.max_candidates]

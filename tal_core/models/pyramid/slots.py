@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from tal_core.models.pyramid.points import Points
+from tal_core.models.pyramid.blocks import Cells
 
 
 class Level(NamedTuple):
@@ -55,23 +55,11 @@ class Layout(NamedTuple):
     invalid: torch.Tensor
     gap: torch.Tensor
 
-    def points(self, ranges: Sequence[tuple[float, float]]) -> Points:
-        """The moments that the cells stand for; ``ranges`` of each level."""
-        rows = torch.tensor(
-            [[2.0**n, *bounds] for n, bounds in enumerate(ranges)], device=self.position.device
-        )
-        return Points(self.position.float(), *rows[self.number].unbind(1))
-
-    def join(self, levels: Sequence[torch.Tensor]) -> torch.Tensor:
-        """``(1, N, C)`` cells of each level -> ``(1, P, C)``, 0 in gaps."""
-        spaced = [F.pad(level, (0, 0, 0, self.reach)) for level in levels]
-        return torch.cat(spaced, dim=1).masked_fill(self.gap.view(1, -1, 1), 0)
-
-    def of_video(self, cells: torch.Tensor, video: int = 0) -> list[torch.Tensor]:
-        """One video's valid cells on each level, from ``(P, ...)``."""
-        sizes = [len(level.video) + self.reach for level in self.levels]
-        parts = zip(self.levels, cells.split(sizes), strict=True)
-        return [level.split(part[: -self.reach])[video] for level, part in parts]
+    def cells(self, levels: Sequence[torch.Tensor]) -> Cells:
+        """``(1, N, C)`` cells of each level behind one another, 0 in gaps."""
+        spaced = torch.cat([F.pad(level, (0, 0, 0, self.reach)) for level in levels], dim=1)
+        invalid, gap = self.invalid.view(1, -1, 1), self.gap.view(1, -1, 1)
+        return Cells(spaced.masked_fill(gap, 0), invalid, gap, self.number, self.video, self.position)
 
 
 def lay_out(lengths: Sequence[int], padded: Sequence[int], levels: int, reach: int, device) -> Layout:

@@ -14,7 +14,7 @@ constant, so its share is computed instead of run: the same numbers at the cost 
 from __future__ import annotations
 
 import math
-from functools import partial
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -23,36 +23,22 @@ from pydantic import model_validator
 from torch import nn
 
 from tal_core.models.config import setting
-from tal_core.models.method import Candidates, Method
+from tal_core.models.method import Method
 from tal_core.models.pyramid.auto import check_pyramid, suggest_pyramid
-from tal_core.models.pyramid.blocks import (
-    Cells,
-    Heads,
-    Tower,
-    drop_channels,
-    join_levels,
-    one_sequence,
-    padded_length,
-    shared_from_reference,
-    valid_levels,
-)
+from tal_core.models.pyramid.blocks import Heads, join_levels, padded_length, shared_from_reference
 from tal_core.models.pyramid.config import PyramidConfig, sampler
+from tal_core.models.pyramid.network import LossSums, Outputs, PyramidNetwork
 from tal_core.models.pyramid.points import (
-    Decoded,
     LossNormaliser,
     Points,
     class_targets,
-    decode,
-    detect,
     distance_iou_loss,
     focal_loss,
     match,
     pad_segments,
     points,
     smooth,
-    weighted_total,
 )
-from tal_core.types import TimeGrid
 
 NORM_GROUPS = 4
 EPSILON = 1e-5
@@ -92,15 +78,11 @@ class TemporalMaxerConfig(PyramidConfig):
         return self
 
 
-class TemporalMaxer(nn.Module):
+class TemporalMaxer(PyramidNetwork[TemporalMaxerConfig]):
     """Embedding, max pooling, norm, heads."""
 
     def __init__(self, config: TemporalMaxerConfig, num_features: int, num_classes: int):
-        super().__init__()
-        self.config, self.num_classes = config, config.num_outputs(num_classes)
-        self.embedding = Tower(
-            config, num_features, config.embed_dim, config.embed_layers, config.kernel_size
-        )
+        super().__init__(config, num_features, num_classes, config.kernel_size)
         self.neck = (
             nn.LayerNorm(config.embed_dim, config.epsilon) if config.neck_norm == "layernorm" else None
         )
@@ -108,18 +90,13 @@ class TemporalMaxer(nn.Module):
         self.normaliser = LossNormaliser(config.initial_normaliser)
         self.gap = config.kernel_size // 2
 
-    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, Cells, list[int]]:
-        """Class logits ``(B * N, K)``, cells, and how many each level has, gaps apart.
-
-        Of ``(B, T, D)`` features, real where ``mask`` (B, T) is true.
-        """
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> Outputs:
+        """Logits and cells, some of the padding among them."""
         padded = padded_length(features.shape[1], self.config.sequence_length, 2 ** (self.config.levels - 1))
-        length = self._run_length(features.shape[1], padded)
-        rest = length - features.shape[1]
-        features, mask = F.pad(features, (0, 0, 0, rest)), F.pad(mask, (0, rest))
-        levels, masks = self.pyramid(features, mask)
-        cells = one_sequence(join_levels(self.normalised(levels, padded), masks, self.gap))
-        return self.heads.logits(cells), cells, [level.shape[1] for level in levels]
+        rest = self._run_length(features.shape[1], padded) - features.shape[1]
+        levels, masks = self.pyramid(F.pad(features, (0, 0, 0, rest)), F.pad(mask, (0, rest)))
+        cells = join_levels(self.normalised(levels, padded), masks, self.gap)
+        return Outputs(self.heads.logits(cells), cells)
 
     def _run_length(self, length: int, padded: int) -> int:
         """Snippets to run for a video that counts as ``padded``: as far as the convolutions reach."""
@@ -151,49 +128,34 @@ class TemporalMaxer(nn.Module):
             for number, level in enumerate(levels)
         ]
 
-    def loss(self, batch: dict) -> dict[str, torch.Tensor]:
-        """Focal and distance-IoU loss of a ``clips.collate`` batch."""
-        features = drop_channels(batch["features"], self.config.input_dropout, self.training)
-        logits, cells, lengths = self(features, batch["mask"])
-        segments, labels = pad_segments(batch["segments"], batch["labels"])
-        logits, valid = (part.view(len(segments), -1, part.shape[-1]) for part in (logits, ~cells.invalid[0]))
-        where = points([length + self.gap for length in lengths], self.config.ranges, logits.device)
-        around = surroundings(where, segments, valid.squeeze(2), self.config.center_radius)
+    def targets(
+        self, outputs: Outputs, segments: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]
+    ) -> Surroundings:
+        """Where the cells lie; whose distances they learn depends on what the network says (`assign`)."""
+        cells = outputs.cells
+        padded, classes = pad_segments(segments, labels)
+        where = points(cells, self.config.ranges)
+        radius, video = self.config.center_radius, cells.video
+        return surroundings(where, padded[video], classes[video], cells.valid, radius, len(padded))
 
+    def loss_sums(self, outputs: Outputs, targets: Surroundings) -> LossSums:
+        """Focal loss of all valid cells and distance-IoU loss of the positive ones, weighted by `assign`."""
+        logits, cells = outputs
         # The cells whose distances matter; where all inside a segment count, only those that learn one.
-        asked = around.candidates if self.config.keep_share == 1 else around.inside
-        index = asked.any(dim=2).flatten().nonzero().squeeze(1)
-        distances = logits.new_zeros(asked.shape[0] * asked.shape[1], 2)
+        asked = targets.candidates if self.config.keep_share == 1 else targets.inside
+        index = asked.any(dim=1).nonzero().squeeze(1)
+        distances = logits.new_zeros(len(asked), 2)
         distances = distances.index_copy(0, index, self.heads.distances(cells, index).to(distances.dtype))
-        distances = distances.view(*asked.shape[:2], 2)
-        found = assign(around, labels, logits.detach(), distances.detach(), self.config)
+        assigned = assign(targets, logits.detach(), distances.detach(), self.config)
 
-        targets = class_targets(around.candidates, labels.unsqueeze(1), self.num_classes)
-        positive = around.candidates.any(dim=2)
-        weights = torch.where(positive, found.weights, valid.squeeze(2).to(found.weights.dtype))
-        normaliser = self.normaliser.update((found.weights * positive).sum())
-        wrong = focal_loss(logits, smooth(targets, self.config.label_smoothing)).sum(dim=2)
+        classes = class_targets(targets.candidates, targets.labels, self.num_classes)
+        positive = targets.candidates.any(dim=1)
+        weights = torch.where(positive, assigned.weights, cells.valid.to(assigned.weights.dtype))
+        wrong = focal_loss(logits, smooth(classes, self.config.label_smoothing)).sum(dim=1)
         # Distances to a cell's own position where there is nothing to learn keep the loss finite.
-        far = torch.where(positive.unsqueeze(2), found.distances, 1.0)
+        far = torch.where(positive.unsqueeze(1), assigned.distances, 1.0)
         off = distance_iou_loss(distances, far) * positive
-        return weighted_total(
-            (wrong * weights).sum() / normaliser,
-            (off * weights).sum() / normaliser,
-            self.config.regression_weight,
-        )
-
-    @torch.no_grad()
-    def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor | None]:
-        """Candidates of one video from its ``(T, D)`` features, and its ``(T, K)`` snippet scores."""
-        return detect(self.decode, features, grid, self.config)
-
-    @torch.no_grad()
-    def decode(self, features: torch.Tensor) -> tuple[list[Decoded], list[torch.Tensor]]:
-        """Candidates of one ``(T, D)`` video by level, and the ``(T_l, K)`` logits of its valid cells."""
-        mask = torch.ones(1, len(features), dtype=torch.bool, device=features.device)
-        logits, cells, lengths = self(features.unsqueeze(0), mask)
-        split = partial(valid_levels, lengths=lengths, gap=self.gap, length=len(features))
-        return decode(logits, split, lambda index, _: self.heads.distances(cells, index), self.config)
+        return LossSums((wrong * weights).sum(), (off * weights).sum(), (assigned.weights * positive).sum())
 
 
 def halve(x: torch.Tensor) -> torch.Tensor:
@@ -222,36 +184,45 @@ def padded_group_norm(x: torch.Tensor, length: int, behind: torch.Tensor) -> tor
 
 
 class Surroundings(NamedTuple):
-    """Cells and segments, for B videos, P cells and M segments: ``(B, P, M)`` but for the last.
+    """N cells and the M segments, at most, of their videos: ``(N, M)`` but for ``distances``.
 
     ``candidates``: segments whose class a cell learns. ``inside``: segments that a valid cell lies in.
-    ``distances`` (B, P, M, 2): to the start and end of a segment, in strides.
+    ``distances`` (N, M, 2): to the start and end of a segment, in strides. ``labels`` of the segments.
+    The cells of each of the ``videos`` come one after the other.
     """
 
     candidates: torch.Tensor
     inside: torch.Tensor
     distances: torch.Tensor
+    labels: torch.Tensor
+    videos: int
 
 
 def surroundings(
-    where: Points, segments: torch.Tensor, valid: torch.Tensor, radius: float | None
+    where: Points,
+    segments: torch.Tensor,
+    labels: torch.Tensor,
+    valid: torch.Tensor,
+    radius: float | None,
+    videos: int,
 ) -> Surroundings:
-    """Where P cells lie in the segments ``(B, M, 2)``, of no length where a video has fewer than M.
+    """Where N cells lie in the segments ``(N, M, 2)``, of no length where a video has fewer than M.
 
-    ``valid`` (B, P) is false on padding.
+    ``valid`` (N,) is false on padding.
     """
-    found = match(where, segments.unsqueeze(1), radius)
-    real = (segments[..., 1] > segments[..., 0]).unsqueeze(1)
-    inside = (found.distances.amin(dim=-1) >= 0) & real & valid.unsqueeze(2)
-    return Surroundings(found.candidates & inside, inside, found.distances / where.stride.view(-1, 1, 1))
+    matches = match(where, segments, radius)
+    real = segments[..., 1] > segments[..., 0]
+    inside = (matches.distances.amin(dim=-1) >= 0) & real & valid.unsqueeze(1)
+    distances = matches.distances / where.stride.view(-1, 1, 1)
+    return Surroundings(matches.candidates & inside, inside, distances, labels, videos)
 
 
 class Assignment(NamedTuple):
-    """What each of the cells learns, for B videos, P cells and M segments.
+    """What each of N cells learns, of M segments.
 
-    ``distances`` (B, P, 2): to the start and end of the cheapest segment around it, in strides. ``weights``
-    (B, P): what it counts if it is positive. ``cost`` (B, P, M): infinite outside a segment. ``cheapest``
-    (B, P): index, 0 where there is none.
+    ``distances`` (N, 2): to the start and end of the cheapest segment around it, in strides. ``weights``
+    (N,): what it counts if it is positive. ``cost`` (N, M): infinite outside a segment. ``cheapest``
+    (N,): index, 0 where there is none.
     """
 
     distances: torch.Tensor
@@ -262,38 +233,32 @@ class Assignment(NamedTuple):
 
 @torch.no_grad()
 def assign(
-    around: Surroundings,
-    labels: torch.Tensor,
-    logits: torch.Tensor,
-    distances: torch.Tensor,
-    config: TemporalMaxerConfig,
+    around: Surroundings, logits: torch.Tensor, distances: torch.Tensor, config: TemporalMaxerConfig
 ) -> Assignment:
     """Label cells by ground truth and by what the network says of them now.
 
-    Args:
-        labels: ``(B, M)`` of the segments.
-        logits, distances: ``(B, P, K)`` and ``(B, P, 2)``; distances where the result is to be used.
+    ``logits`` (N, K) and ``distances`` (N, 2); distances where the result is to be used.
     """
-    index = labels.unsqueeze(1).expand(around.inside.shape)
-    cost = config.class_cost * class_cost(logits, index)
-    cost = cost + config.distance_cost * distance_iou_loss(distances.unsqueeze(2), around.distances)
+    cost = config.class_cost * class_cost(logits, around.labels)
+    cost = cost + config.distance_cost * distance_iou_loss(distances.unsqueeze(1), around.distances)
     cost = cost.masked_fill(~around.inside, math.inf)
-    cheapest = cost.argmin(dim=2)
-    taken = around.distances.gather(2, cheapest[..., None, None].expand(*cheapest.shape, 1, 2)).squeeze(2)
-    weights = torch.ones_like(cost[..., 0])
+    cheapest = cost.argmin(dim=1)
+    taken = around.distances.gather(1, cheapest[:, None, None].expand(-1, 1, 2)).squeeze(1)
+    weights = torch.ones_like(cost[:, 0])
     if config.keep_share < 1:
-        kept = (around.inside.sum(dim=1, keepdim=True) * config.keep_share).long()
-        rank = cost.argsort(dim=1, stable=True).argsort(dim=1)
-        full = (around.inside & (rank < kept)).any(dim=2) | ~around.inside.any(dim=2)
-        weights = torch.where(full, weights, config.confuse_weight)
+        inside, by_video = (part.unflatten(0, (around.videos, -1)) for part in (around.inside, cost))
+        most = (inside.sum(dim=1, keepdim=True) * config.keep_share).long()
+        rank = by_video.argsort(dim=1, stable=True).argsort(dim=1)
+        full = (inside & (rank < most)).any(dim=2) | ~inside.any(dim=2)
+        weights = torch.where(full.flatten(), weights, config.confuse_weight)
     return Assignment(taken, weights, cost, cheapest)
 
 
 def class_cost(logits: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Focal loss of ``(B, P, K)`` logits against each class ``index`` (B, P, M) alone."""
+    """Focal loss of ``(N, K)`` logits against each class ``index`` (N, M) alone."""
     unlike = focal_loss(logits, torch.zeros_like(logits, dtype=torch.float32))
     like = focal_loss(logits, torch.ones_like(logits, dtype=torch.float32))
-    return unlike.sum(dim=2, keepdim=True) + (like - unlike).gather(2, index)
+    return unlike.sum(dim=1, keepdim=True) + (like - unlike).gather(1, index)
 
 
 def from_reference(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

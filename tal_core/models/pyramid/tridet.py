@@ -12,7 +12,6 @@ Tensors are time first, ``(B, T, C)``.
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,37 +19,22 @@ from pydantic import field_validator, model_validator
 from torch import nn
 
 from tal_core.models.config import setting
-from tal_core.models.method import Candidates, Method
+from tal_core.models.method import Method
 from tal_core.models.pyramid.auto import check_pyramid, suggest_tridet
 from tal_core.models.pyramid.blocks import (
     Cells,
     Heads,
     Tower,
-    drop_channels,
     join_levels,
-    one_sequence,
     padded_length,
     position_encoding,
     read,
     shared_from_reference,
-    valid_levels,
 )
 from tal_core.models.pyramid.config import DROP_PATH, PROGRAM, Program, PyramidConfig, sampler
-from tal_core.models.pyramid.points import (
-    Decoded,
-    LossNormaliser,
-    assign,
-    decode,
-    detect,
-    distance_iou_loss,
-    focal_loss,
-    pad_segments,
-    points,
-    smooth,
-    weighted_total,
-)
+from tal_core.models.pyramid.network import LossSums, Outputs, PyramidNetwork, Targets
+from tal_core.models.pyramid.points import LossNormaliser, distance_iou_loss, focal_loss, smooth
 from tal_core.models.pyramid.sgp import NORM_GROUPS, SGPBlock, Stretch
-from tal_core.types import TimeGrid
 
 
 class TriDetConfig(PyramidConfig):
@@ -129,15 +113,11 @@ class TriDetConfig(PyramidConfig):
         return self.window * 2 ** (self.levels - 1)
 
 
-class TriDet(nn.Module):
+class TriDet(PyramidNetwork[TriDetConfig]):
     """Embedding, SGP blocks, neck norms, trident head."""
 
     def __init__(self, config: TriDetConfig, num_features: int, num_classes: int):
-        super().__init__()
-        self.config, self.num_classes = config, config.num_outputs(num_classes)
-        self.embedding = Tower(
-            config, num_features, config.embed_dim, config.embed_layers, config.embed_kernel_size
-        )
+        super().__init__(config, num_features, num_classes, config.embed_kernel_size)
         size = (config.embed_dim, config.mlp_dim)
         shape = {"window_factor": config.window_factor, "deviation": config.sgp_init}
         self.stem = nn.ModuleList(
@@ -158,15 +138,12 @@ class TriDet(nn.Module):
         self.normaliser = LossNormaliser(config.initial_normaliser)
         self.gap = max(config.kernel_size, config.boundary_kernel_size) // 2
 
-    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, Cells, list[int]]:
-        """Class logits ``(B * N, K)``, cells, and how many each level has, gaps apart.
-
-        Of ``(B, T, D)`` features, real where ``mask`` (B, T) is true.
-        """
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> Outputs:
+        """Logits and cells, some of the padding among them."""
         levels, masks = self.pyramid(features, mask)
         levels = [norm(x) for norm, x in zip(self.neck, levels, strict=True)]
-        cells = one_sequence(join_levels(levels, masks, self.gap))
-        return self.heads.logits(cells), cells, [level.shape[1] for level in levels]
+        cells = join_levels(levels, masks, self.gap)
+        return Outputs(self.heads.logits(cells), cells)
 
     def distances(self, cells: Cells, index: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """Expected distances to start and end, ``(M, 2)`` in strides, by the trident head (section 3.3).
@@ -230,47 +207,21 @@ class TriDet(nn.Module):
         blocks = self.stem if level == 0 else self.branch[level - 1 : level]
         return sum(block.reach for block in blocks)
 
-    def loss(self, batch: dict) -> dict[str, torch.Tensor]:
-        """Focal loss, weighted by tIoU where positive, and distance-IoU loss of a ``clips.collate`` batch."""
-        config = self.config
-        features = drop_channels(batch["features"], self.config.input_dropout, self.training)
-        logits, cells, lengths = self(features, batch["mask"])
-        valid = ~cells.invalid[0]
-        classes, targets = self.targets(lengths, batch["segments"], batch["labels"])
-        positive = (classes > 0) & valid
+    def loss_sums(self, outputs: Outputs, targets: Targets) -> LossSums:
+        """Focal loss of all valid cells, weighted by tIoU where positive, and distance-IoU loss."""
+        logits, cells = outputs
+        valid = cells.valid.unsqueeze(1)
+        positive = (targets.classes > 0) & valid
         index, label = positive.nonzero(as_tuple=True)
-        expected, target = self.distances(cells, index, label), targets[index]
+        expected, target = self.distances(cells, index, label), targets.distances[index]
         # Below 1e-8 the root's slope grows without bounds.
-        weight = temporal_iou(expected, target).clamp(min=1e-8) ** config.iou_power
-        wrong = focal_loss(logits, smooth(classes, config.label_smoothing)) * valid
-        normaliser = self.normaliser.update(positive.any(dim=1).sum())
-        return weighted_total(
-            (wrong.sum() + (wrong[index, label] * (weight - 1)).sum()) / normaliser,
-            distance_iou_loss(expected, target).sum() / normaliser,
-            config.regression_weight,
+        weight = temporal_iou(expected, target).clamp(min=1e-8) ** self.config.iou_power
+        wrong = focal_loss(logits, smooth(targets.classes, self.config.label_smoothing)) * valid
+        return LossSums(
+            wrong.sum() + (wrong[index, label] * (weight - 1)).sum(),
+            distance_iou_loss(expected, target).sum(),
+            positive.any(dim=1).sum(),
         )
-
-    def targets(self, lengths: list[int], segments: list[torch.Tensor], labels: list[torch.Tensor]):
-        """Class targets ``(N, K)`` and distances ``(N, 2)`` of all cells from the videos' ground truth."""
-        where = points([n + self.gap for n in lengths], self.config.ranges, segments[0].device)
-        segments, labels = pad_segments(segments, labels)
-        classes, distances = assign(
-            where, segments.unsqueeze(1), labels.unsqueeze(1), self.config.center_radius, self.num_classes
-        )
-        return classes.flatten(0, 1), distances.flatten(0, 1)
-
-    @torch.no_grad()
-    def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor | None]:
-        """Candidates of one video from its ``(T, D)`` features, and its ``(T, K)`` snippet scores."""
-        return detect(self.decode, features, grid, self.config)
-
-    @torch.no_grad()
-    def decode(self, features: torch.Tensor) -> tuple[list[Decoded], list[torch.Tensor]]:
-        """Candidates of one ``(T, D)`` video by level, and the ``(T_l, K)`` logits of its valid cells."""
-        mask = torch.ones(1, len(features), dtype=torch.bool, device=features.device)
-        logits, cells, lengths = self(features.unsqueeze(0), mask)
-        split = partial(valid_levels, lengths=lengths, gap=self.gap, length=len(features))
-        return decode(logits, split, partial(self.distances, cells), self.config)
 
 
 def temporal_iou(distances: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -10,9 +10,10 @@ from tal_core.models.config import validated
 from tal_core.models.data_summary import DataSummary, summarise
 from tal_core.models.pyramid import auto
 from tal_core.models.pyramid.config import PyramidConfig
-from tal_core.models.pyramid.points import match, points
+from tal_core.models.pyramid.points import match
 from tal_core.models.registry import get_method
 from tal_core.models.shared.clips import collate
+from tests.models.pyramid.golden_case import points_of_levels
 from tests.training.synthetic import make_dataset
 
 PYRAMIDS = ["actionformer", "tridet", "temporalmaxer"]
@@ -135,7 +136,7 @@ def test_unassigned_segments_are_those_the_training_leaves_out(radius, bounds):
         random.choice([0.3, 0.9, 1, 2, 4, 8, 16, 30, 33.3, 64], 400),
     )
     ranges = list(zip([0.0, *bounds], [*bounds, math.inf], strict=True))
-    where = points([256 >> level for level in range(len(ranges))], ranges)
+    where = points_of_levels([256 >> level for level in range(len(ranges))], ranges)
     where = type(where)(*(part.double() for part in where))
     segments = torch.tensor(np.stack([starts, starts + lengths], axis=1))
     assigned = [bool(match(where, segments[i : i + 1], radius).candidates.any()) for i in range(400)]
