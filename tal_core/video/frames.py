@@ -5,7 +5,7 @@ A file that is damaged in the middle or cut short gives the frames it holds; ``D
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,8 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av import Packet, VideoCodecContext, VideoStream
+from av.container import InputContainer
 from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
@@ -23,7 +25,7 @@ from tal_core.types import InputError
 Size = Callable[[int, int], tuple[int, int]]
 """From the size (width, height) of an upright frame to the size wanted."""
 
-_MEND = "Play the file to see whether it is whole; converting it to H.264 MP4 with ffmpeg often helps."
+_HINT = "Play the file to see whether it is whole; converting it to H.264 MP4 with ffmpeg often helps."
 # A playlist or a list of files (HLS, concat, DASH, SDP) is no video: it would lead to any other file.
 _FORMATS = (
     "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,gxf,dv,nut,gif,apng,mjpeg,h264,hevc,"
@@ -137,7 +139,7 @@ def read_frames(
 
 def decode_frames(
     path: Path, *, damage: Damage | None = None, threads: int = 0
-) -> Iterator[tuple[float, av.VideoFrame]]:
+) -> Generator[tuple[float, av.VideoFrame]]:
     """Yield ``(seconds, frame)`` in display order, for ``picture`` to convert.
 
     Time 0 is where a player starts the file. Frames without a time stamp follow the frame before at the
@@ -165,7 +167,7 @@ def decode_frames(
             yield seconds, frame
         if not damage.frames:
             reason = f" ({damage.reason})" if damage.reason else ""
-            raise InputError(f"not one frame can be decoded{reason}", where=path, hint=_MEND)
+            raise InputError(f"not one frame can be decoded{reason}", where=path, hint=_HINT)
         if len(gaps) <= _FEW * damage.frames:  # else the frame rate varies
             damage.gaps = gaps
         _note_end(container, stream, clock, damage)
@@ -184,6 +186,7 @@ def picture(
     upright = (frame.height, frame.width) if sideways else (frame.width, frame.height)
     wanted = size(*upright) if size else upright
     # One thread: handing slices of a frame to others takes longer than converting it.
+    pixels: np.ndarray
     if wanted == upright:
         pixels = scaler.reformat(frame, format="rgb24", threads=1).to_ndarray()
     else:
@@ -197,13 +200,21 @@ def picture(
     return pixels
 
 
+def stamp_of(frame: av.VideoFrame) -> float | None:
+    """Seconds of a decoded frame by its own time stamp, None without one."""
+    if frame.pts is None or frame.time_base is None:
+        return None
+    return float(frame.pts * frame.time_base)
+
+
 def _orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     """Whether an upright picture takes swapping the axes, and after that mirroring left-right and up-down.
 
     The display matrix takes stored positions to shown ones: x' = ax + cy, y' = bx + dy (libavutil/display.h).
     """
     # frame.side_data makes frame and data hold each other: frames would stay until garbage is collected.
-    for data in SideDataContainer(frame).keys():  # noqa: SIM118  # no dict: its items are the data themselves
+    container = SideDataContainer(frame)  # type: ignore[call-arg]  # the stub knows no arguments
+    for data in container.keys():  # noqa: SIM118  # no dict: its items are the data themselves
         if data.type == SideData.DISPLAYMATRIX:
             a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
             sideways = abs(b) + abs(c) > abs(a) + abs(d)
@@ -214,7 +225,7 @@ def _orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
 class _Clock:
     """Tells the seconds of each frame, in display order."""
 
-    def __init__(self, container, stream):
+    def __init__(self, container: InputContainer, stream: VideoStream):
         self.start = (container.start_time or 0) / av.time_base
         self.step = 1 / float(stream.average_rate or stream.guessed_rate or 25)
         self.evenly = container.format.name == "avi"
@@ -222,10 +233,11 @@ class _Clock:
 
     def of(self, frame: av.VideoFrame, lost: int = 0) -> float:
         """Seconds of the next frame, before which ``lost`` frames could not be decoded."""
-        if self.evenly or frame.pts is None:
+        stamp = stamp_of(frame)
+        if self.evenly or stamp is None:
             seconds = lost * self.step if self.last is None else self.last + (1 + lost) * self.step
         else:
-            seconds = float(frame.pts * frame.time_base) - self.start
+            seconds = stamp - self.start
             if self.last is not None and seconds < self.last - _BACKWARDS:
                 self.start += seconds - self.last - self.step
                 seconds = self.last + self.step
@@ -235,7 +247,7 @@ class _Clock:
         return seconds
 
 
-def _decode(container, stream, damage: Damage) -> Iterator[av.VideoFrame]:
+def _decode(container: InputContainer, stream: VideoStream, damage: Damage) -> Iterator[av.VideoFrame]:
     """All frames that can be decoded; counts the packets that can't."""
     packets = container.demux(stream)
     while True:
@@ -251,7 +263,7 @@ def _decode(container, stream, damage: Damage) -> Iterator[av.VideoFrame]:
         yield from _frames(stream.codec_context, packet, damage)
 
 
-def _frames(decoder, packet, damage: Damage) -> list[av.VideoFrame]:
+def _frames(decoder: VideoCodecContext, packet: Packet | None, damage: Damage) -> list[av.VideoFrame]:
     try:
         return decoder.decode(packet)
     except av.error.EOFError:  # flushed already
@@ -266,40 +278,40 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _note_end(container, stream, clock: _Clock, damage: Damage) -> None:
+def _note_end(container: InputContainer, stream: VideoStream, clock: _Clock, damage: Damage) -> None:
     """Note if there are fewer frames than the header says, or they end well before the picture should."""
-    if stream.duration is not None:
+    if stream.duration is not None and stream.time_base is not None:
         stated = float((stream.duration + (stream.start_time or 0)) * stream.time_base) - clock.start
     elif container.duration is not None and len(container.streams) == 1:
         stated = container.duration / av.time_base
     else:
         return  # the duration may be that of the sound
-    end = clock.last + clock.step
+    end = (clock.last or 0.0) + clock.step
     if stated - end > max(0.5, 2 * clock.step):
         damage.ends, damage.stated = end, stated
     elif stream.frames > damage.frames + damage.broken:
         damage.missing = stream.frames - damage.frames - damage.broken
 
 
-def _stated(container, stream) -> float | None:
+def _stated(container: InputContainer, stream: VideoStream) -> float | None:
     """Seconds that the header gives the picture, or else the whole file."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     return None if container.duration is None else container.duration / av.time_base
 
 
-def _last_end(container, stream) -> float:
+def _last_end(container: InputContainer, stream: VideoStream) -> float:
     """Seconds from the file's start to the end of the last packet; without times, by their number."""
     clock, end, count = _Clock(container, stream), 0.0, 0
     for packet in container.demux(stream):
         count += packet.size > 0
-        if packet.pts is not None:
+        if packet.pts is not None and packet.time_base is not None:
             end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - clock.start)
     return end or count * clock.step
 
 
 @contextmanager
-def _open(path: Path):
+def _open(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open ``path`` and its first moving picture; every failure, decoding included, names the file."""
     path = Path(path)
     if not path.is_file():
@@ -318,4 +330,4 @@ def _open(path: Path):
         if isinstance(error, InputError):
             raise
         reason = _reason(error)
-        raise InputError(f"can't be read as a video ({reason})", where=path, hint=_MEND) from error
+        raise InputError(f"can't be read as a video ({reason})", where=path, hint=_HINT) from error

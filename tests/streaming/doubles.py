@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy as np
 
+from tal_core.streaming.live.inlet import Frame
 from tal_core.streaming.online.events import Output, SegmentEvent
 from tal_core.types import TimeGrid
 
@@ -90,3 +94,19 @@ class Brightness:
         values, self.values = self.values or [0.0], []
         self.next += 1
         return [np.array([np.mean(values)], np.float32)]
+
+
+class OpenEnd:
+    """A source of pictures, 25 a second, that then says nothing until it is ``ended``."""
+
+    shown, state, live = "pictures", "running", False
+    decoded = broken = reconnects = 0
+
+    def __init__(self, pictures):
+        self.pictures, self.ended = pictures, threading.Event()
+
+    def items(self, stop):
+        for number, picture in enumerate(self.pictures):
+            yield Frame(number / 25, picture, time.monotonic())
+        while not stop.is_set() and not self.ended.wait(0.01):
+            pass

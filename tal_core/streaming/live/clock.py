@@ -14,7 +14,7 @@ class StreamClock:
     gone on for as long as the wall clock has. Frames without a stamp are placed by their arrival.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.last: float | None = None
         self._origin = 0.0  # arrival of second 0
         self._shift: float | None = None  # from stamps to seconds; None: not known yet

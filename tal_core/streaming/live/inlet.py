@@ -38,21 +38,13 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Snippets:
-    """Features (N, D) of the next snippets, pushed instead of frames."""
-
-    features: np.ndarray
-    arrived: float
-
-
-@dataclass(frozen=True)
-class Gap:
+class Interruption:
     """The stream is interrupted: what comes next doesn't join on to what came before."""
 
     reason: str
 
 
-Item = Frame | Snippets | Gap
+Item = Frame | Interruption
 
 
 class Inlet:
@@ -86,7 +78,8 @@ class Inlet:
     def get(self, timeout: float | None = None) -> Item | None:
         """The next item; None when there will be none. Raises TimeoutError when none came in time."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._items or self._ended or self._closed, timeout):
+            ready = self._changed.wait_for(lambda: bool(self._items) or self._ended or self._closed, timeout)
+            if not ready:
                 raise TimeoutError
             if self._closed or not self._items:
                 return None
@@ -114,7 +107,9 @@ class Inlet:
         if len(self._items) < 2:
             return False
         (item, may_go), (following, _) = self._items[0], self._items[1]
-        return may_go and isinstance(following, Frame) and time.monotonic() - item.arrived > self.stale
+        if not (may_go and isinstance(item, Frame) and isinstance(following, Frame)):
+            return False
+        return time.monotonic() - item.arrived > self.stale
 
     def _oldest(self) -> int | None:
         return next((position for position, (_, may_go) in enumerate(self._items) if may_go), None)

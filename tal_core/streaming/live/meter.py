@@ -12,10 +12,10 @@ KEPT = 1000  # latencies that percentiles are taken over
 RATE_SECONDS = 5.0
 
 
-class Meter:
+class StreamMeter:
     """Written to by the threads of one stream, read by anyone."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.frames = self.snippets = self.events = self.gaps = 0
         self._arrivals: deque[float] = deque(maxlen=600)
         self._latencies: deque[float] = deque(maxlen=KEPT)

@@ -13,7 +13,7 @@ from tal_core.streaming.live.folder import StreamFolder
 from tal_core.streaming.live.recorder import Recorder
 from tal_core.streaming.live.session import Session
 from tal_core.streaming.live.sinks import Sink
-from tal_core.streaming.live.sources import Source, open_source
+from tal_core.streaming.live.sources import FrameSource, open_source
 from tal_core.streaming.online.events import OnlineModel
 from tal_core.streaming.online.online import open_online
 from tal_core.streaming.online.thresholds import online_rule
@@ -35,7 +35,7 @@ def open_detector(
 
 def make_session(
     model: OnlineModel,
-    source: Source,
+    source: FrameSource,
     extractor: Extractor,
     sinks: Sequence[Sink],
     run_id: str,

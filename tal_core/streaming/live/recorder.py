@@ -16,7 +16,7 @@ from tal_core.background.processes import this_process
 from tal_core.streaming.live.folder import StreamFolder, score_row
 from tal_core.streaming.live.inlet import Frame
 from tal_core.streaming.live.session import Session
-from tal_core.streaming.live.sinks import JsonLines, Report
+from tal_core.streaming.live.sinks import JsonLines, Report, Sink
 from tal_core.types import InputError
 from tal_core.workspace import write_bytes, write_json, writing
 
@@ -26,7 +26,7 @@ PICTURE_PIXELS = 480 * 270
 SCORES_SECONDS = 600.0
 
 
-class Scores:
+class Scores(Sink):
     """A sink: class scores of the last ten minutes in ``scores.bin``, twenty at most."""
 
     def __init__(self, path: Path, classes: int):
@@ -34,7 +34,6 @@ class Scores:
         self._first: float | None = None
 
     def take(self, report: Report) -> None:
-        """See ``Sink``."""
         if len(report.seconds) == 0:
             return
         rows = np.empty(len(report.seconds), self._row)
@@ -47,9 +46,6 @@ class Scores:
                 file.write(rows.tobytes())
             if newest - self._first > 2 * SCORES_SECONDS:
                 self._roll(newest - SCORES_SECONDS)
-
-    def close(self) -> None:
-        """See ``Sink``."""
 
     def _roll(self, since: float) -> None:
         rows = np.fromfile(self._path, self._row)
@@ -66,7 +62,7 @@ class Recorder:
 
     def __init__(self, stream: StreamFolder, labels: list[str]):
         self.stream, self.labels = stream, labels
-        self.sinks = [
+        self.sinks: list[Sink] = [
             JsonLines(stream.folder / "events.jsonl"),
             Scores(stream.folder / "scores.bin", len(labels)),
         ]

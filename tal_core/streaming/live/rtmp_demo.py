@@ -59,10 +59,11 @@ class RtmpServer:
         InputError: if it is not installed, or the port is taken.
     """
 
+    process: subprocess.Popen[bytes]
+
     def __init__(self, port: int = 0):
         self.port = port
-        self._folder: tempfile.TemporaryDirectory | None = None
-        self.process: subprocess.Popen | None = None
+        self._folder = tempfile.TemporaryDirectory(prefix="tal-rtmp-")  # pylint: disable=consider-using-with
 
     def address(self, name: str) -> str:
         """Where to publish to and to watch a stream."""
@@ -73,7 +74,6 @@ class RtmpServer:
         self.port = self.port or free_port()
         if _answers(self.port):
             raise InputError(f"port {self.port} is taken", hint="Choose another with --port.")
-        self._folder = tempfile.TemporaryDirectory(prefix="tal-rtmp-")  # pylint: disable=consider-using-with
         folder = Path(self._folder.name)
         config = folder / "nginx.conf"
         config.write_text(_CONFIG.format(module=module, folder=folder, port=self.port))
@@ -106,6 +106,8 @@ class Publisher:
     encoded anew for little delay, with a key frame every second.
     """
 
+    process: subprocess.Popen[bytes]
+
     def __init__(self, video: Path, address: str, *, loop: bool = True, copy: bool = False):
         self.video, self.address = video, address
         coding = ["-c:v", "copy"] if copy else _low_delay()
@@ -114,7 +116,8 @@ class Publisher:
             *(["-stream_loop", "-1"] if loop else []),
             *["-i", str(video), "-an", *coding, "-f", "flv", address],
         ]
-        self.process: subprocess.Popen | None = None
+        # Closed by __exit__.
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # pylint: disable=consider-using-with
 
     def __enter__(self) -> Publisher:
         if shutil.which("ffmpeg") is None:
@@ -125,14 +128,14 @@ class Publisher:
             self._command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=self._errors,
             start_new_session=True,
         )
         return self
 
     def __exit__(self, *_: object) -> None:
         end(self.process)
-        self.process.stderr.close()
+        self._errors.close()
 
     def wait(self, seconds: float) -> bool:
         """Wait until it has ended; whether it has. Raises InputError if ffmpeg failed."""
@@ -141,8 +144,9 @@ class Publisher:
         except subprocess.TimeoutExpired:
             return False
         if code:
-            said = self.process.stderr.read().decode(errors="replace").strip().splitlines()[-1:]
-            raise InputError(f"ffmpeg ended ({''.join(said) or code})", where=self.video)
+            self._errors.seek(0)
+            reason = self._errors.read().decode(errors="replace").strip().splitlines()[-1:]
+            raise InputError(f"ffmpeg ended ({''.join(reason) or code})", where=self.video)
         return True
 
 

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from tal_core.streaming.live.inlet import ROOM, Frame, Gap, Inlet, Item, Snippets
-from tal_core.streaming.live.meter import Meter
-from tal_core.streaming.live.sinks import Record, Report, Sink, Subscribers, Subscription
-from tal_core.streaming.live.sources import Source
+from tal_core.streaming.live.inlet import ROOM, Frame, Inlet
+from tal_core.streaming.live.meter import StreamMeter
+from tal_core.streaming.live.sinks import Record, Report, Sink
+from tal_core.streaming.live.sources import FrameSource
 from tal_core.streaming.online.events import OnlineModel, Output, SegmentEvent
 from tal_core.types import InputError
 from tal_core.video.extractors.extractor import Extractor
@@ -34,8 +34,8 @@ _EPSILON = 1e-6
 class Session:
     """Detects on one stream until its source ends or ``stop`` is called.
 
-    Without a ``source`` someone pushes: frames (with an ``extractor``) or features.
-    ``extractor``: one that has seen no frame; a gap begins a ``fresh`` one. ``about`` goes into the header.
+    ``extractor``: one that has seen no frame; an interruption begins a ``fresh`` one. ``about`` goes into
+    the header.
 
     ``state``: ``created``, ``connecting``, ``running``, ``reconnecting``, ``stopping``, then ``finished``
     (the source ended), ``stopped`` or ``failed`` with an ``error``.
@@ -47,27 +47,25 @@ class Session:
     def __init__(
         self,
         model: OnlineModel,
-        source: Source | None = None,
-        extractor: Extractor | None = None,
+        source: FrameSource,
+        extractor: Extractor,
         sinks: Sequence[Sink] = (),
         *,
         about: Record | None = None,
         room: int = ROOM,
     ):
-        if extractor is not None:
-            check_extractor(extractor, model)
+        check_extractor(extractor, model)
         self.model, self.source, self.about = model, source, about or {}
         self.error: Exception | None = None
-        self.meter = Meter()
+        self.meter = StreamMeter()
         self.latest: Frame | None = None
         self._extractor = extractor
-        self._subscribers = Subscribers()
-        self._sinks = [*sinks, self._subscribers]
+        self._sinks = sinks
         self._inlet = Inlet(room)
         self._stop, self._done = threading.Event(), threading.Event()
         self._ending: str | None = None
         self._stream = model.open_stream()
-        self._last = 0.0  # seconds of the newest frame or snippet that was worked on
+        self._last = 0.0  # seconds of the newest frame that was worked on
         self._origin = 0.0  # seconds of the stream at the extractor's second 0
         self._interrupted: tuple[float, str] | None = None
         self._threads: list[threading.Thread] = []
@@ -77,8 +75,7 @@ class Session:
     def start(self) -> Session:
         """Begin, in threads of its own."""
         self._begin(self._work, "stream-work")
-        if self.source is not None:
-            self._begin(self._read, "stream-read")
+        self._begin(self._read, "stream-read")
         return self
 
     def run(self) -> None:
@@ -105,42 +102,6 @@ class Session:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, deadline - time.monotonic()))
 
-    def subscribe(self, room: int = 256) -> Subscription:
-        """All reports from now on; see ``Subscribers``."""
-        return self._subscribers.subscribe(room)
-
-    def push_frame(self, seconds: float, frame: np.ndarray, *, wait: bool = False) -> bool:
-        """Give the next frame, (H, W, 3) uint8 RGB; stale ones make way for it, unless you ``wait``.
-
-        Returns whether the stream still goes on. Raises InputError for anything but a picture.
-        """
-        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or not frame.size:
-            what = f"a frame of shape {frame.shape} and type {frame.dtype}"
-            raise InputError(what, where="push", hint="Give (height, width, 3) of uint8.")
-        if not np.isfinite(seconds):
-            raise InputError(f"time {seconds}", where="push", hint="Give seconds.")
-        return self._inlet.put(Frame(float(seconds), frame, time.monotonic()), wait=wait)
-
-    def push_features(self, features: np.ndarray, *, wait: bool = True) -> bool:
-        """Give the next snippets, ``(N, D)``. As ``push_frame``."""
-        features = np.asarray(features)
-        if features.ndim != 2 or features.shape[1] != self.model.num_features:
-            what = f"features of shape {features.shape}"
-            raise InputError(what, where="push", hint=f"Give (snippets, {self.model.num_features}).")
-        if features.dtype.kind not in "fiu" or not np.isfinite(features).all():
-            what = "features contain NaN, infinite values or no numbers"
-            raise InputError(what, where="push", hint="Extract them again.")
-        return self._inlet.put(Snippets(features.astype(np.float32, copy=False), time.monotonic()), wait=wait)
-
-    def push_gap(self, reason: str = "told by the sender") -> bool:
-        """The next frame doesn't join on to the one before."""
-        return self._inlet.put(Gap(reason), wait=True)
-
-    def end(self) -> None:
-        """Nothing more will be pushed; the rest is worked on, then the stream is finished."""
-        self._ending = self._ending or "finished"
-        self._inlet.end()
-
     @property
     def state(self) -> str:
         """See the class."""
@@ -150,19 +111,20 @@ class Session:
             return "created"
         if self._stop.is_set():
             return "stopping"
-        return "running" if self.source is None else self.source.state
+        return self.source.state
 
     def stats(self) -> dict[str, Any]:
-        """Figures of now; see ``Meter.read``."""
-        counts = {"dropped": self._inlet.dropped, "cut_subscribers": self._subscribers.cut}
-        if self.source is not None:
-            source = self.source
-            counts |= {
-                "decoded": source.decoded,
-                "broken": source.broken,
-                "reconnects": source.reconnects,
-            }
-        return {"state": self.state, "seconds": round(self._last, 3), **counts, **self.meter.read()}
+        """Figures of now; see ``StreamMeter.read``."""
+        source = self.source
+        return {
+            "state": self.state,
+            "seconds": round(self._last, 3),
+            "dropped": self._inlet.dropped,
+            "decoded": source.decoded,
+            "broken": source.broken,
+            "reconnects": source.reconnects,
+            **self.meter.read(),
+        }
 
     # -- the thread that reads ------------------------------------------------------------------------
 
@@ -173,10 +135,10 @@ class Session:
                     self.meter.came(item.seconds, item.arrived)
                 if not self._inlet.put(item, wait=not self.source.live):
                     return
-            self.end()
         except Exception as error:  # pylint: disable=broad-exception-caught  # raised by ``run``, told by ``state``
             self.error = self.error or error
-            self.end()
+        self._ending = self._ending or "finished"
+        self._inlet.end()
 
     # -- the thread that works ------------------------------------------------------------------------
 
@@ -184,7 +146,10 @@ class Session:
         try:
             self._tell([{"kind": "stream", **self.about, "labels": list(self.model.labels), "began": _now()}])
             while (item := self._inlet.get()) is not None:
-                self._handle(item)
+                if isinstance(item, Frame):
+                    self._take_frame(item)
+                else:
+                    self._interrupt(item.reason)
             self._finish()
         except Exception as error:  # pylint: disable=broad-exception-caught  # raised by ``run``, told by ``state``
             self.error = self.error or error
@@ -194,25 +159,7 @@ class Session:
             self._say_over()
             self._done.set()
 
-    def _handle(self, item: Item) -> None:
-        match item:
-            case Frame():
-                self._take_frame(item)
-            case Snippets():
-                self._resume(self._last)
-                self._detect(list(item.features), item.arrived)
-            case Gap():
-                self._interrupt(item.reason)
-
     def _take_frame(self, frame: Frame) -> None:
-        if self._extractor is None:
-            raise InputError("this stream takes features, not frames", hint="Push features.")
-        if self.source is None:
-            self.meter.came(frame.seconds, frame.arrived)
-            if self.latest is not None and frame.seconds <= self._last:
-                if frame.seconds > self._last - 1:
-                    return  # out of order, or twice
-                self._interrupt("the sender's time began anew")
         self._resume(frame.seconds)
         self._last, self.latest = frame.seconds, frame
         seconds = frame.seconds - self._origin
@@ -224,8 +171,6 @@ class Session:
         if not snippets:
             return
         output = self._stream.push(np.stack(snippets))
-        if self._extractor is None and len(output.seconds):
-            self._last = float(output.seconds[-1])
         self._tell(output=output)
         self.meter.told(output.seconds, time.monotonic() - arrived)
 
@@ -235,8 +180,7 @@ class Session:
             return
         self._interrupted = (self._last, reason)
         self.meter.gaps += 1
-        if self._extractor is not None:
-            self._detect(self._extractor.finish(), time.monotonic())
+        self._detect(self._extractor.finish(), time.monotonic())
         output = self._stream.gap(self._last + self.model.grid.stride)
         self._tell([{"kind": "gap", "start": self._last, "end": None, "reason": reason}], output)
 
@@ -246,13 +190,12 @@ class Session:
             return
         start, reason = self._interrupted
         self._interrupted = None
-        if self._extractor is not None:
-            self._extractor, self._origin = self._extractor.fresh(), seconds
+        self._extractor, self._origin = self._extractor.fresh(), seconds
         output = self._stream.gap(seconds + self.model.grid.offset)
         self._tell([{"kind": "gap", "start": start, "end": seconds, "reason": reason}], output)
 
     def _finish(self) -> None:
-        if self._extractor is not None and self._interrupted is None:
+        if self._interrupted is None:
             self._detect(self._extractor.finish(), time.monotonic())
         self._tell(output=self._stream.finish())
 

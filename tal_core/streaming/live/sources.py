@@ -1,9 +1,9 @@
 """Opens files, cameras and network streams, and yields their frames as they come.
 
-    for item in open_source("rtmp://127.0.0.1/live/demo").items(stop):   # Frame | Gap
+    for item in open_source("rtmp://127.0.0.1/live/demo").items(stop):   # Frame | Interruption
 
 A source that is live can't wait for its consumer and outlives its connection: when that breaks or falls
-silent it is made again, after pauses that double up to ``PAUSES[1]`` seconds, and a ``Gap`` tells of it.
+silent it is made again after pauses that double up to ``PAUSES[1]`` seconds; an ``Interruption`` says so.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from __future__ import annotations
 import random
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import av
 
 from tal_core.streaming.live.addresses import Address, read_address
 from tal_core.streaming.live.clock import BACK, JUMP, StreamClock
-from tal_core.streaming.live.inlet import Frame, Gap
+from tal_core.streaming.live.inlet import Frame, Interruption
 from tal_core.types import InputError
-from tal_core.video.frames import Damage, decode_frames
+from tal_core.video.frames import Damage, decode_frames, stamp_of
 
 PAUSES = (0.25, 3.0)  # seconds before the first reconnection, and at most
 SEGMENT_SECONDS = 30.0  # within which HLS must have something new
@@ -59,7 +59,7 @@ class Patience:
     lost: float | None = None
 
 
-class Source(Protocol):
+class FrameSource(ABC):
     """Where frames come from.
 
     ``live``: frames come when they come; who is too slow for them loses some. ``state``: ``connecting``,
@@ -67,14 +67,12 @@ class Source(Protocol):
     ``reconnects``.
     """
 
-    shown: str
-    live: bool
-    state: str
-    decoded: int
-    broken: int
-    reconnects: int
+    def __init__(self, shown: str, live: bool):
+        self.shown, self.live, self.state = shown, live, "connecting"
+        self.decoded = self.broken = self.reconnects = 0
 
-    def items(self, stop: threading.Event) -> Iterator[Frame | Gap]:
+    @abstractmethod
+    def items(self, stop: threading.Event) -> Iterator[Frame | Interruption]:
         """Frames in order, and gaps between them, until the source ends or ``stop`` is set.
 
         Raises:
@@ -88,7 +86,7 @@ def open_source(
     paced: bool = False,
     allowed: Sequence[Path] | None = None,
     patience: Patience | None = None,
-) -> Source:
+) -> FrameSource:
     """The source that ``text`` names: a file, ``camera:0``, or an rtmp, rtsp or http address.
 
     ``paced`` plays a file in real time, as if it were live. ``allowed``: see ``read_address``. Nothing is
@@ -103,62 +101,50 @@ def open_source(
     return LiveSource(address, patience or Patience())
 
 
-class FileSource:
+class FileSource(FrameSource):
     """A video file; ``paced``: played in real time by its time stamps."""
 
-    reconnects = 0
-
     def __init__(self, path: Path, *, shown: str | None = None, paced: bool = False):
-        self.path, self.shown, self.live = path, shown or str(path), paced
-        self.state = "connecting"
-        self._damage = Damage()
+        super().__init__(shown or str(path), live=paced)
+        self.path = path
 
-    @property
-    def decoded(self) -> int:
-        """Frames so far."""
-        return self._damage.frames
-
-    @property
-    def broken(self) -> int:
-        """Packets so far that gave no frame."""
-        return self._damage.broken
-
-    def items(self, stop: threading.Event) -> Iterator[Frame | Gap]:
-        """See ``Source``."""
-        began, last, stamp = 0.0, None, None
+    def items(self, stop: threading.Event) -> Iterator[Frame | Interruption]:
+        damage, began = Damage(), 0.0
+        last: float | None = None
+        stamp: float | None = None
         # Decoding ahead on several cores takes them from the detector, and a live stream has none to spare.
         threads = 1 if self.live else 0
-        with closing(decode_frames(self.path, damage=self._damage, threads=threads)) as frames:
+        with closing(decode_frames(self.path, damage=damage, threads=threads)) as frames:
             for seconds, image in frames:
-                before, stamp = stamp, None if image.pts is None else float(image.pts * image.time_base)
+                self.decoded, self.broken = damage.frames, damage.broken
+                before, stamp = stamp, stamp_of(image)
                 step = 0.0 if before is None or stamp is None else stamp - before
                 if last is None or not -BACK <= step <= JUMP:
                     began = time.monotonic() - seconds
                     if last is not None:
-                        yield Gap(f"time stamps jumped by {step:+.1f} s")
+                        yield Interruption(f"time stamps jumped by {step:+.1f} s")
                 self.state, last = "running", seconds
                 if self.live:
                     stop.wait(began + seconds - time.monotonic())
                 if stop.is_set():
                     return
                 yield Frame(seconds, image, time.monotonic())
+        self.broken = damage.broken
 
 
-class LiveSource:
+class LiveSource(FrameSource):
     """A camera or a network stream: read with little delay, reconnected when it breaks.
 
     Plain files behind http have an end and can wait; they are not ``live`` once that is known.
     """
 
     def __init__(self, address: Address, patience: Patience):
+        super().__init__(address.shown, live=True)
         self.address, self.patience = address, patience
-        self.shown, self.live, self.state = address.shown, True, "connecting"
-        self.decoded = self.broken = self.reconnects = 0
         self._clock = StreamClock()
 
-    def items(self, stop: threading.Event) -> Iterator[Frame | Gap]:
-        """See ``Source``."""
-        deadline = time.monotonic() + self.patience.first
+    def items(self, stop: threading.Event) -> Iterator[Frame | Interruption]:
+        deadline: float | None = time.monotonic() + self.patience.first
         pauses = _pauses()
         while not stop.is_set():
             reason = "it ended"
@@ -180,7 +166,7 @@ class LiveSource:
                 self.state = "reconnecting"
                 deadline = None if self.patience.lost is None else time.monotonic() + self.patience.lost
                 self._clock.restart()
-                yield Gap(reason)
+                yield Interruption(reason)
             pause = next(pauses, PAUSES[1])
             if deadline is not None and time.monotonic() + pause > deadline:
                 what = f"no picture came ({reason})" if self.state == "connecting" else f"is lost ({reason})"
@@ -188,7 +174,7 @@ class LiveSource:
                 raise InputError(what, where=self.shown, hint=hint)
             stop.wait(pause)
 
-    def _connection(self, stop: threading.Event) -> Iterator[Frame | Gap]:
+    def _connection(self, stop: threading.Event) -> Iterator[Frame | Interruption]:
         """What one connection gives, until it ends. Raises _Broken."""
         try:
             with self._open() as container:
@@ -220,7 +206,9 @@ class LiveSource:
         read = SEGMENT_SECONDS if scheme.startswith("http") else patience.read
         return av.open(self.address.target, options=options, timeout=(patience.open, read))
 
-    def _read(self, container, stream, stop: threading.Event) -> Iterator[Frame | Gap]:
+    def _read(
+        self, container: av.container.InputContainer, stream: av.VideoStream, stop: threading.Event
+    ) -> Iterator[Frame | Interruption]:
         stream.thread_type = "SLICE"  # frames side by side would each wait for the one before
         if self.address.scheme.startswith("http") and container.duration is not None:
             self.live = False
@@ -231,16 +219,15 @@ class LiveSource:
             ended = packet is None or packet.size == 0  # an empty packet fetches what the decoder holds back
             for image in self._decode(stream.codec_context, packet):
                 arrived = time.monotonic()
-                stamp = None if image.pts is None else float(image.pts * image.time_base)
-                seconds, odd = self._clock.place(stamp, arrived)
+                seconds, odd = self._clock.place(stamp_of(image), arrived)
                 seen += 1
                 if odd:
-                    yield Gap(odd)
+                    yield Interruption(odd)
                 yield Frame(seconds, image, arrived)
         if not seen and not stop.is_set():
             raise _Broken("it ended without a picture")
 
-    def _decode(self, decoder, packet) -> list[av.VideoFrame]:
+    def _decode(self, decoder: av.VideoCodecContext, packet: av.Packet | None) -> list[av.VideoFrame]:
         try:
             frames = decoder.decode(packet)
         except av.error.EOFError:

@@ -14,7 +14,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from tal_core.streaming.live.addresses import without_secrets
-from tal_core.streaming.live.sinks import Record, Report
+from tal_core.streaming.live.sinks import Record, Report, Sink
 from tal_core.types import InputError
 
 ROOM = 1000  # records that wait for the receiver
@@ -36,7 +36,7 @@ def check_webhook(url: str) -> str:
     return without_secrets(url)
 
 
-class Webhook:
+class Webhook(Sink):
     """A sink that posts each record as JSON.
 
     Connection failures and answers 429 and 5xx are tried again after growing pauses. ``sent`` and
@@ -70,7 +70,6 @@ class Webhook:
         self._thread.start()
 
     def take(self, report: Report) -> None:
-        """See ``Sink``."""
         for record in report.records:
             try:
                 self._records.put_nowait(record)

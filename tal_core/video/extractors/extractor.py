@@ -88,9 +88,12 @@ def _load_encoder(spec: ExtractorSpec, device: str):
 class Trained(Protocol):
     """What the weights of a run say of the features that they were trained on (``WeightsInfo``)."""
 
-    num_features: int
-    grid: TimeGrid
-    extractor: dict[str, Any] | None
+    @property
+    def num_features(self) -> int: ...
+    @property
+    def grid(self) -> TimeGrid: ...
+    @property
+    def extractor(self) -> dict[str, Any] | None: ...
 
 
 def spec_of(info: Trained) -> ExtractorSpec:

@@ -26,7 +26,7 @@ from tal_core.streaming.live.session import Session
 from tal_core.streaming.live.sinks import Report
 from tal_core.types import InputError
 from tal_core.workspace import DEMO
-from tests.streaming.doubles import BrightDetector, Brightness
+from tests.streaming.doubles import BrightDetector, Brightness, OpenEnd
 from tests.streaming.web import answer, web_server
 
 FILM = DEMO / "videos" / "demo_001.mp4"
@@ -47,25 +47,23 @@ def stream(home) -> StreamFolder:
     return create_stream(home, {"run": "demo-baseline", "source": "film.mp4"})
 
 
-def recorded(stream, extractor=None):
-    """A session that is pushed to, and its recorder."""
+def recorded(stream, extractor=None, pictures=()):
+    """A session on pictures that stays open until it is stopped or its source is ended, and its recorder."""
     recorder = Recorder(stream, list(BrightDetector.labels))
-    session = Session(BrightDetector(), None, extractor or Brightness(), recorder.sinks)
+    session = Session(BrightDetector(), OpenEnd(pictures), extractor or Brightness(), recorder.sinks)
     return session, recorder.watch(session)
 
 
 def test_everyone_who_looks_sees_scores_events_and_picture(stream, monkeypatch):
     monkeypatch.setattr(recording, "PICTURE_SECONDS", 0.01)
-    session, recorder = recorded(stream)
+    black, white = (np.full((600, 800, 3), value, np.uint8) for value in (0, 255))
+    session, recorder = recorded(stream, pictures=[black] * 30 + [white] * 30)
     assert stream.records() == [] and stream.picture() is None and stream.log_tail() == ""
     with recorder:
         session.start()
-        for number in range(60):
-            picture = np.full((600, 800, 3), 255 if number >= 30 else 0, np.uint8)
-            session.push_frame(number / 25, picture, wait=True)
         until(lambda: len(stream.scores()[0]) >= 11 and stream.picture() is not None)
         assert until(lambda: stream.status()["state"] == "running" and stream.active)
-        session.end()
+        session.source.ended.set()
         session.wait(5)
     status = stream.status()
     assert status["state"] == "finished" and status["labels"] == ["bright"] and status["error"] is None

@@ -4,7 +4,7 @@ import time
 import numpy as np
 import pytest
 
-from tal_core.streaming.live.inlet import Frame, Gap, Inlet
+from tal_core.streaming.live.inlet import Frame, Inlet, Interruption
 
 PICTURE = np.zeros((2, 2, 3), np.uint8)
 
@@ -45,7 +45,7 @@ def test_the_newest_frame_is_worked_on_however_old_it_is():
 
 def test_a_full_queue_drops_its_oldest_frame_and_never_a_gap():
     inlet = Inlet(room=3)
-    inlet.put(Gap("first"), wait=False)
+    inlet.put(Interruption("first"), wait=False)
     for number in range(6):
         inlet.put(frame(number), wait=False)
     assert drain(inlet) == ["first", 4, 5] and inlet.dropped == 4
@@ -54,7 +54,7 @@ def test_a_full_queue_drops_its_oldest_frame_and_never_a_gap():
 def test_a_gap_between_stale_frames_stays():
     inlet = Inlet()
     inlet.put(frame(0, age=9), wait=False)
-    inlet.put(Gap("lost"), wait=False)
+    inlet.put(Interruption("lost"), wait=False)
     inlet.put(frame(1, age=5), wait=False)
     inlet.put(frame(2), wait=False)
     assert drain(inlet) == [0, "lost", 2]

@@ -1,10 +1,9 @@
 import json
-import threading
 
 import numpy as np
 import pytest
 
-from tal_core.streaming.live.sinks import Calls, JsonLines, Report, Subscribers, describe
+from tal_core.streaming.live.sinks import Calls, JsonLines, Report, describe
 from tal_core.types import InputError
 
 START = {
@@ -52,49 +51,6 @@ def test_records_read_well():
     assert "interrupted: it ended" in describe(GAP)
     assert "goes on after 2.5 s" in describe({**GAP, "end": 7.5})
     assert "finished" in describe({"kind": "over", "state": "finished", "seconds": 9.0, "error": None})
-
-
-def test_subscribers_read_at_their_own_pace():
-    hub = Subscribers()
-    early, late = hub.subscribe(), None
-    hub.take(report(0))
-    late = hub.subscribe()
-    hub.take(report(1))
-    hub.close()
-    assert [r.records[0]["segment"] for r in early] == [0, 1]
-    assert [r.records[0]["segment"] for r in late] == [1]
-    assert hub.subscribe().get(0) is None, "the stream is over"
-    assert not early.cut and hub.cut == 0
-
-
-def test_one_that_never_reads_is_cut_off_and_nobody_else_notices():
-    hub = Subscribers()
-    idle, reader = hub.subscribe(room=10), hub.subscribe(room=10)
-    read = []
-    thread = threading.Thread(target=lambda: read.extend(reader))
-    thread.start()
-    for number in range(1000):
-        hub.take(report(number))
-        while len(read) <= number:  # this one keeps up
-            thread.join(0.0005)
-    hub.close()
-    thread.join(5)
-    assert len(read) == 1000 and not reader.cut
-    assert idle.cut and hub.cut == 1
-    assert len(list(idle)) == 10, "what it was given it can still read, and then it ends"
-
-
-def test_one_that_leaves_is_not_counted_as_slow():
-    hub = Subscribers()
-    hub.subscribe(room=1).close()
-    hub.take(report(0))
-    hub.take(report(1))
-    assert hub.cut == 0
-
-
-def test_waiting_for_a_report_has_an_end():
-    with pytest.raises(TimeoutError):
-        Subscribers().subscribe().get(0.01)
 
 
 def test_functions_are_called():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tal_core.streaming.live import sources
-from tal_core.streaming.live.inlet import Frame, Gap
+from tal_core.streaming.live.inlet import Frame, Interruption
 from tal_core.streaming.live.sources import Patience, open_source
 from tal_core.types import InputError
 from tests.streaming.web import answer, web_server
@@ -74,7 +74,7 @@ def test_a_leap_of_a_files_time_is_a_gap_that_pacing_does_not_wait_for(tmp_path)
     began = time.monotonic()
     items = read(open_source(str(path), paced=True))
     assert time.monotonic() - began < 5
-    assert [type(item) for item in items] == [Frame] * 3 + [Gap] + [Frame] * 3
+    assert [type(item) for item in items] == [Frame] * 3 + [Interruption] + [Frame] * 3
     assert "jumped by +599.9 s" in items[3].reason
 
 
@@ -82,7 +82,7 @@ def test_time_that_begins_anew_in_a_file_is_a_gap(tmp_path):
     parts = [write_film(tmp_path / f"{n}.ts", blinking(25)).read_bytes() for n in range(2)]
     (tmp_path / "joined.ts").write_bytes(b"".join(parts))
     items = read(open_source(str(tmp_path / "joined.ts")))
-    assert sum(isinstance(item, Gap) for item in items) == 1
+    assert sum(isinstance(item, Interruption) for item in items) == 1
     assert len(times(items)) == 50 and min(np.diff(times(items))) > 0
 
 
@@ -183,7 +183,7 @@ def test_hls_that_goes_on_is_waited_for(tmp_path):
         source = open_source(server.url("/live.m3u8"), patience=Patience(2, 0.3, 0, 0))
         items = read(source, 110)
     assert source.live and source.reconnects == 0
-    assert not [item for item in items if isinstance(item, Gap)]
+    assert not [item for item in items if isinstance(item, Interruption)]
     assert np.diff(times(items)) == pytest.approx(1 / 25, abs=0.002)
 
 
@@ -203,7 +203,7 @@ def test_a_camera_that_sends_jpegs_breaks_off_and_comes_back(monkeypatch):
         source = open_source(server.url("/cam"), patience=Patience(read=1.0))
         items = read(source, 70)
     assert source.live and source.reconnects >= 2
-    assert sum(isinstance(item, Gap) for item in items) == source.reconnects
+    assert sum(isinstance(item, Interruption) for item in items) == source.reconnects
     assert min(np.diff(times(items))) > 0
     assert server.asked[:3] == ["/cam"] * 3
 
