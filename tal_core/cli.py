@@ -2,57 +2,37 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
 
-from tal_core.commands import (
-    datasets,
-    demo,
-    diagnose,
-    evaluate,
-    export,
-    extract,
-    frames,
-    import_checkpoint,
-    import_detections,
-    online,
-    postprocess,
-    predict,
-    profile,
-    proposals,
-    report,
-    segmentation,
-    serve,
-    stream,
-    stream_demo,
-    train,
-)
 from tal_core.commands.parsing import OneLineParser
 from tal_core.types import InputError
 
 COMMANDS = (
-    demo,
-    datasets,
-    train,
-    predict,
-    stream,
-    stream_demo,
-    serve,
-    evaluate,
-    extract,
-    diagnose,
-    proposals,
-    segmentation,
-    frames,
-    online,
-    report,
-    postprocess,
-    profile,
-    export,
-    import_checkpoint,
-    import_detections,
+    "demo",
+    "datasets",
+    "train",
+    "predict",
+    "stream",
+    "stream_demo",
+    "serve",
+    "evaluate",
+    "extract",
+    "diagnose",
+    "proposals",
+    "segmentation",
+    "frames",
+    "online",
+    "report",
+    "postprocess",
+    "profile",
+    "export",
+    "import_checkpoint",
+    "import_detections",
 )
+"""In the order of the help: a command is the file of its name in ``commands/`` and this line."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,6 +61,6 @@ def build_parser() -> OneLineParser:
         epilog="The workspace is the folder TAL_HOME, or ./workspace.",
     )
     parsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add(parsers)
+    for name in COMMANDS:
+        importlib.import_module(f"tal_core.commands.{name}").add(parsers)
     return parser
