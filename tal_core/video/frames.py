@@ -88,7 +88,7 @@ class Damage:
 def duration_of(path: Path) -> float:
     """Seconds of a video by its header alone; 0 where it is silent or can't be read. Quick."""
     try:
-        with _open(path) as (container, stream):
+        with open_video(path) as (container, stream):
             return _stated(container, stream) or 0.0
     except InputError:
         return 0.0
@@ -102,13 +102,13 @@ def probe(path: Path) -> VideoInfo:
     Raises:
         InputError: if the file is missing, unreadable, or holds no video stream.
     """
-    with _open(path) as (container, stream):
+    with open_video(path) as (container, stream):
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         duration = _stated(container, stream)
         if duration is None:
             duration = _last_end(container, stream)
         width, height = stream.width, stream.height
-    with _open(path) as (container, stream):
+    with open_video(path) as (container, stream):
         first = next(_decode(container, stream, Damage()), None)
         if first is not None and _orientation(first)[0]:
             width, height = height, width
@@ -151,7 +151,7 @@ def decode_frames(
         InputError: if the file is missing, unreadable, holds no video stream, or not one frame of it decodes.
     """
     damage = Damage() if damage is None else damage
-    with _open(path) as (container, stream):
+    with open_video(path) as (container, stream):
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = threads
         clock = _Clock(container, stream)
@@ -311,8 +311,12 @@ def _last_end(container: InputContainer, stream: VideoStream) -> float:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open ``path`` and its first moving picture; every failure, decoding included, names the file."""
+def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open ``path`` and its first moving picture; every failure inside, decoding included, names the file.
+
+    Raises:
+        InputError: if the file is missing, unreadable, a list of other files, or holds no video stream.
+    """
     path = Path(path)
     if not path.is_file():
         raise InputError("there is no such video file", where=path, hint="Check the path.")

@@ -21,13 +21,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from tal_core import __version__
+from tal_core.streaming.online.events import checked_features
 from tal_core.streaming.server import messages
 from tal_core.streaming.server.batching import Batcher
 from tal_core.streaming.server.errors import Refusal, error_response
 from tal_core.streaming.server.middleware import STATIC, Gate
-from tal_core.streaming.server.service import Served, Service
+from tal_core.streaming.server.service import RunEntry, Served, Service
 from tal_core.streaming.server.sockets import serve_stream
-from tal_core.streaming.server.uploads import features_of, keep_upload
+from tal_core.streaming.server.uploads import features_of, save_upload
 from tal_core.types import InputError
 
 WAITING = 4
@@ -63,19 +64,6 @@ class ErrorAnswer(BaseModel):
     """The form of every error."""
 
     error: Problem
-
-
-class RunEntry(BaseModel):
-    """A run that is served. ``delay``: seconds a stream's detector waits; null if it can't serve streams."""
-
-    run: str
-    method: str
-    labels: list[str]
-    num_features: int
-    stride: float
-    offset: float
-    delay: float | None
-    no_stream: str | None
 
 
 class Runs(BaseModel):
@@ -164,7 +152,7 @@ def make_application(service: Service, names: tuple[str, ...] | None = None) -> 
 
     @app.get("/v1/runs", summary="The runs that are served", responses=_errors(401))
     async def runs() -> Runs:
-        return Runs(runs=[RunEntry(**served.to_json()) for served in service.runs.values()])
+        return Runs(runs=[served.entry() for served in service.runs.values()])
 
     uploading, detecting = 0, 0
 
@@ -183,7 +171,7 @@ def make_application(service: Service, names: tuple[str, ...] | None = None) -> 
         with tempfile.TemporaryDirectory(prefix="tal-upload-") as folder:
             uploading += 1
             try:
-                path = await keep_upload(request, Path(folder))
+                path = await save_upload(request, Path(folder))
             finally:
                 uploading -= 1
             if detecting >= WAITING * service.limits.detections:
@@ -232,14 +220,15 @@ class _Workers:
 
 def _detect(service: Service, served: Served, path: Path, query: DetectQuery) -> Detections:
     features, grid = features_of(path, served, service.limits, query.name or "file")
-    table = served.detect(messages.check_features(features, served.num_features), grid, "file")
+    table = served.detect(checked_features(features, served.num_features), grid, "file")
     table = table[table["score"] >= query.min_score].sort_values("score", ascending=False, kind="stable")
     service.numbers.detections.labels(served.run_id).inc(len(table))
-    found = [
-        Detection(segment=(row.start, row.end), label=row.label, score=row.score)
-        for row in table.itertuples()
+    columns = (table[name].tolist() for name in ("start", "end", "label", "score"))
+    detections = [
+        Detection(segment=(start, end), label=label, score=score)
+        for start, end, label, score in zip(*columns, strict=True)
     ]
-    return Detections(run=served.run_id, snippets=len(features), detections=found)
+    return Detections(run=served.run_id, snippets=len(features), detections=detections)
 
 
 def _add_errors(app: FastAPI) -> None:

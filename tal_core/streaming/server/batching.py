@@ -28,11 +28,12 @@ class Batcher:
     ``on_batch`` is called with the size of every batch.
     """
 
+    _worker: asyncio.Task[None]
+
     def __init__(self, model: OnlineModel, on_batch: Callable[[int], None] = lambda size: None):
         self.model, self._on_batch = model, on_batch
         self._waiting: asyncio.Queue[_Push] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="online-model")
-        self._worker: asyncio.Task | None = None
 
     async def __aenter__(self) -> Batcher:
         self._worker = asyncio.create_task(self._work())

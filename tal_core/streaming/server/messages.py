@@ -18,12 +18,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from tal_core.streaming.online.events import Output
+from tal_core.streaming.online.events import Output, checked_features
 from tal_core.types import InputError
 
 _FEATURES = struct.Struct("<4sI")
 _PICTURE = struct.Struct("<4sd")
-_DTYPES = {b"F32 ": np.dtype("<f4"), b"F16 ": np.dtype("<f2")}
+_DTYPES: dict[bytes, np.dtype[np.floating]] = {b"F32 ": np.dtype("<f4"), b"F16 ": np.dtype("<f2")}
 _JPEG_START = b"\xff\xd8\xff"
 
 
@@ -94,8 +94,8 @@ def parse_text(text: str, num_features: int) -> np.ndarray | Gap | Finish:
     widths = {len(row) for row in message.values}
     if len(widths) > 1:
         raise InputError("rows of features have different lengths", hint="Send a full table of numbers.")
-    values = np.array(message.values, np.float64).reshape(len(message.values), -1)
-    return check_features(values, num_features)
+    values = np.array(message.values) if message.values else np.empty((0, num_features))
+    return checked_features(values, num_features)
 
 
 def parse_bytes(content: bytes, kind: str, num_features: int) -> np.ndarray | Picture:
@@ -111,22 +111,11 @@ def parse_bytes(content: bytes, kind: str, num_features: int) -> np.ndarray | Pi
     if width == 0 or len(values) % (width * dtype.itemsize):
         what = f"{len(values)} bytes are no whole number of snippets of {width} x {dtype.itemsize} bytes"
         raise InputError(what, hint="Send all values of every snippet.")
-    return check_features(np.frombuffer(values, dtype).reshape(-1, width), num_features)
+    width = width if values else num_features
+    return checked_features(np.frombuffer(values, dtype).reshape(-1, width), num_features)
 
 
-def check_features(values: np.ndarray, num_features: int) -> np.ndarray:
-    """Features as (N, ``num_features``) float32. Raises InputError for another width, NaN or infinity."""
-    if len(values) and values.shape[1] != num_features:
-        what = f"features have {values.shape[1]} channels, but the run was trained on {num_features}"
-        raise InputError(what, hint="Use features of the same extractor as in training.")
-    with np.errstate(over="ignore"):
-        values = values.astype(np.float32).reshape(-1, num_features)
-    if not np.isfinite(values).all():
-        raise InputError("features contain NaN or infinite values", hint="Extract them again.")
-    return values
-
-
-def told(output: Output) -> list[dict[str, Any]]:
+def output_messages(output: Output) -> list[dict[str, Any]]:
     """The messages that tell a client of an output: its scores, if any, then its events in order."""
     messages: list[dict[str, Any]] = []
     if len(output.seconds):

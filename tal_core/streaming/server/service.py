@@ -5,14 +5,15 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel
 
 from tal_core.streaming.online.events import OnlineModel
 from tal_core.streaming.server.errors import Refusal
@@ -23,6 +24,19 @@ from tal_core.types import InputError, TimeGrid
 if TYPE_CHECKING:
     from tal_core.models.shared.weights import WeightsInfo
     from tal_core.video.extractors.extractor import Extractor
+
+
+class RunEntry(BaseModel):
+    """A run that is served. ``delay``: seconds a stream's detector waits; null if it can't serve streams."""
+
+    run: str
+    method: str
+    labels: list[str]
+    num_features: int
+    stride: float
+    offset: float
+    delay: float | None
+    no_stream: str | None
 
 
 @dataclass(frozen=True)
@@ -44,18 +58,24 @@ class Served:
     online: OnlineModel | None = None
     why_not: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def entry(self) -> RunEntry:
         """As ``GET /v1/runs`` lists it."""
-        return {
-            "run": self.run_id,
-            "method": self.method,
-            "labels": self.labels,
-            "num_features": self.num_features,
-            "stride": self.grid.stride,
-            "offset": self.grid.offset,
-            "delay": None if self.online is None else self.online.delay,
-            "no_stream": self.why_not,
-        }
+        return RunEntry(
+            run=self.run_id,
+            method=self.method,
+            labels=self.labels,
+            num_features=self.num_features,
+            stride=self.grid.stride,
+            offset=self.grid.offset,
+            delay=None if self.online is None else self.online.delay,
+            no_stream=self.why_not,
+        )
+
+    def stream_model(self) -> OnlineModel:
+        """What detects in streams. Raises Refusal for a run that can't serve one."""
+        if self.online is None:
+            raise Refusal(422, f"run {self.run_id} can't serve a stream: {self.why_not}", where="run")
+        return self.online
 
 
 @dataclass
@@ -68,7 +88,7 @@ class Service:
     numbers: Numbers = field(default_factory=Numbers)
     places: Places = field(init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.places = Places(self.limits.streams)
 
     def run(self, run_id: str | None) -> Served:
@@ -94,7 +114,7 @@ class Places:
         self.most, self.taken, self.unnamed = most, 0, 0
 
     @contextmanager
-    def waiting(self):
+    def waiting(self) -> Iterator[None]:
         """A place for a connection before its hello. Raises Refusal (503) when too many wait."""
         if self.unnamed >= 2 * self.most or self.taken >= self.most:
             raise self._full()
@@ -105,7 +125,7 @@ class Places:
             self.unnamed -= 1
 
     @contextmanager
-    def stream(self):
+    def stream(self) -> Iterator[None]:
         """A place for a stream. Raises Refusal (503) when all are taken."""
         if self.taken >= self.most:
             raise self._full()

@@ -22,10 +22,10 @@ from tal_core.streaming.server.messages import (
     Gap,
     Hello,
     Picture,
+    output_messages,
     parse_bytes,
     parse_hello,
     parse_text,
-    told,
 )
 from tal_core.streaming.server.pushed_frames import PushedPictures, Step
 from tal_core.streaming.server.service import Served, Service
@@ -35,8 +35,6 @@ from tal_core.video.extractors.extractor import Extractor
 QUEUE = 4
 """Messages of one client that wait to be worked on."""
 
-_Item = np.ndarray | Picture | Gap | Finish | InputError
-
 
 class ClientGone(Exception):
     """The client has closed, or does not read what it is sent."""
@@ -44,6 +42,10 @@ class ClientGone(Exception):
     def __init__(self, code: int, *, stuck: bool = False):
         super().__init__(code)
         self.code, self.stuck = code, stuck
+
+
+_Message = np.ndarray | Picture | Gap | Finish
+_Item = _Message | InputError | ClientGone
 
 
 async def serve_stream(
@@ -61,35 +63,26 @@ async def serve_stream(
         try:
             await socket.accept()
             hello = await line.hello()
-            served = _wanted(service, hello)
+            served = service.run(hello.run)
+            served.stream_model()
             places.enter_context(service.places.stream())
             unnamed.close()
-            await _Stream(line, service, served, hello, batchers[served.run_id], workers).run()
+            await _ClientStream(line, service, served, hello, batchers[served.run_id], workers).run()
             await line.close(code)
         except InputError as error:
-            refusal = refused(error)
-            code = refusal.close_code
-            await line.refuse(refusal)
+            answer = refused(error)
+            code = answer.close_code
+            await line.refuse(answer)
         except ClientGone as gone:
             code = gone.code
-            if gone.stuck:
-                # A closing handshake would wait for one who does not read.
-                socket.scope["extensions"]["abort"]()
+            line.drop(gone)
     service.numbers.streams_closed.labels(code).inc()
-
-
-def _wanted(service: Service, hello: Hello) -> Served:
-    """The run that a hello asks for, if it may. Raises Refusal."""
-    served = service.run(hello.run)
-    if served.online is None:
-        raise Refusal(422, f"run {served.run_id} can't serve a stream: {served.why_not}", where="run")
-    return served
 
 
 def _extractor(served: Served) -> Extractor:
     """What makes features of pictures for a run. Raises InputError if nothing here does, or not the same."""
     extractor = served.extractor()
-    check_extractor(extractor, served.online)
+    check_extractor(extractor, served.stream_model())
     return extractor
 
 
@@ -138,8 +131,12 @@ class _Line:
             await self.send({"type": "error", **error_body(refusal)})
             await self.close(refusal.close_code, refusal.what[:100])
         except ClientGone as gone:
-            if gone.stuck:
-                self.socket.scope["extensions"]["abort"]()
+            self.drop(gone)
+
+    def drop(self, gone: ClientGone) -> None:
+        """Cut a client off that does not read: a closing handshake would wait for it."""
+        if gone.stuck:
+            self.socket.scope["extensions"]["abort"]["call"]()
 
     async def close(self, code: int, reason: str = "") -> None:
         """The closing handshake, if the line still stands."""
@@ -152,7 +149,7 @@ class _Line:
                 raise ClientGone(1006) from None
 
 
-class _Stream:
+class _ClientStream:
     """What happens between ``ready`` and ``end``."""
 
     def __init__(
@@ -167,16 +164,16 @@ class _Stream:
         self.line, self.limits, self.numbers = line, service.limits, service.numbers
         self.served, self.hello, self.batcher, self.workers = served, hello, batcher, workers
         self.pictures = PushedPictures(_extractor(served)) if hello.kind == "frames" else None
-        self.inbox: asyncio.Queue[tuple[float, _Item | ClientGone]] = asyncio.Queue(QUEUE)
+        self.inbox: asyncio.Queue[tuple[float, _Item]] = asyncio.Queue(QUEUE)
         self.snippets = self.frames = self.dropped = self.faulty = 0
 
     async def run(self) -> None:
         """Serve until the client finishes. Raises ClientGone, or InputError for what can't be mended."""
         run, kind = self.served.run_id, self.hello.kind
-        state = await self.batcher.call(self.served.online.open_stream)
+        state = await self.batcher.call(self.served.stream_model().open_stream)
         self.numbers.streams_opened.labels(run, kind).inc()
         with self.numbers.streams.labels(run).track_inprogress():
-            await self.line.send({"type": "ready", **self.served.to_json(), "kind": kind})
+            await self.line.send({"type": "ready", **self.served.entry().model_dump(), "kind": kind})
             receiver = asyncio.create_task(self._receive())
             try:
                 await self._work(state)
@@ -187,6 +184,7 @@ class _Stream:
     async def _receive(self) -> None:
         """Fill the inbox, up to the last message or the first fault."""
         while True:
+            item: _Item
             try:
                 item = self._parse(await self.line.receive())
             except (InputError, ClientGone) as error:
@@ -195,7 +193,7 @@ class _Stream:
             if isinstance(item, Finish | Exception):
                 return
 
-    async def _put(self, item: _Item | ClientGone) -> None:
+    async def _put(self, item: _Item) -> None:
         if isinstance(item, Picture):
             self.frames += 1
             self.numbers.frames.labels(self.served.run_id).inc()
@@ -205,7 +203,7 @@ class _Stream:
                 self.numbers.dropped.labels(self.served.run_id).inc()
         await self.inbox.put((time.monotonic(), item))
 
-    def _parse(self, content: str | bytes) -> _Item:
+    def _parse(self, content: str | bytes) -> _Message:
         width = self.served.num_features
         if isinstance(content, bytes):
             return parse_bytes(content, self.hello.kind, width)
@@ -237,7 +235,7 @@ class _Stream:
         counts = {"frames": self.frames, "dropped": self.dropped, "faulty": self.faulty}
         await self.line.send({"type": "end", "snippets": self.snippets, **counts})
 
-    async def _steps(self, came: float, item: _Item) -> list[Step]:
+    async def _steps(self, came: float, item: _Message) -> list[Step]:
         """What an item asks of the detector."""
         if isinstance(item, Gap):
             return [(item.seconds, np.empty((0, self.served.num_features), np.float32))]
@@ -264,7 +262,7 @@ class _Stream:
         self.numbers.snippets.labels(run).inc(len(output.seconds))
         for event in output.events:
             self.numbers.events.labels(run, event.kind).inc()
-        for message in told(output):
+        for message in output_messages(output):
             await self.line.send(message)
 
     async def _warn(self, error: InputError) -> None:

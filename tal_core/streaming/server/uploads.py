@@ -6,7 +6,6 @@ import shutil
 import time
 from pathlib import Path
 
-import av
 import numpy as np
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
@@ -18,16 +17,13 @@ from tal_core.streaming.server.errors import Refusal
 from tal_core.streaming.server.limits import Limits
 from tal_core.streaming.server.service import Served
 from tal_core.types import InputError, TimeGrid
-from tal_core.video.frames import read_frames
+from tal_core.video.frames import open_video, read_frames
 
 FEATURE_TYPES = {".npy": b"\x93NUMPY", ".npz": b"PK\x03\x04", ".pt": b"PK\x03\x04"}
 """Feature files by ending, and how they begin."""
-# Kinds of file that hold their own pictures. Others (playlists, concat lists, image sequences) name further
-# files or addresses, which a stranger must not make this machine open.
-CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,h264,hevc"
 
 
-async def keep_upload(request: Request, folder: Path) -> Path:
+async def save_upload(request: Request, folder: Path) -> Path:
     """Write the file in a request's body into ``folder``: the raw body, or the form's part ``file``.
 
     Its ending says what it is: the form's file name, the query's ``name``, or how the content begins.
@@ -88,7 +84,7 @@ def features_of(path: Path, served: Served, limits: Limits, name: str) -> tuple[
 
 def _video_features(path: Path, served: Served, limits: Limits, name: str) -> tuple[np.ndarray, TimeGrid]:
     extractor = served.extractor()
-    _check_container(path, limits, name)
+    _check_size(path, limits, name)
     snippets: list[np.ndarray] = []
     end = time.monotonic() + limits.request_seconds
 
@@ -107,21 +103,10 @@ def _video_features(path: Path, served: Served, limits: Limits, name: str) -> tu
     return np.stack(snippets), extractor.grid
 
 
-def _check_container(path: Path, limits: Limits, name: str) -> None:
-    """Raise Refusal unless the file is a video of an allowed kind and size."""
-    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
-    try:
-        with av.open(str(path), options=options) as container:
-            if not container.streams.video:
-                raise Refusal(422, "holds no video stream", where=name, hint="Send a file with a picture.")
-            stream = container.streams.video[0]
-            width, height = stream.width, stream.height
-    except (av.error.FFmpegError, ValueError) as error:
-        if isinstance(error, Refusal):
-            raise
-        hint = f"Send a video (MP4, WebM, MKV, AVI, ...) or features ({', '.join(FEATURE_TYPES)})."
-        what = "is no video of a kind that is taken here"
-        raise Refusal(422, what, where=name, hint=hint) from None
+def _check_size(path: Path, limits: Limits, name: str) -> None:
+    """Raise Refusal for pictures that are too large, before one is decoded."""
+    with open_video(path) as (_, stream):
+        width, height = stream.width, stream.height
     if width * height > limits.pixels:
         what = f"pictures of {width} x {height} are larger than {limits.pixels} pixels"
         raise Refusal(422, what, where=name, hint="Scale the video down before sending.")

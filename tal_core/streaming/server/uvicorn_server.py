@@ -113,4 +113,4 @@ class _StreamProtocol(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
         if self.response.status_code == 101:
-            self.scope["extensions"]["abort"] = self.transport.abort
+            self.scope["extensions"]["abort"] = {"call": self.transport.abort}

@@ -129,10 +129,10 @@ def bomb_npz():
         (npy(np.array([["a", "b", "c"]])), "real number"),
         (huge_header(), "missing"),
         (b"", "empty"),
-        (b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n", "no video"),
-        (b"ffconcat version 1.0\nfile '/etc/passwd'\n", "no video"),
-        (b"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 9 RTP/AVP 96\n", "no video"),
-        (b"\0" * 5000, "no video"),
+        (b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n", "as a video"),
+        (b"ffconcat version 1.0\nfile '/etc/passwd'\n", "as a video"),
+        (b"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 9 RTP/AVP 96\n", "as a video"),
+        (b"\0" * 5000, "as a video"),
     ],
     ids=range(13),
 )
@@ -423,9 +423,10 @@ F32 = struct.pack("<4sI", b"F32 ", CHANNELS)
         ('{"type": "gap", "seconds": -1}', "seconds"),
         ('{"type": "gap", "seconds": 1e300}', "seconds"),
         ('{"type": "shout"}', "type"),
+        ('{"type": "features", "values": []}', None),
         ("nonsense", "JSON"),
     ],
-    ids=range(18),
+    ids=range(19),
 )
 def test_wrong_messages_end_only_their_own_stream(port, message, words):
     with stream(port) as other, stream(port) as line:
