@@ -61,7 +61,7 @@ def extract_all(
     """
     if not videos:
         return
-    workers = min(processes or os.cpu_count() or 1, len(videos)) if spec.kind.family == "motion" else 1
+    workers = min(processes or os.cpu_count() or 1, len(videos)) if spec.kind.loader is None else 1
     if workers > 1:
         yield from _in_processes(_Shared(spec, tick, stop), list(videos.items()), workers)
         return

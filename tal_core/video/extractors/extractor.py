@@ -11,15 +11,19 @@ for seconds, frame in read_frames(path, size=extractor.picture_size, wanted=extr
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from tal_core.types import InputError, TimeGrid
 from tal_core.video.extractors.spec import ExtractorSpec, read_spec
 from tal_core.video.frames import Damage, read_frames
+
+if TYPE_CHECKING:
+    from tal_core.video.extractors.windows import Encoder
 
 BATCH = 8  # snippets that an encoder takes at once when a file is extracted
 
@@ -59,30 +63,22 @@ def make_extractor(spec: ExtractorSpec, device: str = "auto", *, batch: int = 1)
     Raises:
         InputError: if an optional package is missing, or the weights are missing, faulty or of another model.
     """
-    if spec.kind.family == "motion":
+    if spec.kind.loader is None:
         from tal_core.video.extractors.motion import MotionExtractor  # pylint: disable=import-outside-toplevel
 
         return MotionExtractor(stride=spec.stride_seconds, window=spec.snippet_seconds)
     from tal_core.video.extractors.windows import WindowExtractor  # pylint: disable=import-outside-toplevel
 
-    return WindowExtractor(spec, _load_encoder(spec, device), batch)
+    return WindowExtractor(spec, _load_encoder(spec, spec.kind.loader, device), batch)
 
 
-def _load_encoder(spec: ExtractorSpec, device: str):
+def _load_encoder(spec: ExtractorSpec, loader: str, device: str) -> Encoder:
     # Torch is slow to load, and the built-in extractor's many processes don't need it.
-    # pylint: disable=import-outside-toplevel
-    from tal_core.device import choose_device
+    from tal_core.device import choose_device  # pylint: disable=import-outside-toplevel
 
-    family = spec.kind.family
-    if family == "torchvision":
-        from tal_core.video.extractors.torchvision import load
-    elif family == "huggingface":
-        from tal_core.video.extractors.huggingface import load
-    elif family == "torchscript":
-        from tal_core.video.extractors.own import load_torchscript as load
-    else:
-        from tal_core.video.extractors.own import load_onnx as load
-    return load(spec, choose_device(device))
+    file, _, function = loader.partition(":")
+    module = importlib.import_module(f"tal_core.video.extractors.{file}")
+    return getattr(module, function)(spec, choose_device(device))
 
 
 class Trained(Protocol):
@@ -110,7 +106,7 @@ def spec_of(info: Trained) -> ExtractorSpec:
         known = np.allclose([ours.stride, ours.offset], [theirs.stride, theirs.offset])
     else:
         spec, known = read_spec(info.extractor, where="the run's features"), True
-    if not known or (spec.kind.family == "motion" and info.num_features != NUM_FEATURES):
+    if not known or (spec.kind.loader is None and info.num_features != NUM_FEATURES):
         what = f"the run was trained on {info.num_features} features that were not extracted by this program"
         hint = "Give it a feature file made as those, or choose a run whose features were extracted here."
         raise InputError(what, hint=hint)

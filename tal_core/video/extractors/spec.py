@@ -20,19 +20,15 @@ Normalisation = Literal["kinetics", "imagenet", "clip", "half", "symmetric", "un
 class Kind:
     """One extractor: its ``defaults`` name the settings it knows, ``package`` what must be installed.
 
-    ``family`` says who loads its weights: ``motion`` has none.
+    ``loader`` is the function beside this file that makes its encoder, as ``file:function``; called with the
+    spec and a device. The built-in extractor has none.
     """
 
     name: str
     title: str
-    family: Literal["motion", "torchvision", "huggingface", "torchscript", "onnx"]
+    loader: str | None
     defaults: dict[str, Any]
-
-    @property
-    def package(self) -> str | None:
-        """The optional package that it needs, if any."""
-        needed = {"torchvision": "torchvision", "huggingface": "transformers", "onnx": "onnxruntime"}
-        return needed.get(self.family)
+    package: str | None = None
 
 
 def _encoder(seconds: float, frames: int | None, size: int | None, **more: Any) -> dict[str, Any]:
@@ -53,53 +49,71 @@ KINDS = {
         Kind(
             "motion",
             "optical flow and gradients around what moves; no weights, runs anywhere",
-            "motion",
+            None,
             {"stride_seconds": 0.2, "snippet_seconds": 0.4, "dtype": "float16"},
         ),
-        Kind("r2plus1d_18", "R(2+1)D-18, 512 features", "torchvision", _encoder(16 / 15, 16, 112)),
-        Kind("s3d", "S3D, 1024 features", "torchvision", _encoder(16 / 15, 16, 224)),
+        Kind(
+            "r2plus1d_18",
+            "R(2+1)D-18, 512 features",
+            "torchvision:load",
+            _encoder(16 / 15, 16, 112),
+            "torchvision",
+        ),
+        Kind("s3d", "S3D, 1024 features", "torchvision:load", _encoder(16 / 15, 16, 224), "torchvision"),
         Kind(
             "mvit_v1_b",
             "MViT v1 base, 768 features",
-            "torchvision",
+            "torchvision:load",
             _without(_encoder(32 / 15, 16, 224), "frames", "frame_size"),
+            "torchvision",
         ),
         Kind(
             "mvit_v2_s",
             "MViT v2 small, 768 features",
-            "torchvision",
+            "torchvision:load",
             _without(_encoder(32 / 15, 16, 224), "frames", "frame_size"),
+            "torchvision",
         ),
-        Kind("swin3d_t", "Video Swin tiny, 768 features", "torchvision", _encoder(32 / 15, 32, 224)),
+        Kind(
+            "swin3d_t",
+            "Video Swin tiny, 768 features",
+            "torchvision:load",
+            _encoder(32 / 15, 32, 224),
+            "torchvision",
+        ),
         Kind(
             "videomae",
             "VideoMAE from Hugging Face, mean of its tokens",
-            "huggingface",
+            "huggingface:load",
             _without(_encoder(32 / 15, None, None, normalise=None), "frames", "frame_size"),
+            "transformers",
         ),
         Kind(
             "vjepa2",
             "V-JEPA 2 from Hugging Face, mean of its tokens",
-            "huggingface",
+            "huggingface:load",
             _encoder(64 / 15, None, None, normalise=None),
+            "transformers",
         ),
         Kind(
             "image",
             "CLIP, SigLIP, DINOv2 and their like from Hugging Face, mean over the frames",
-            "huggingface",
+            "huggingface:load",
             _encoder(1.0, 4, None, normalise=None),
+            "transformers",
         ),
         Kind(
             "torchscript",
             "your own encoder as TorchScript: (1, 3, T, H, W) in, (1, D) out",
-            "torchscript",
+            "own:load_torchscript",
             _encoder(16 / 15, 16, 224, normalise="kinetics"),
         ),
         Kind(
             "onnx",
             "your own encoder as ONNX: (1, 3, T, H, W) in, (1, D) out",
-            "onnx",
+            "own:load_onnx",
             _without(_encoder(16 / 15, 16, 224, normalise="kinetics"), "precision"),
+            "onnxruntime",
         ),
     )
 }
@@ -166,7 +180,7 @@ class ExtractorSpec(BaseModel):
         The built-in extractor's first snippet is cut off by the start of the video; an encoder's is the first
         that is whole.
         """
-        first = self.stride_seconds if self.kind.family == "motion" else self.snippet_seconds
+        first = self.stride_seconds if self.kind.loader is None else self.snippet_seconds
         return TimeGrid(stride=self.stride_seconds, offset=first / 2)
 
     def table(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import importlib
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -281,7 +282,7 @@ def test_a_missing_package_is_named_with_its_cure(monkeypatch):
     def gone(name):
         raise ModuleNotFoundError(f"No module named {name!r}")
 
-    monkeypatch.setattr(encoders.importlib, "import_module", gone)
+    monkeypatch.setattr(encoders, "importlib", SimpleNamespace(import_module=gone))
     for name, package in (("s3d", "torchvision"), ("videomae", "transformers")):
         with pytest.raises(InputError, match=f"{package} is not installed.*requirements-video.txt"):
             make_extractor(ExtractorSpec(name=name), "cpu")
@@ -291,7 +292,7 @@ def test_a_package_that_does_not_work_says_why(monkeypatch):
     def broken(name):
         raise RuntimeError("operator torchvision::nms does not exist")
 
-    monkeypatch.setattr(encoders.importlib, "import_module", broken)
+    monkeypatch.setattr(encoders, "importlib", SimpleNamespace(import_module=broken))
     with pytest.raises(InputError, match=r"torchvision can't be imported .*nms does not exist"):
         make_extractor(ExtractorSpec(name="s3d"), "cpu")
 
