@@ -6,11 +6,13 @@ from typing import Any
 
 import streamlit as st
 
-from pages.common.address import forget, pick
+from pages.common.address import choice, forget, pick
 from pages.common.loaders import home, load_dataset
 from pages.common.notices import guard
 from tal_core.data.dataset import dataset as datasets
 from tal_core.data.dataset import registry
+from tal_core.evaluation.average_precision import PROTOCOLS, parse_tiou
+from tal_core.evaluation.result import thresholds_text
 from tal_core.runs import run as training_runs
 from tal_core.types import InputError
 
@@ -75,3 +77,66 @@ def pick_runs(dataset: str, *, place: Any = None, label: str = "Runs") -> list[t
         help="Runs trained on this dataset that have detections.",
     )
     return [runs[run_id] for run_id in chosen]
+
+
+EVERYTHING = "all subsets"
+
+
+PRESETS = {"0.3:0.7:0.1": "THUMOS14", "0.5:0.95:0.05": "ActivityNet", "0.1:0.5:0.1": "low", "0.5": "one"}
+
+
+PROTOCOL_HELP = (
+    "official: the ActivityNet challenge's script, every annotation counts. toolbox: as OpenTAD and "
+    "ActionFormer, zero-length and repeated annotations are removed first."
+)
+
+
+def pick_subset(
+    data: datasets.Dataset,
+    label: str = "Subset",
+    *,
+    everything_first: bool = False,
+    place: Any = None,
+    **options: Any,
+) -> str | None:
+    """The subset to look at; None for all. The evaluation subset at first, unless ``everything_first``."""
+    names = [name for name in dict.fromkeys(data.index["subset"]) if name]
+    names = [EVERYTHING, *sorted(names)] if everything_first else [*names, EVERYTHING]
+    default = [] if everything_first else [data.evaluation_subset]
+    subset = pick(label, names, "subset", default=default, place=place, **options)
+    return None if subset == EVERYTHING else subset
+
+
+def pick_tiou(place: Any = None) -> float:
+    """The tIoU at which detections and annotations match."""
+    text = pick(
+        "tIoU",
+        [f"{k / 20:g}" for k in range(2, 20)],
+        "tiou",
+        kind="select_slider",
+        default=["0.5"],
+        place=place,
+        help="A detection is right if it overlaps an annotation of its class with at least this tIoU.",
+    )
+    return float(text)
+
+
+def pick_settings(data: datasets.Dataset) -> tuple[str | None, tuple[float, ...], str]:
+    """Subset (None: all), tIoU thresholds and protocol."""
+    first, second, third = st.columns(3)
+    subset = pick_subset(data, place=first)
+    usual = thresholds_text(data.tiou)
+    options = list(dict.fromkeys([usual, *PRESETS, *(choice("thresholds") or ())]))
+    text = pick(
+        "tIoU thresholds",
+        options,
+        "thresholds",
+        default=[usual],
+        place=second,
+        format_func=lambda t: f"{t}  ({PRESETS[t]})" if t in PRESETS else t,
+        accept_new_options=True,
+        help="first:last:step, or single ones such as 0.5 or 0.5,0.75. Type your own and press Enter.",
+    )
+    protocol = pick("Protocol", PROTOCOLS, "protocol", place=third, help=PROTOCOL_HELP)
+    with guard():
+        return subset, tuple(parse_tiou(text)), protocol

@@ -6,7 +6,6 @@ from pages.common import address, downloads, navigation, notices, pickers, publi
 from pages.compare import differences as views
 from pages.compare import runs_and_verdict as parts
 from pages.compare import training_and_cost as details
-from pages.evaluate.inputs import pick_settings
 from tal_core.data.benchmarks.published import benchmark_of
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.runs.run import Run
@@ -59,7 +58,7 @@ def show_page() -> None:
                 "evaluate", "Keep a detections file as a run", icon=":material/save:", dataset=data.name
             )
     else:
-        subset, tiou, protocol = pick_settings(data)
+        subset, tiou, protocol = pickers.pick_settings(data)
         with notices.guard(stop=False):
             pair = parts.Pair(data, tuple(runs), subset, tiou, protocol)
             parts.show_verdict(pair)

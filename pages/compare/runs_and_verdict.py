@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.common import downloads, loaders, notices, pickers, readable
-from pages.evaluate.inputs import evaluated
+from pages.common.cached_results import evaluated
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.evaluation.comparison import Interval, Side, match_side, paired_bootstrap
 from tal_core.runs.run import Run

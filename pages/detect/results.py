@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from pages.common import address, downloads, job_progress, loaders, notices
+from pages.common import address, cached_results, downloads, job_progress, loaders, notices
+from pages.common.player import show_player
 from pages.common.timeline_component import show_timeline
-from pages.timeline import parts
 from tal_core.background import job
 from tal_core.inference import detection_job
 from tal_core.plots import timeline as plots
@@ -87,7 +87,7 @@ def show_end(detection: detection_job.Detection) -> None:
     if request["kind"] == "video":
         left, right = st.columns([2, 3])
         with left:
-            player = parts.show_player(source)
+            player = show_player(source)
         with right:
             show_table(shown)
     show_timeline(drawing, player=player, key=f"detected:{detection.detect_id}")
@@ -122,7 +122,7 @@ def usual_threshold(run: Run) -> tuple[float, str]:
     try:
         data = loaders.load_dataset(run.config()["dataset"])
         subset = data.evaluation_subset
-        truth, labelled, _ = parts.matched(data, loaders.load_detections(run), subset, 0.5)
+        truth, labelled, _ = cached_results.matched(data, loaders.load_detections(run), subset, 0.5)
         if len(labelled) and len(truth):
             threshold = min(1.0, max(0.0, int(100 * plots.best_f1(labelled, len(truth))[0]) / 100))
             return (

@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.common import address, loaders, notices, pickers
-from pages.evaluate.inputs import read_upload, renamed
+from pages.common.detections_upload import read_upload, renamed
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.evaluation.diagnosis.diagnose import Diagnosis, diagnose
 from tal_core.evaluation.diagnosis.report import format_report, to_json

@@ -9,7 +9,6 @@ from pages.diagnose import inputs as parts
 from tal_core.evaluation.diagnosis.advice import headline
 from tal_core.evaluation.diagnosis.characteristics import SCHEMES
 
-EVERYTHING = "all subsets"
 BUCKET_HELP = (
     "Edges of the buckets of coverage, length and number of instances. auto: the edges of the DETAD paper "
     "where the video ids are THUMOS14's or ActivityNet's, else equal shares (quantiles)."
@@ -29,21 +28,9 @@ SECTIONS = {
 def pick_settings(data) -> tuple[str | None, float, str]:
     """Subset (None: all), tIoU and the kind of buckets."""
     first, second, third = st.columns(3)
-    subsets = [name for name in dict.fromkeys(data.index["subset"]) if name]
-    subset = address.pick(
-        "Subset", [*subsets, EVERYTHING], "subset", default=[data.evaluation_subset], place=first
-    )
-    tiou = address.pick(
-        "tIoU",
-        [f"{k / 20:g}" for k in range(2, 20)],
-        "tiou",
-        kind="select_slider",
-        default=["0.5"],
-        place=second,
-        help="A detection is right if it overlaps an annotation of its class with at least this tIoU.",
-    )
+    subset, tiou = pickers.pick_subset(data, place=first), pickers.pick_tiou(second)
     buckets = address.pick("Buckets", SCHEMES, "buckets", place=third, help=BUCKET_HELP)
-    return None if subset == EVERYTHING else subset, float(tiou), buckets
+    return subset, tiou, buckets
 
 
 def show_page() -> None:

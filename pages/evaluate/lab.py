@@ -5,8 +5,7 @@ from dataclasses import asdict
 
 import streamlit as st
 
-from pages.common import address, downloads, loaders, notices, readable
-from pages.evaluate import inputs
+from pages.common import address, cached_results, downloads, loaders, notices, readable
 from pages.evaluate import lab_controls as controls
 from pages.evaluate import lab_results as actions
 from tal_core.data.dataset.dataset import Dataset
@@ -81,7 +80,7 @@ def show_lab(runs: list[Run], data: Dataset, subset: str | None, tiou: tuple, pr
     with notices.guard(stop=False):
         path = run.folder / "candidates.npz"
         stored, _ = _stored(str(run.folder), path.stat().st_mtime_ns, data, subset)
-        present, _ = inputs.evaluated(data, loaders.load_detections(run), subset, tiou, protocol)
+        present, _ = cached_results.evaluated(data, loaders.load_detections(run), subset, tiou, protocol)
         for note in stored.notes:
             st.warning(note)
         _show_origin(run)

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from pages.common import downloads, navigation, notices, pickers, readable
+from pages.common.cached_results import evaluated
 from pages.evaluate import inputs
 from pages.evaluate.tabs import TABS, Shown
 
@@ -13,7 +14,7 @@ def show_page() -> None:
     first, second = st.columns([1, 2])
     data = pickers.pick_dataset(place=first)
     runs = pickers.pick_runs(data.name, place=second)
-    subset, tiou, protocol = inputs.pick_settings(data)
+    subset, tiou, protocol = pickers.pick_settings(data)
     found = inputs.gather(runs, data)
     if not found:
         st.info(f"Choose a run or a detections file to evaluate on **{data.name}**.")
@@ -22,7 +23,7 @@ def show_page() -> None:
         return
     evaluations = {}
     with notices.guard(stop=False):
-        evaluations = {n: inputs.evaluated(data, d, subset, tiou, protocol)[0] for n, d in found.items()}
+        evaluations = {n: evaluated(data, d, subset, tiou, protocol)[0] for n, d in found.items()}
     if not evaluations:
         navigation.link_to_timeline(data.name, [run.run_id for run in runs], subset)
         downloads.detections(found, data.name)

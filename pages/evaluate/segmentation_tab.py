@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.common import address, downloads, notices
-from pages.timeline.parts import matched
+from pages.common.cached_results import matched
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.evaluation.segmentation import Segmentation, compare_subset, usual_step
 from tal_core.plots import proposals as plots

@@ -6,10 +6,10 @@ import numpy as np
 import streamlit as st
 
 from pages.common import downloads, navigation, notices, readable
+from pages.common.player import frame_seconds, show_player
 from pages.common.timeline_component import show_timeline
 from pages.explore.similar import show_similar
 from pages.explore.videos import pick_video
-from pages.timeline.parts import frame_seconds, show_player
 from tal_core.data.exploring import statistics
 from tal_core.plots import explore as plots
 from tal_core.plots import timeline

@@ -12,14 +12,6 @@ from tal_core.plots import explore as plots
 from tal_core.plots.colors import class_colors
 
 LEVELS = ["error", "warning", "info"]
-EVERYTHING = "all subsets"
-
-
-def pick_subset(data) -> str | None:
-    """The subset to look at; None for all."""
-    names = [EVERYTHING, *sorted(name for name in data.index["subset"].unique() if name)]
-    chosen = address.pick("Subset", names, "subset", help="Which of the dataset's own parts to look at.")
-    return None if chosen == EVERYTHING else chosen
 
 
 # The result keeps the dataset alive, so its id stays its own while it is cached.
@@ -127,5 +119,7 @@ else:
     with first:
         dataset = pickers.pick_dataset()
     with second:
-        part = pick_subset(dataset)
+        part = pickers.pick_subset(
+            dataset, everything_first=True, help="Which of the dataset's own parts to look at."
+        )
     VIEWS[view](dataset, part)

@@ -12,7 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.common import address, loaders, notices
-from pages.timeline.parts import frame_seconds
+from pages.common.player import frame_seconds
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.data.dataset.entry import DEMO_NAME
 from tal_core.data.editing import changes as editing

@@ -6,44 +6,23 @@ import pandas as pd
 import streamlit as st
 
 from pages.common import address, navigation, pickers
+from pages.common.player import frame_seconds, show_player
 from pages.common.timeline_component import show_timeline
 from pages.timeline import editing as timeline_edit
 from pages.timeline import parts
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.plots import timeline as plots
 
-EVERYTHING = "all subsets"
 AUTOMATIC = "best F1"
 THRESHOLDS = [0.0, 0.01, 0.02, *(k / 20 for k in range(1, 20)), 0.98, 0.99]
 
 
 def pick_subset(data: Dataset) -> str | None:
     """The subset whose videos are listed: the link's video decides, else the one for evaluation."""
-    names = [name for name in dict.fromkeys(data.index["subset"]) if name]
     asked = data.index.loc[data.index["video_id"] == st.query_params.get("video"), "subset"]
     if len(asked) and "subset" not in st.query_params:
-        address.remember("subset", [asked.iloc[0] or EVERYTHING])
-    chosen = address.pick(
-        "Videos of subset",
-        [*names, EVERYTHING],
-        "subset",
-        default=[data.evaluation_subset],
-        resets=("video", "at"),
-    )
-    return None if chosen == EVERYTHING else chosen
-
-
-def pick_tiou() -> float:
-    """The tIoU at which detections and annotations match."""
-    chosen = address.pick(
-        "tIoU",
-        [f"{k / 20:g}" for k in range(2, 20)],
-        "tiou",
-        kind="select_slider",
-        default=["0.5"],
-        help="A detection is right if it overlaps an annotation of its class with at least this tIoU.",
-    )
-    return float(chosen)
+        address.remember("subset", [asked.iloc[0] or pickers.EVERYTHING])
+    return pickers.pick_subset(data, "Videos of subset", resets=("video", "at"))
 
 
 def pick_score() -> float | None:
@@ -88,7 +67,7 @@ def choose() -> View:
     with columns[0]:
         subset = pick_subset(data)
     with columns[1]:
-        tiou = pick_tiou()
+        tiou = pickers.pick_tiou()
     with columns[2]:
         score = pick_score()
     with columns[3]:
@@ -115,10 +94,10 @@ def show_video(view: View) -> str | None:
         return None
     left, right = st.columns([2, 3])
     with left:
-        player = parts.show_player(path)
+        key = show_player(path)
     with right:
         parts.show_videos(view.videos, view.video)
-    return player
+    return key
 
 
 def show_page() -> None:
@@ -148,7 +127,7 @@ def show_page() -> None:
         curves=view.curves,
     )
     show_timeline(
-        {**drawing, "frame_seconds": parts.frame_seconds(data, video)},
+        {**drawing, "frame_seconds": frame_seconds(data, video)},
         player=player,
         focus=parts.asked_stretch(),
         edit=editing.for_component() if editing else None,

@@ -1,32 +1,18 @@
 """Parts of the Timeline page: matched detections, the video list, the player, score curves, texts."""
 
 import re
-from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
-from pages.common import address, downloads, loaders, navigation, notices, pickers, video_serving
+from pages.common import address, downloads, loaders, navigation, notices, pickers
+from pages.common.cached_results import matched
 from tal_core.data.dataset.dataset import Dataset
-from tal_core.evaluation.outcomes import label_detections
 from tal_core.plots import timeline as plots
 from tal_core.plots.colors import class_colors
 from tal_core.postprocessing.candidates import load_snippet_scores
 from tal_core.runs.run import Run
 from tal_core.types import InputError
-
-PLAYER = "timeline-player"
-
-
-# The result keeps the table and the dataset alive, so the id of either stays its own while it is cached.
-@st.cache_resource(
-    max_entries=24, show_spinner="Matching detections", hash_funcs={Dataset: id, pd.DataFrame: id}
-)
-def matched(data: Dataset, detections: pd.DataFrame, subset: str | None, tiou: float) -> tuple:
-    """The subset's annotations and its detections with their outcomes, shared: never change the tables."""
-    truth = data.ground_truth(subset)
-    inside = detections[detections["video_id"].isin(data.videos(subset, usable=False))]
-    return truth, label_detections(truth, inside, tiou)[0], (data, detections)
 
 
 def cut_runs(
@@ -64,12 +50,6 @@ def asked_stretch() -> tuple[float, float] | None:
     return (float(found[1]), float(found[2])) if found else None
 
 
-def frame_seconds(data: Dataset, video: str) -> float | None:
-    """How long a frame of the video lasts, where its frame rate is known."""
-    fps = float(data.index.loc[data.index["video_id"] == video, "fps"].iloc[0])
-    return 1 / fps if fps > 0 else None
-
-
 def pick_video(table: pd.DataFrame, any_run: bool) -> str:
     """The video picker, sorted, with steps to the neighbours."""
     videos = table["video_id"].tolist()
@@ -92,16 +72,6 @@ def pick_video(table: pd.DataFrame, any_run: bool) -> str:
             args=(videos[position + step] if inside else video,),
         )
     return video
-
-
-def show_player(path: Path) -> str | None:
-    """The video, in the container that the timeline steers; None if it can't be played here."""
-    if not path.is_file():
-        st.caption(f"The video `{path.name}` is gone; the timeline works without it.")
-        return None
-    with st.container(key=PLAYER):
-        st.video(video_serving.address(path) or path, alt=f"Video {path.stem}")
-    return PLAYER
 
 
 def show_videos(table: pd.DataFrame, video: str) -> None:
