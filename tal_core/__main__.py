@@ -1,13 +1,19 @@
-"""``python -m tal_core``."""
+"""``python -m tal_core``, or ``tal`` where the package is installed."""
 
 import os
 import sys
 
 from tal_core.background.processes import IDLE_THREADS
-from tal_core.cli import main
 
-# Before anything loads torch.
-for name, value in IDLE_THREADS.items():
-    os.environ.setdefault(name, value)
 
-sys.exit(main())
+def start() -> int:
+    """Run one command; returns its exit code."""
+    for name, value in IDLE_THREADS.items():  # before anything loads torch
+        os.environ.setdefault(name, value)
+    from tal_core.cli import main  # pylint: disable=import-outside-toplevel
+
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(start())

@@ -6,12 +6,15 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+from tal_core import __version__
 from tal_core.commands.parsing import OneLineParser
 from tal_core.types import InputError
 
 COMMANDS = (
     "demo",
+    "app",
     "datasets",
     "train",
     "predict",
@@ -56,9 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def build_parser() -> OneLineParser:
     """The parser of all commands; each imports what it needs when it runs, so that ``--help`` is quick."""
     parser = OneLineParser(
-        prog="python -m tal_core",
+        prog="tal" if Path(sys.argv[0]).stem == "tal" else "python -m tal_core",
         description="Temporal action localization: data, training, prediction and evaluation.",
         epilog="The workspace is the folder TAL_HOME, or ./workspace.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"tal {__version__}", help="print the version and leave"
     )
     parsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in COMMANDS:
