@@ -1,7 +1,7 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.common import notices, readable
+from pages.common import readable
 from tests.pages.page_tools import open_page, small_dataset, small_run, texts
 
 PAGES = ["overview", "explore", "train", "timeline", "evaluate"]
@@ -50,9 +50,10 @@ def test_the_choice_of_dataset_goes_along_to_the_next_page(tmp_path, home):
 
 def test_error_box_says_what_where_and_how_to_mend():
     def page():
+        from pages.common.notices import guard  # the page runs as a script of its own
         from tal_core.types import InputError
 
-        with notices.guard():
+        with guard():
             raise InputError("is empty", where="a.json", hint="Write something.")
 
     box = AppTest.from_function(page).run().error[0].value
