@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 GROUND_TRUTH_COLUMNS = ("video_id", "start", "end", "label")
 DETECTION_COLUMNS = (*GROUND_TRUTH_COLUMNS, "score")
 VIDEO_COLUMNS = ("video_id", "subset", "duration", "fps")
+AMBIGUOUS = "Ambiguous"
+"""The label of segments that evaluation ignores, as in THUMOS14."""
 FINDING_COLUMNS = ("level", "kind", "video_id", "detail", "advice")
 
 _Positions = TypeVar("_Positions", float, "np.ndarray", "torch.Tensor")

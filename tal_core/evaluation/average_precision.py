@@ -23,14 +23,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
-from tal_core.evaluation.matching import greedy_match, overlapping_pairs
+from tal_core.evaluation.matching import greedy_match, overlapping_pairs, pairs_in_videos, positions
 from tal_core.evaluation.result import Evaluation, format_table, parse_tiou
-from tal_core.types import InputError
+from tal_core.types import AMBIGUOUS, InputError
 
 __all__ = [
     "PROTOCOLS",
@@ -43,7 +44,6 @@ __all__ = [
 ]
 
 PROTOCOLS = ("official", "toolbox")
-AMBIGUOUS = "Ambiguous"
 DUPLICATE_TOLERANCE = 1e-3  # seconds; of OpenTAD and ActionFormer
 
 
@@ -63,15 +63,10 @@ def evaluate(
     empty ground truth, thresholds outside (0, 1] and an unknown protocol.
     """
     ranking = rank(ground_truth, detections, tiou, protocol, ambiguous)
-    ap = np.zeros((len(ranking.labels), len(ranking.tiou)))
-    for index, rows in ranking.per_class():
-        hit = ranking.hit[:, rows]
-        best_later = _envelope(_precision(hit, ranking.counted[:, rows]))
-        ap[index] = (best_later * hit).sum(axis=1) / ranking.num_positive[index]
     return Evaluation(
         tiou=ranking.tiou,
         labels=ranking.labels,
-        ap=ap,
+        ap=average_precision(ranking.hit, ranking.counted, ranking.first, ranking.num_positive),
         num_videos=len(set(videos)) if videos is not None else int(ground_truth["video_id"].nunique()),
         num_ground_truth=int(ranking.num_positive.sum()),
         num_detections=len(detections),
@@ -99,9 +94,10 @@ def precision_recall(
     ranking = rank(ground_truth, detections, tiou, protocol, ambiguous)
     curves = []
     for index, rows in ranking.per_class():
-        hit = ranking.hit[:, rows]
-        precision = _precision(hit, ranking.counted[:, rows])
-        recall = np.cumsum(hit, axis=1) / ranking.num_positive[index]
+        hit, num_positive = ranking.hit[:, rows], int(ranking.num_positive[index])
+        counted = None if ranking.counted is None else ranking.counted[:, rows]
+        precision = precisions(hit, counted, num_positive)
+        recall = np.cumsum(hit, axis=1) / num_positive
         interpolated = _envelope(precision)
         for k, threshold in enumerate(ranking.tiou):
             curves.append(
@@ -119,26 +115,46 @@ def precision_recall(
     return pd.concat(curves, ignore_index=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """Detections by class and descending score, and what each is at each of K thresholds."""
+    """N detections by class (alphabetical) and descending score, matched with G annotations at K thresholds.
+
+    ``truth``: the annotations that count; its index is that of the table handed in. ``truth_class``: (G,).
+    ``row``: the detections' rows in theirs. ``first``: ``(C + 1,)`` where each class begins. ``matched``:
+    ``(K, N)`` position in ``truth`` of the annotation a true positive takes, else -1. ``counted``:
+    ``(K, N)``, false for what is excused from the precision; None if all count. ``ignored``: how many
+    annotations and detections don't count, by reason.
+    """
 
     tiou: list[float]
     labels: list[str]
-    truth: pd.DataFrame  # the annotations that count; their index is that of the table handed in
-    num_positive: np.ndarray  # (C,) annotations
-    first: np.ndarray  # (C + 1,) where each class begins among the ranked detections
-    row: np.ndarray  # (N,) row of each in the table of detections
-    score: np.ndarray  # (N,)
-    matched: np.ndarray  # (K, N) row in ``truth`` of the annotation it takes, -1 for none
-    hit: np.ndarray  # (K, N) matched with an annotation
-    counted: np.ndarray  # (K, N) counts in the precision; all but excused detections
+    truth: pd.DataFrame
+    truth_class: np.ndarray
+    row: np.ndarray
+    first: np.ndarray
+    score: np.ndarray
+    matched: np.ndarray
     ignored: dict[str, int]
+    counted: np.ndarray | None = None
+
+    @cached_property
+    def hit(self) -> np.ndarray:
+        """``(K, N)``: the true positives."""
+        return self.matched >= 0
+
+    @cached_property
+    def num_positive(self) -> np.ndarray:
+        """``(C,)`` annotations of each class."""
+        return np.bincount(self.truth_class, minlength=len(self.labels))
+
+    @cached_property
+    def class_of(self) -> np.ndarray:
+        """``(N,)`` the class of each detection."""
+        return np.repeat(np.arange(len(self.labels)), np.diff(self.first))
 
     def per_class(self) -> Iterator[tuple[int, slice]]:
         """Class index and its rows."""
-        for index, (start, stop) in enumerate(pairwise(self.first.tolist())):
-            yield index, slice(start, stop)
+        return per_class(self.first)
 
 
 def rank(
@@ -149,57 +165,109 @@ def rank(
     ambiguous: pd.DataFrame | None = None,
 ) -> Ranking:
     """Ranks and matches detections as `evaluate` does, for whoever asks more of them. Raises the same."""
-    thresholds = _check_thresholds(tiou)
-    ground_truth, ignored = clean_ground_truth(ground_truth, protocol)
-    if ground_truth.empty:
-        raise InputError(
-            "there is no ground truth to evaluate against",
-            hint="Choose a subset whose videos have annotations",
-        )
-    labels = sorted(ground_truth["label"].unique())
-    videos = pd.Index(ground_truth["video_id"].unique())
-    class_of = pd.Index(labels).get_indexer(detections["label"])
-    known = class_of >= 0
+    thresholds = check_thresholds(tiou)
+    truth, ignored = clean_ground_truth(ground_truth, protocol)
+    check_annotated(truth)
+    labels = sorted(truth["label"].unique())
+    videos = pd.Index(truth["video_id"].unique())
+    class_of, rows, first = class_order(labels, detections)
     num_ambiguous = int((detections["label"] == AMBIGUOUS).sum())
     ignored["ambiguous_detections"] = num_ambiguous
-    ignored["detections_with_unknown_label"] = int((~known).sum()) - num_ambiguous
+    ignored["detections_with_unknown_label"] = len(detections) - len(rows) - num_ambiguous
 
-    score = detections["score"].to_numpy(np.float64)
-    rows = np.flatnonzero(known)
-    rows = rows[np.lexsort((-score[rows], class_of[rows]))]  # stable: equal scores stay in file order
     segments = detections[["start", "end"]].to_numpy(np.float64)[rows]
-    video_of = videos.get_indexer(detections["video_id"])[rows]
-
-    group = np.where(video_of >= 0, video_of * len(labels) + class_of[rows], -1)
-    truth_class = pd.Index(labels).get_indexer(ground_truth["label"])
+    video_of = positions(videos, detections["video_id"])[rows]
+    truth_class = positions(labels, truth["label"])
     pairs = overlapping_pairs(
-        group,
+        np.where(video_of >= 0, video_of * len(labels) + class_of[rows], -1),
         segments,
-        videos.get_indexer(ground_truth["video_id"]) * len(labels) + truth_class,
-        ground_truth[["start", "end"]].to_numpy(np.float64),
+        positions(videos, truth["video_id"]) * len(labels) + truth_class,
+        truth[["start", "end"]].to_numpy(np.float64),
         min(thresholds),
     )
-    matched = greedy_match(pairs, len(rows), len(ground_truth), thresholds)
-    hit = matched >= 0
-    counted = np.ones_like(hit)
+    matched = greedy_match(pairs, len(rows), len(truth), thresholds)
+    counted = None
     if ambiguous is not None:
-        counted = hit | ~_touches(detections["video_id"].to_numpy()[rows], segments, ambiguous)
+        excused = np.zeros(len(rows), bool)
+        excused[pairs_in_videos(detections.iloc[rows], ambiguous, np.nextafter(0.0, 1.0)).detection] = True
+        counted = (matched >= 0) | ~excused
     return Ranking(
         tiou=thresholds,
         labels=labels,
-        truth=ground_truth,
-        num_positive=np.bincount(truth_class, minlength=len(labels)),
-        first=np.searchsorted(class_of[rows], np.arange(len(labels) + 1)),
+        truth=truth,
+        truth_class=truth_class,
         row=rows,
-        score=score[rows],
+        first=first,
+        score=detections["score"].to_numpy(np.float64)[rows],
         matched=matched,
-        hit=hit,
-        counted=counted,
         ignored=ignored,
+        counted=counted,
     )
 
 
-def _check_thresholds(tiou: Sequence[float]) -> list[float]:
+def class_order(labels: Sequence[str], detections: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Class of each detection (-1: none of ``labels``), the rows of those with one by class and score, and
+    where each class begins among these, ``(C + 1,)``. Equal scores stay in the table's order.
+    """
+    class_of, score = positions(labels, detections["label"]), detections["score"].to_numpy(np.float64)
+    rows = np.flatnonzero(class_of >= 0)
+    rows = rows[np.lexsort((-score[rows], class_of[rows]))]
+    return class_of, rows, np.searchsorted(class_of[rows], np.arange(len(labels) + 1))
+
+
+def average_precision(
+    hit: np.ndarray,
+    counted: np.ndarray | None,
+    first: np.ndarray,
+    num_positive: np.ndarray,
+    weight: float | None = None,
+) -> np.ndarray:
+    """AP ``(C, K)`` of ranked detections; NaN for a class without positives.
+
+    ``hit``, ``counted``: ``(K, N)``; what isn't counted (None: all is) is as if it weren't there. ``weight``:
+    see `precisions`.
+    """
+    ap = np.full((len(num_positive), len(hit)), np.nan)
+    for index, rows in per_class(first):
+        if num_positive[index]:
+            counts = None if counted is None else counted[:, rows]
+            true = hit[:, rows] if counts is None else hit[:, rows] & counts
+            best_later = _envelope(precisions(true, counts, int(num_positive[index]), weight))
+            ap[index] = (best_later * true).sum(axis=1) / num_positive[index]
+    return ap
+
+
+def precisions(
+    true: np.ndarray, counted: np.ndarray | None, num_positive: int, weight: float | None = None
+) -> np.ndarray:
+    """Precision ``(K, n)`` after each rank of one class; 0 while nothing has been counted.
+
+    It is T / (T + F) of the true and false positives so far, or with a ``weight`` W r W / (r W + F) with the
+    recall r: with the mean number of annotations per class DETAD's normalised precision (its section 3).
+    """
+    found = np.cumsum(true, axis=1)
+    total = np.arange(1, found.shape[1] + 1) if counted is None else np.cumsum(counted, axis=1)
+    recalled = found if weight is None else found / num_positive * weight
+    return recalled / np.maximum(recalled + (total - found), np.finfo(float).tiny)
+
+
+def per_class(first: np.ndarray) -> Iterator[tuple[int, slice]]:
+    """Class index and the rows of its ranked detections, from where each class begins ``(C + 1,)``."""
+    for index, (start, stop) in enumerate(pairwise(first.tolist())):
+        yield index, slice(start, stop)
+
+
+def check_annotated(truth: pd.DataFrame, purpose: str = "evaluate") -> None:
+    """Raise `InputError` where there is no annotation."""
+    if truth.empty:
+        raise InputError(
+            f"there is no ground truth to {purpose} against",
+            hint="Choose a subset whose videos have annotations",
+        )
+
+
+def check_thresholds(tiou: Sequence[float]) -> list[float]:
+    """The thresholds as floats. Raises `InputError` without any, and on one outside (0, 1]."""
     thresholds = [float(t) for t in np.atleast_1d(np.asarray(tiou, np.float64))]
     if not thresholds:
         raise InputError("no tIoU threshold is given", hint="Give at least one, e.g. 0.3:0.7:0.1 or 0.5")
@@ -250,26 +318,6 @@ def _repeats(table: pd.DataFrame) -> np.ndarray:
             if not repeats[row]:
                 kept.append(int(row))
     return repeats
-
-
-def _touches(video_ids: np.ndarray, segments: np.ndarray, others: pd.DataFrame) -> np.ndarray:
-    """Marks segments that overlap any of ``others`` in the same video by more than nothing."""
-    videos = pd.Index(others["video_id"].unique())
-    pairs = overlapping_pairs(
-        videos.get_indexer(video_ids),
-        segments,
-        videos.get_indexer(others["video_id"]),
-        others[["start", "end"]].to_numpy(np.float64),
-        np.nextafter(0.0, 1.0),
-    )
-    touches = np.zeros(len(segments), bool)
-    touches[pairs.detection] = True
-    return touches
-
-
-def _precision(hit: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """Precision after each rank, ``(K, n)``; 0 while nothing has been counted."""
-    return np.cumsum(hit, axis=1) / np.maximum(np.cumsum(counted, axis=1), 1)
 
 
 def _envelope(precision: np.ndarray) -> np.ndarray:

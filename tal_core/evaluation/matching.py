@@ -1,6 +1,6 @@
 """Temporal overlap and the one-to-one matching of detections with ground truth.
 
-Everything works on arrays: positions in tables, group numbers instead of video and class names.
+Most works on arrays: positions in tables, group numbers instead of video and class names.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 
 _PAIRS_AT_ONCE = 1 << 21
 """Pairs held in memory at a time while overlaps are computed (about 150 MB)."""
@@ -42,6 +43,23 @@ def temporal_iou(annotation: np.ndarray, detection: np.ndarray) -> np.ndarray:
     lengths = (annotation[..., 1] - annotation[..., 0]) + (detection[..., 1] - detection[..., 0])
     union = lengths - intersection
     return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+
+
+def positions(names: Sequence[str] | pd.Index, column: pd.Series) -> np.ndarray:
+    """``(N,)``: where each value of ``column`` stands among the distinct ``names``; -1 if it doesn't."""
+    return pd.Index(names).get_indexer(pd.Index(column))
+
+
+def pairs_in_videos(detections: pd.DataFrame, ground_truth: pd.DataFrame, minimum: float) -> Pairs:
+    """All pairs of rows of two tables in one video, whatever their labels, with a tIoU of at least that."""
+    videos = pd.Index(ground_truth["video_id"].unique())
+    return overlapping_pairs(
+        positions(videos, detections["video_id"]),
+        detections[["start", "end"]].to_numpy(np.float64),
+        positions(videos, ground_truth["video_id"]),
+        ground_truth[["start", "end"]].to_numpy(np.float64),
+        minimum,
+    )
 
 
 def overlapping_pairs(

@@ -6,11 +6,12 @@ Alwassel, Caba Heilbron, Escorcia, Ghanem: Diagnosing Error in Temporal Action D
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from tal_core.evaluation.matching import Pairs, greedy_match, overlapping_pairs
+from tal_core.evaluation.matching import Pairs, greedy_match, pairs_in_videos, positions
 from tal_core.types import InputError
 
 OUTCOMES = (
@@ -47,25 +48,19 @@ def label_detections(
     if not 0 < tiou <= 1:
         raise InputError(f"tIoU threshold {tiou:g} is outside its range", hint="Give one above 0 and up to 1")
     order = np.argsort(-detections["score"].to_numpy(np.float64), kind="stable")
-    videos = pd.Index(ground_truth["video_id"].unique())
     labels = pd.Index(ground_truth["label"].unique())
-    pairs = overlapping_pairs(
-        videos.get_indexer(detections["video_id"])[order],
-        detections[["start", "end"]].to_numpy(np.float64)[order],
-        videos.get_indexer(ground_truth["video_id"]),
-        ground_truth[["start", "end"]].to_numpy(np.float64),
-        min(tiou, BACKGROUND_TIOU),
+    match = match_in_videos(
+        ground_truth,
+        positions(labels, ground_truth["label"]),
+        detections.iloc[order],
+        positions(labels, detections["label"])[order],
+        [tiou],
     )
-    label_of = labels.get_indexer(detections["label"])[order]
-    same_label = label_of[pairs.detection] == labels.get_indexer(ground_truth["label"])[pairs.ground_truth]
-    candidates = pairs.where(same_label & (pairs.tiou >= tiou))
-    matched = greedy_match(candidates, len(order), len(ground_truth), [tiou])[0]
-
-    nearest, overlap, label_fits = nearest_annotation(pairs, same_label, len(order))
-    code = outcome_codes(matched, overlap, label_fits, tiou)
+    pairs, matched, overlap = match.pairs, match.matched[0], match.overlap
+    code = outcome_codes(matched, overlap, match.label_fits, tiou)
     of_match = pairs.where(matched[pairs.detection] == pairs.ground_truth)
     overlap[of_match.detection] = of_match.tiou
-    nearest = np.where(matched >= 0, matched, np.where(code == 5, -1, nearest))
+    nearest = np.where(matched >= 0, matched, np.where(code == 5, -1, match.nearest))
     overlap[code == 5] = 0.0
 
     labelled = detections.copy()
@@ -78,6 +73,35 @@ def label_detections(
     found = np.zeros(len(ground_truth), bool)
     found[matched[matched >= 0]] = True
     return labelled, ground_truth[~found]
+
+
+class VideoMatch(NamedTuple):
+    """N detections by rank, matched with annotations at K thresholds, and the nearest one of any class.
+
+    ``pairs``: those in one video that overlap enough to matter. ``matched``: ``(K, N)`` position of the
+    annotation taken, else -1. ``nearest``, ``overlap``, ``label_fits``: ``(N,)``, see `nearest_annotation`.
+    """
+
+    pairs: Pairs
+    matched: np.ndarray
+    nearest: np.ndarray
+    overlap: np.ndarray
+    label_fits: np.ndarray
+
+
+def match_in_videos(
+    truth: pd.DataFrame,
+    truth_class: np.ndarray,
+    detections: pd.DataFrame,
+    class_of: np.ndarray,
+    tiou: Sequence[float],
+) -> VideoMatch:
+    """Matches detections, in order of rank, within their class, and finds the nearest of all annotations."""
+    pairs = pairs_in_videos(detections, truth, min(*tiou, BACKGROUND_TIOU))
+    same_label = class_of[pairs.detection] == truth_class[pairs.ground_truth]
+    candidates = pairs.where(same_label & (pairs.tiou >= min(tiou)))
+    matched = greedy_match(candidates, len(detections), len(truth), tiou)
+    return VideoMatch(pairs, matched, *nearest_annotation(pairs, same_label, len(detections)))
 
 
 def outcome_codes(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tal_core.evaluation.matching import overlapping_pairs
+from tal_core.evaluation.matching import pairs_in_videos, positions
 from tal_core.types import InputError
 
 THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
@@ -84,7 +84,7 @@ def proposal_recall(
     if len(ground_truth) == 0:
         raise InputError("there is no ground truth to find", hint="Choose a subset with annotations")
     videos = pd.Index(ground_truth["video_id"].unique())
-    video = videos.get_indexer(proposals["video_id"])
+    video = positions(videos, proposals["video_id"])
     if not (video >= 0).any():
         hint = "Check that the video ids are spelled alike and that the subset is the right one"
         raise InputError("no proposal is in a video with annotations", hint=hint)
@@ -104,22 +104,18 @@ def proposal_recall(
     share = np.arange(1, POINTS + 1) / 100.0 * (most * len(videos) / kept.sum())
     looked_at = np.minimum((kept[:, None] * share).astype(np.int64), kept[:, None])
 
-    truth_video = videos.get_indexer(ground_truth["video_id"])
-    found_at = _first_ranks(ground_truth, truth_video, proposals.iloc[order], video, rank, tiou)
+    truth_video = positions(videos, ground_truth["video_id"])
+    found_at = _first_ranks(ground_truth, proposals.iloc[order], rank, tiou)
     recall = (found_at[:, :, None] < looked_at[truth_video]).mean(axis=1)
     per_video = share * (kept.sum() / len(videos))
     return ProposalRecall(list(tiou), recall, per_video, len(videos), len(ground_truth), len(proposals))
 
 
-def _first_ranks(ground_truth, truth_video, proposals, video, rank, tiou) -> np.ndarray:
+def _first_ranks(
+    ground_truth: pd.DataFrame, proposals: pd.DataFrame, rank: np.ndarray, tiou: Sequence[float]
+) -> np.ndarray:
     """``(K, G)``: rank in its video of the first proposal that reaches each annotation."""
-    pairs = overlapping_pairs(
-        video,
-        proposals[["start", "end"]].to_numpy(np.float64),
-        truth_video,
-        ground_truth[["start", "end"]].to_numpy(np.float64),
-        min(tiou),
-    )
+    pairs = pairs_in_videos(proposals, ground_truth, min(tiou))
     found = np.full((len(tiou), len(ground_truth)), np.iinfo(np.int64).max)
     for row, threshold in zip(found, tiou, strict=True):
         reaching = pairs.tiou >= threshold

@@ -17,15 +17,14 @@ import pandas as pd
 
 from tal_core.data.formats.blocked import are_blocked
 from tal_core.data.formats.class_scores import ClassScores
-from tal_core.evaluation.average_precision import AMBIGUOUS, clean_ground_truth
-from tal_core.evaluation.diagnosis.ranked import average_precision
+from tal_core.evaluation.average_precision import average_precision, check_annotated, clean_ground_truth
 from tal_core.evaluation.matching import Pairs, greedy_match, overlapping_pairs
 from tal_core.evaluation.result import Evaluation
 from tal_core.models.method import Candidates
 from tal_core.postprocessing.candidates import Thinned, detections_table, join, load_candidates, thin
 from tal_core.postprocessing.fusion import NO_CLASS, PROPOSAL, Fusion, fuse_class_scores
 from tal_core.postprocessing.nms import Suppression
-from tal_core.types import InputError, Progress
+from tal_core.types import AMBIGUOUS, InputError, Progress
 
 SIGMAS = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 THRESHOLDS = (0.2, 0.35, 0.5, 0.65)
@@ -106,11 +105,7 @@ class Bench:
         self._candidates, self._protocol = candidates, protocol
         self.ground_truth, self.num_videos = ground_truth, num_videos
         truth, self._ignored = clean_ground_truth(ground_truth, protocol)
-        if truth.empty:
-            raise InputError(
-                "there is no ground truth to evaluate against",
-                hint="Choose a subset whose videos have annotations",
-            )
+        check_annotated(truth)
         self._truth = truth[["start", "end"]].to_numpy(np.float64)
         self.classes = sorted(truth["label"].unique())
         self._truth_class = pd.Index(self.classes).get_indexer(truth["label"])
@@ -136,7 +131,7 @@ class Bench:
         return Evaluation(
             tiou=self.tiou,
             labels=self.classes,
-            ap=average_precision(hit, np.ones_like(hit), first, positive, positive),
+            ap=average_precision(hit, None, first, positive),
             num_videos=self.ground_truth["video_id"].nunique()
             if self.num_videos is None
             else self.num_videos,

@@ -16,10 +16,9 @@ import pandas as pd
 
 from tal_core.data.formats.files import read_json
 from tal_core.data.formats.oddities import ALIKE, BEYOND
-from tal_core.types import GROUND_TRUTH_COLUMNS, InputError
+from tal_core.types import AMBIGUOUS, GROUND_TRUTH_COLUMNS, InputError
 from tal_core.workspace import check_name, write_json, writing
 
-AMBIGUOUS = "ambiguous"
 MOST_LETTERS = 200
 
 
@@ -131,7 +130,7 @@ def check(change: Change, present: pd.DataFrame, duration: float) -> Change:
     after = Segment(*change.after[:2], " ".join(change.after.label.split()))
     if change.before is None or after[:2] != change.before[:2]:
         after = _check_times(after, duration, where)
-    if not after.label or len(after.label) > MOST_LETTERS or after.label.lower() == AMBIGUOUS:
+    if not after.label or len(after.label) > MOST_LETTERS or after.label.lower() == AMBIGUOUS.lower():
         what = f"{after.label[:40]!r} can't be a class" if after.label else "the class has no name"
         raise InputError(
             what, where=where, hint=f"Write 1 to {MOST_LETTERS} letters; “Ambiguous” means something else."

@@ -24,10 +24,16 @@ from tal_core.data.formats.oddities import annotation_findings
 from tal_core.data.formats.thumos import read_thumos
 from tal_core.data.formats.via import is_via, is_via_csv, read_via, read_via_csv
 from tal_core.data.formats.video_info import DURATION, FPS, SUBSET, VIDEO, fill_from, read_video_info
-from tal_core.types import FINDING_COLUMNS, GROUND_TRUTH_COLUMNS, VIDEO_COLUMNS, Annotations, InputError
+from tal_core.types import (
+    AMBIGUOUS,
+    FINDING_COLUMNS,
+    GROUND_TRUTH_COLUMNS,
+    VIDEO_COLUMNS,
+    Annotations,
+    InputError,
+)
 from tal_core.workspace import write_text, writing
 
-AMBIGUOUS = "Ambiguous"
 FORMS = (
     "ActivityNet JSON, a THUMOS14 text folder, ELAN .eaf files, a VIA 3 project or its CSV, Label Studio's "
     "JSON (not JSON-MIN), or CSV with the columns video_id, start, end, label"

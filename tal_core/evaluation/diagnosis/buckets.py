@@ -11,8 +11,9 @@ from itertools import combinations
 
 import numpy as np
 
+from tal_core.evaluation.average_precision import average_precision
 from tal_core.evaluation.diagnosis.characteristics import Characteristic
-from tal_core.evaluation.diagnosis.ranked import Ranked, average_precision, normalised, without_imprecise
+from tal_core.evaluation.diagnosis.ranked import Ranked, without_imprecise
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def sensitivity(ranked: Ranked, characteristics: Mapping[str, Characteristic]) -
     are at one; unmatched ones stay as false positives. The mean number of annotations per class is that of
     all annotations throughout.
     """
-    weight, everything = normalised(ranked), np.ones(ranked.hit.shape, bool)
+    weight = ranked.mean_positive
     per_class = {}
     for name, characteristic in characteristics.items():
         found = np.where(ranked.hit, characteristic.bucket[ranked.matched], -2)
@@ -65,7 +66,7 @@ def sensitivity(ranked: Ranked, characteristics: Mapping[str, Characteristic]) -
             ap = average_precision(ranked.hit, kept, ranked.first, positive, weight)
             columns.append(ap.mean(axis=1))
         per_class[name] = np.stack(columns, axis=1)
-    base = average_precision(ranked.hit, everything, ranked.first, ranked.num_positive, weight)
+    base = average_precision(ranked.hit, None, ranked.first, ranked.num_positive, weight)
     return Sensitivity(base, per_class)
 
 
@@ -129,6 +130,5 @@ def false_negatives(
     missed = np.ones((len(ranked.tiou), len(ranked.truth)), bool)
     threshold, detection = np.nonzero(hit)
     missed[threshold, ranked.matched[threshold, detection]] = False
-    everything, positive = np.ones_like(hit), ranked.num_positive
-    ap = average_precision(hit, everything, ranked.first, positive, normalised(ranked))
+    ap = average_precision(hit, None, ranked.first, ranked.num_positive, ranked.mean_positive)
     return FalseNegatives(minimum_precision, missed, ap, characteristics)

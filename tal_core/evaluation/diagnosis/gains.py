@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tal_core.evaluation.diagnosis.ranked import Ranked, average_precision, normalised
+from tal_core.evaluation.average_precision import average_precision
+from tal_core.evaluation.diagnosis.ranked import Ranked
 from tal_core.evaluation.outcomes import MISSED, OUTCOMES
 from tal_core.types import Progress
 
@@ -32,10 +33,10 @@ def removed_gains(ranked: Ranked, kept: np.ndarray) -> tuple[np.ndarray, dict[st
 
     Nothing is matched anew.
     """
-    weight, shape = normalised(ranked), ranked.hit.shape
+    shape = ranked.hit.shape
 
     def precision(mask: np.ndarray) -> np.ndarray:
-        return average_precision(ranked.hit, mask, ranked.first, ranked.num_positive, weight)
+        return average_precision(ranked.hit, mask, ranked.first, ranked.num_positive, ranked.mean_positive)
 
     base = precision(np.broadcast_to(kept, shape))
     without = {name: precision(kept & (ranked.outcome != OUTCOMES.index(name))) for name in ERRORS}
@@ -77,8 +78,7 @@ def mended_gains(
 
 def _ordinary(ranked: Ranked, hit: np.ndarray, kept: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Ordinary AP ``(C,)`` at one threshold."""
-    positive = ranked.num_positive
-    return average_precision(hit[None], kept[None], first, positive, positive.astype(float))[:, 0]
+    return average_precision(hit[None], kept[None], first, ranked.num_positive)[:, 0]
 
 
 def _best_of_each(ranked: Ranked, threshold: int, wrong: np.ndarray) -> np.ndarray:

@@ -7,62 +7,40 @@ ECCV 2018): annotations without length, or longer than their video, don't count.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
-from tal_core.evaluation.average_precision import clean_ground_truth
-from tal_core.evaluation.matching import greedy_match, overlapping_pairs
-from tal_core.evaluation.outcomes import BACKGROUND_TIOU, nearest_annotation, outcome_codes
-from tal_core.types import InputError
+from tal_core.evaluation.average_precision import (
+    Ranking,
+    check_annotated,
+    check_thresholds,
+    class_order,
+    clean_ground_truth,
+    precisions,
+)
+from tal_core.evaluation.matching import positions
+from tal_core.evaluation.outcomes import match_in_videos, outcome_codes
 
 
-@dataclass(frozen=True)
-class Ranked:
-    """N detections by class (alphabetical) and descending score, matched with G annotations at K thresholds.
+@dataclass(frozen=True, kw_only=True)
+class Ranked(Ranking):
+    """A ranking with what became of every detection.
 
-    ``truth``: the annotations that count; its index is their row in the table handed in. ``row``: the
-    detections' rows in theirs. ``first``: ``(C + 1,)`` where each class begins. ``matched``: ``(K, N)``
-    position in ``truth`` of the annotation a true positive took, else -1. ``outcome``: ``(K, N)`` positions
-    in ``OUTCOMES``. ``nearest``: ``(N,)`` position of the annotation with the highest tIoU, -1 for none.
-    ``ignored``: how many annotations and detections don't count, by reason.
+    ``outcome``: ``(K, N)`` positions in ``OUTCOMES``. ``nearest``: ``(N,)`` position in ``truth`` of the
+    annotation with the highest tIoU, -1 for none.
     """
 
-    tiou: list[float]
-    labels: list[str]
-    truth: pd.DataFrame
-    truth_class: np.ndarray
-    row: np.ndarray
-    first: np.ndarray
-    score: np.ndarray
-    matched: np.ndarray
     outcome: np.ndarray
     nearest: np.ndarray
-    ignored: dict[str, int]
-
-    @cached_property
-    def hit(self) -> np.ndarray:
-        """``(K, N)``: the true positives."""
-        return self.matched >= 0
-
-    @cached_property
-    def num_positive(self) -> np.ndarray:
-        """``(C,)`` annotations of each class."""
-        return np.bincount(self.truth_class, minlength=len(self.labels))
 
     @property
     def mean_positive(self) -> float:
         """Annotations per class, the N of normalised precision."""
         return len(self.truth) / len(self.labels)
-
-    @cached_property
-    def class_of(self) -> np.ndarray:
-        """``(N,)`` the class of each detection."""
-        return np.repeat(np.arange(len(self.labels)), np.diff(self.first))
 
     @cached_property
     def multiple(self) -> np.ndarray:
@@ -91,28 +69,26 @@ def rank_detections(
     scores go by position, the earlier first. Raises `InputError` on an empty ground truth and on thresholds
     outside (0, 1].
     """
-    if len(tiou) == 0 or not all(0 < t <= 1 for t in tiou):
-        raise InputError("tIoU thresholds must be above 0 and up to 1", hint="Give one, e.g. 0.5")
+    thresholds = check_thresholds(tiou)
     truth, ignored = _annotations_that_count(ground_truth, durations)
     labels = sorted(truth["label"].unique())
-    class_of = pd.Index(labels).get_indexer(detections["label"])
-    ignored["detections_with_unknown_label"] = int((class_of < 0).sum())
-    score = detections["score"].to_numpy(np.float64)
-    rows = np.flatnonzero(class_of >= 0)
-    rows = rows[np.lexsort((-score[rows], class_of[rows]))]  # stable: equal scores stay in file order
-    truth_class = pd.Index(labels).get_indexer(truth["label"])
-    matched, outcome, nearest = _match(truth, truth_class, detections.iloc[rows], class_of[rows], tiou)
+    class_of, rows, first = class_order(labels, detections)
+    ignored["detections_with_unknown_label"] = len(detections) - len(rows)
+    truth_class = positions(labels, truth["label"])
+    match = match_in_videos(truth, truth_class, detections.iloc[rows], class_of[rows], thresholds)
+    pairs = zip(match.matched, thresholds, strict=True)
+    outcome = np.stack([outcome_codes(row, match.overlap, match.label_fits, t) for row, t in pairs])
     return Ranked(
-        tiou=[float(t) for t in tiou],
+        tiou=thresholds,
         labels=labels,
         truth=truth,
         truth_class=truth_class,
         row=rows,
-        first=np.searchsorted(class_of[rows], np.arange(len(labels) + 1)),
-        score=score[rows],
-        matched=matched,
-        outcome=outcome,
-        nearest=nearest,
+        first=first,
+        score=detections["score"].to_numpy(np.float64)[rows],
+        matched=match.matched,
+        outcome=outcome.astype(np.int8),
+        nearest=match.nearest,
         ignored=ignored,
     )
 
@@ -128,11 +104,7 @@ def _annotations_that_count(
     if durations is not None:
         beyond = (length > clear["video_id"].map(durations).astype("float64")).to_numpy() & ~empty
     truth = clear[~empty & ~beyond]
-    if truth.empty:
-        raise InputError(
-            "there is no ground truth to diagnose against",
-            hint="Choose a subset whose videos have annotations",
-        )
+    check_annotated(truth, "diagnose")
     return truth, {
         "ambiguous_annotations": counts["ambiguous_annotations"],
         "annotations_without_length": int(empty.sum()),
@@ -140,74 +112,10 @@ def _annotations_that_count(
     }
 
 
-def _match(
-    truth: pd.DataFrame,
-    truth_class: np.ndarray,
-    ranked: pd.DataFrame,
-    class_of: np.ndarray,
-    tiou: Sequence[float],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``matched``, ``outcome`` and ``nearest`` of `Ranked`."""
-    videos = pd.Index(truth["video_id"].unique())
-    pairs = overlapping_pairs(
-        videos.get_indexer(ranked["video_id"]),
-        ranked[["start", "end"]].to_numpy(np.float64),
-        videos.get_indexer(truth["video_id"]),
-        truth[["start", "end"]].to_numpy(np.float64),
-        min(*tiou, BACKGROUND_TIOU),
-    )
-    same_label = class_of[pairs.detection] == truth_class[pairs.ground_truth]
-    candidates = pairs.where(same_label & (pairs.tiou >= min(tiou)))
-    matched = greedy_match(candidates, len(ranked), len(truth), tiou)
-    nearest, overlap, label_fits = nearest_annotation(pairs, same_label, len(ranked))
-    outcome = np.stack([outcome_codes(m, overlap, label_fits, t) for m, t in zip(matched, tiou, strict=True)])
-    return matched, outcome.astype(np.int8), nearest
-
-
-def normalised(ranked: Ranked) -> np.ndarray:
-    """The weight ``(C,)`` for `average_precision` that makes precision DETAD's normalised one."""
-    return np.full(len(ranked.labels), ranked.mean_positive)
-
-
-def average_precision(
-    hit: np.ndarray, kept: np.ndarray, first: np.ndarray, num_positive: np.ndarray, weight: np.ndarray
-) -> np.ndarray:
-    """AP ``(C, K)`` of ranked detections; NaN for a class without positives.
-
-    ``hit``, ``kept``: ``(K, N)``; what isn't kept is as if it weren't there. Precision is r W / (r W + F)
-    with recall r and F false positives so far: with the weight W = ``num_positive`` the ordinary one, with
-    the mean number of annotations per class DETAD's normalised one (its section 3).
-    """
-    ap = np.full((len(num_positive), len(hit)), np.nan)
-    for index, rows in _classes(first):
-        if num_positive[index]:
-            true = hit[:, rows] & kept[:, rows]
-            precision = precisions(true, kept[:, rows], num_positive[index], weight[index])
-            best_later = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-            ap[index] = (best_later * true).sum(axis=1) / num_positive[index]
-    return ap
-
-
-def precisions(true: np.ndarray, kept: np.ndarray, num_positive: int, weight: float) -> np.ndarray:
-    """Precision ``(K, n)`` after each rank of one class, see `average_precision`; 0 while nothing counted."""
-    found = np.cumsum(true, axis=1)
-    recalled = found / num_positive * weight
-    counted = recalled + (np.cumsum(kept, axis=1) - found)
-    return np.divide(recalled, counted, out=np.zeros_like(recalled), where=counted > 0)
-
-
-def _classes(first: np.ndarray) -> Iterator[tuple[int, slice]]:
-    for index, (start, stop) in enumerate(pairwise(first.tolist())):
-        yield index, slice(start, stop)
-
-
 def without_imprecise(ranked: Ranked, minimum: float) -> np.ndarray:
     """``hit`` with every rank dropped whose normalised precision is at or below ``minimum``; ``(K, N)``."""
     hit = ranked.hit.copy()
-    for index, rows in _classes(ranked.first):
-        everything = np.ones_like(hit[:, rows])
-        precision = precisions(
-            hit[:, rows], everything, int(ranked.num_positive[index]), ranked.mean_positive
-        )
+    for index, rows in ranked.per_class():
+        precision = precisions(hit[:, rows], None, int(ranked.num_positive[index]), ranked.mean_positive)
         hit[:, rows] &= precision > minimum
     return hit

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tal_core.evaluation.diagnosis.ranked import Ranked
-from tal_core.evaluation.matching import greedy_match, overlapping_pairs
+from tal_core.evaluation.matching import greedy_match, pairs_in_videos
 from tal_core.evaluation.outcomes import MISSED, OUTCOMES, errors_per_video
 
 
@@ -141,14 +141,7 @@ def class_confusion(
     order = np.lexsort((ranked.row[place], -ranked.score[place]))
     table = detections.iloc[ranked.row[place[order]]]
     truth = ranked.truth
-    videos = pd.Index(truth["video_id"].unique())
-    pairs = overlapping_pairs(
-        videos.get_indexer(table["video_id"]),
-        table[["start", "end"]].to_numpy(np.float64),
-        videos.get_indexer(truth["video_id"]),
-        truth[["start", "end"]].to_numpy(np.float64),
-        ranked.tiou[threshold],
-    )
+    pairs = pairs_in_videos(table, truth, ranked.tiou[threshold])
     same = ranked.class_of[place[order]][pairs.detection] == ranked.truth_class[pairs.ground_truth]
     pairs = replace(pairs, tiou=pairs.tiou + same)
     taken = greedy_match(pairs, len(table), len(truth), [ranked.tiou[threshold]])[0]
