@@ -24,7 +24,6 @@ from tal_core.evaluation.outcomes import label_detections
 from tal_core.evaluation.proposal_recall import proposal_recall, without_repeats
 from tal_core.evaluation.result import Evaluation, thresholds_text
 from tal_core.evaluation.segmentation import compare_subset, usual_step
-from tal_core.models.settings import to_text
 from tal_core.plots import comparison as two
 from tal_core.plots import diagnosis as errors
 from tal_core.plots import evaluation as plots
@@ -32,6 +31,7 @@ from tal_core.plots import proposals as recalls
 from tal_core.plots.save import html_figure, html_table, page
 from tal_core.plots.timeline import best_f1
 from tal_core.runs.run import Run
+from tal_core.schema import to_text
 from tal_core.training.run_table import run_table, setting_differences
 from tal_core.types import InputError, Progress
 

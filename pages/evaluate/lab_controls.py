@@ -11,10 +11,10 @@ from pages.common import address, notices, readable
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.data.formats.class_scores import ClassScores, read_class_scores
 from tal_core.models.config import MethodConfig
-from tal_core.models.settings import parse_settings, to_text
 from tal_core.postprocessing.fusion import Fusion
 from tal_core.postprocessing.lab import Stored
 from tal_core.runs.run import Run
+from tal_core.schema import parse_settings, to_text
 from tal_core.training.postprocessed_run import SETTINGS, changed_config
 from tal_core.types import InputError
 

@@ -1,13 +1,18 @@
 """Forms of the Explore page that make datasets: of videos, of feature files, of a bigger dataset."""
 
-from pathlib import Path
+from dataclasses import replace
+from typing import Any
 
 import streamlit as st
 
 from pages.common import address, loaders, navigation, notices, pickers, readable
+from pages.common.schema_form import field_widget
 from pages.explore import add_videos
 from tal_core.data.benchmarks.presets import Benchmark, Convention, benchmarks, describe, find_preset
 from tal_core.data.dataset import registry
+from tal_core.data.dataset.dataset import Dataset
+from tal_core.data.dataset.entry import DatasetEntry
+from tal_core.schema import fields_of
 from tal_core.types import InputError
 
 OWN = "none: my own data"
@@ -20,20 +25,42 @@ TIMING = {
     "Stretched: every video has the same number of snippets": "stretched",
 }
 
-LAYOUTS = {
-    "Work it out": "auto",
-    "TD: (time, channels)": "TD",
-    "DT: (channels, time)": "DT",
-}
-
+ENTRY = {field.name: field for field in fields_of(DatasetEntry)}
 
 VIDEOS, FEATURES = "From videos", "From features or another dataset"
+FEATURES_HELP = (
+    ".npy, .npz, .pt, .h5 or .csv named after the videos. Two folders (rgb, flow) are concatenated."
+)
+VIDEOS_HELP = "Only to watch the videos beside their segments."
+
+MORE = {
+    "layout": ("Layout of the feature files", None, "TD: (time, channels). DT: (channels, time)."),
+    "training_subset": ("Training subset", "named training, or split off", ""),
+    "evaluation_subset": ("Evaluation subset", "named testing, test or validation", ""),
+    "blocked": (
+        "Blocked videos (optional)",
+        None,
+        "A list of videos to leave out, such as those of ActivityNet that can't be had any more: JSON, "
+        "or text with one id a line. They are in neither the ground truth nor the detections.",
+    ),
+    "video_info": (
+        "Durations and fps (optional)",
+        None,
+        "A table of videos, for THUMOS14 text folders.",
+    ),
+    "class_scores": (
+        "Video class scores (optional)",
+        None,
+        "A .json, .npz or .npy file of another classifier; proposal methods (BSN, BMN) can use it.",
+    ),
+}
+"""Fields of the expander: label, placeholder and help, where the field's own is too short for a form."""
 
 
 def show() -> None:
     """Choose what there is, then its form."""
     way = address.pick(
-        "Make it", [VIDEOS, FEATURES], "make", kind="segmented_control", required=True,
+        "Start from", [VIDEOS, FEATURES], "make", kind="segmented_control", required=True,
         label_visibility="collapsed",
     )  # fmt: skip
     if way == VIDEOS:
@@ -91,97 +118,49 @@ def explain(benchmark: Benchmark, convention: Convention) -> None:
     )
 
 
-def register(timing: str, preset: str) -> None:
+def register(timing: str, benchmark: str) -> None:
     """Fields for the files and the time grid."""
-    name = st.text_input("Name", placeholder="thumos14", key="add_name")
-    annotations = st.text_input(
-        "Annotations",
-        placeholder="/data/thumos14/annotations.json",
-        key="add_annotations",
-        help=add_videos.LABELS,
-    )
-    features = st.text_area(
-        "Feature folders, one per line",
-        placeholder="/data/thumos14/i3d",
-        key="add_features",
-        height=90,
-        help=".npy, .npz, .pt, .h5 or .csv named after the videos. Two folders (rgb, flow) are concatenated.",
-    )
-    videos = st.text_input("Video folder (optional)", help="Only to watch the videos beside their segments.")
-    grid = timing_fields(timing)
+    name = st.text_input("Name", placeholder="thumos14", key="add_name").strip()
+    fields: dict[str, Any] = {
+        "benchmark": benchmark,
+        "annotations": entry_field(
+            "annotations", placeholder="/data/thumos14/annotations.json", help=add_videos.LABELS
+        ),
+        "features": entry_field("features", "Feature folders", "/data/thumos14/i3d", help=FEATURES_HELP),
+        "videos": entry_field("videos", "Video folder (optional)", help=VIDEOS_HELP),
+        **timing_fields(timing),
+    }
     with st.expander("More", icon=":material/tune:"):
-        more = other_fields()
+        for field, (label, placeholder, text) in MORE.items():
+            fields[field] = entry_field(field, label, placeholder, **({"help": text} if text else {}))
     if st.form_submit_button("Register", type="primary", icon=":material/add:"):
-        folders = [Path(line.strip()) for line in features.splitlines() if line.strip()]
         with notices.guard(stop=False):
-            needed = {"name": name, "annotation file": annotations, "feature folder": folders}
-            for what, value in needed.items():
-                if not value:
-                    raise InputError(f"the {what} is missing", hint="Fill in the field.")
             with notices.progress("Registering") as report:
-                entry = registry.add_dataset(
-                    loaders.home(),
-                    name.strip(),
-                    annotations=Path(annotations.strip()),
-                    features=folders,
-                    preset=preset,
-                    videos=Path(videos.strip()) if videos.strip() else None,
-                    progress=report,
-                    **grid,
-                    **more,
-                )
+                entry = registry.add_dataset(loaders.home(), name, progress=report, **fields)
             finish(entry)
 
 
-def timing_fields(timing: str) -> dict:
-    """Arguments of ``add_dataset`` that say how features run in time."""
+def entry_field(name: str, label: str = "", placeholder: str | None = None, **changes: Any) -> Any:
+    """The widget of one of a dataset's fields, which may have another default or help here."""
+    field = replace(ENTRY[name], **changes)
+    return field_widget(field, f"add_{name}", label=label, placeholder=placeholder)
+
+
+def timing_fields(timing: str) -> dict[str, Any]:
+    """Fields that say how features run in time."""
     if timing == "preset":
-        return {
-            "fps": st.number_input(
-                "Frames per second, if other than these features have",
-                min_value=0.0,
-                value=None,
-                format="%g",
-                placeholder="as usual",
-            )
-        }
+        return {"fps": entry_field("fps", "Frames per second, if other than these features have", "as usual")}
     if timing == "stride":
-        stride = st.number_input("Stride (frames between snippets)", min_value=0.0, value=16.0, format="%g")
-        fps = st.number_input(
-            "Frames per second", min_value=0.0, value=None, format="%g", placeholder="as the annotations say"
-        )
-        return {"stride": stride, "fps": fps}
+        return {
+            "stride": entry_field("stride", "Stride (frames between snippets)", default=16.0),
+            "fps": entry_field("fps", "Frames per second", "as the annotations say"),
+        }
     if timing == "seconds":
-        return {"snippet_seconds": st.number_input("Seconds", min_value=0.0, value=1.0, format="%g")}
+        return {"snippet_seconds": entry_field("snippet_seconds", "Seconds", default=1.0)}
     return {"timing": "stretched"} if timing == "stretched" else {}
 
 
-def other_fields() -> dict:
-    """Arguments of ``add_dataset`` that it works out by itself where it can."""
-    layout = st.selectbox("Layout of the feature files", list(LAYOUTS), key="add_layout")
-    training = st.text_input("Training subset", placeholder="named training, or split off")
-    evaluating = st.text_input("Evaluation subset", placeholder="named testing, test or validation")
-    blocked = st.text_input(
-        "Blocked videos (optional)",
-        help="A list of videos to leave out, such as those of ActivityNet that can't be had any more: JSON, "
-        "or text with one id a line. They are in neither the ground truth nor the detections.",
-    )
-    info = st.text_input("Durations and fps (optional)", help="A table of videos, for THUMOS14 text folders.")
-    scores = st.text_input(
-        "Video-level class scores (optional)",
-        help="A .json, .npz or .npy file of another classifier; proposal methods (BSN, BMN) can use it.",
-    )
-    return {
-        "layout": LAYOUTS[layout],
-        "training_subset": training.strip(),
-        "evaluation_subset": evaluating.strip(),
-        "blocked": Path(blocked.strip()) if blocked.strip() else None,
-        "video_info": Path(info.strip()) if info.strip() else None,
-        "class_scores": Path(scores.strip()) if scores.strip() else None,
-    }
-
-
-def make_smaller(source) -> None:
+def make_smaller(source: Dataset) -> None:
     """Fields for the size and the classes."""
     name = st.text_input("Name", placeholder=f"{source.name}-small", key="small_name")
     usable = len(source.videos())
@@ -196,15 +175,13 @@ def make_smaller(source) -> None:
     )
     classes = st.multiselect("Classes", source.labels, placeholder=f"all {len(source.labels)}")
     seed = st.number_input("Seed of the draw", min_value=0, value=0, step=1, help="Same seed, same videos.")
-    if st.form_submit_button("Make it", type="primary", icon=":material/content_cut:"):
+    if st.form_submit_button("Make the dataset", type="primary", icon=":material/content_cut:"):
         with notices.guard(stop=False):
-            if not name.strip():
-                raise InputError("the name is missing", hint="Fill in the field.")
             if videos is None and not classes:
                 raise InputError(
                     "this would be the same dataset", hint="Choose a number of videos or classes."
                 )
-            with notices.progress("Making it") as report:
+            with notices.progress("Making the dataset") as report:
                 entry = registry.make_subset(
                     loaders.home(),
                     source.name,
@@ -217,7 +194,7 @@ def make_smaller(source) -> None:
             finish(entry)
 
 
-def finish(entry) -> None:
+def finish(entry: DatasetEntry) -> None:
     """Say what was made, and lead on."""
     data = loaders.load_dataset(entry.name)
     st.success(f"Dataset **{entry.name}** is ready: {len(data.index)} videos, {len(data.labels)} classes.")

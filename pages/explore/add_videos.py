@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
-from pydantic import ValidationError
 
 from pages.common import address, loaders, notices, readable
+from pages.common.schema_form import field_widget
 from pages.explore import extraction_watch
-from tal_core.data.dataset.entry import Split, invalid
+from tal_core.data.dataset.entry import Split
 from tal_core.data.formats.annotations import list_tiers
+from tal_core.schema import validated
 from tal_core.video.extraction import new_dataset
 from tal_core.video.extractors import spec
 
@@ -70,8 +71,8 @@ def fill_in(name: str, videos: Path, labels: Path, subsets: dict[str, Any]) -> N
             help="ELAN's tiers, VIA's attributes, Label Studio's controls. Leave out those with comments.",
         )
     fps = st.session_state.get("new_fps")
-    wanted = {"name": name, "videos": videos, "annotations": labels, "tiers": chosen, "labelling_fps": fps}
-    plan = make_plan(wanted)
+    values = {"name": name, "videos": videos, "annotations": labels, "tiers": chosen, "labelling_fps": fps}
+    plan = make_plan(values)
     preview = preview_of(plan, loaders.changed(labels, videos))
     if "frame rate" in set(preview.findings["kind"]) or fps:
         st.number_input(
@@ -88,19 +89,16 @@ def fill_in(name: str, videos: Path, labels: Path, subsets: dict[str, Any]) -> N
         return
     named = {subset for subset in preview.annotations.videos["subset"] if subset}
     if len(named) < 2:
-        wanted["split"] = Split(fraction=subsets["share"])
+        values["split"] = Split(fraction=subsets["share"])
     with notices.progress("Starting"):
-        job = new_dataset.start(loaders.home(), make_plan({**wanted, "spec": spec.read_spec(settings)}))
+        job = new_dataset.start(loaders.home(), make_plan({**values, "spec": spec.read_spec(settings)}))
     address.remember(extraction_watch.KEY, [job.job_id])
     st.rerun()
 
 
-def make_plan(wanted: dict[str, Any]) -> new_dataset.Plan:
+def make_plan(values: dict[str, Any]) -> new_dataset.Plan:
     """A plan of the form's fields. Raises InputError naming the field."""
-    try:
-        return new_dataset.Plan(**wanted)
-    except ValidationError as error:
-        raise invalid(error, "new dataset") from error
+    return validated(new_dataset.Plan, values, where="new dataset")
 
 
 @st.cache_data(max_entries=SEEN, show_spinner=False)
@@ -119,7 +117,7 @@ def preview_of(plan: new_dataset.Plan, stamp: tuple) -> new_dataset.Preview:
     previews = _previews()
     key = (str(plan.videos), str(plan.annotations), tuple(plan.tiers), plan.labelling_fps, stamp)
     if key not in previews:
-        with notices.progress("Looking") as report:
+        with notices.progress("Reading videos and labels") as report:
             previews[key] = new_dataset.look(plan, report)
         for old in list(previews)[:-SEEN]:
             previews.pop(old, None)
@@ -167,23 +165,7 @@ def pick_extractor() -> dict[str, Any]:
     values: dict[str, Any] = {"name": chosen}
     with st.expander("Settings of the extractor", icon=":material/tune:"):
         columns = st.columns(3)
-        for place, setting in enumerate(spec.settings(chosen)):
-            with columns[place % 3]:
-                values[setting.name] = setting_field(setting, f"new:{chosen}:{setting.name}")
+        for column, setting in enumerate(spec.settings(chosen)):
+            with columns[column % 3]:
+                values[setting.name] = field_widget(setting, f"new:{chosen}:{setting.name}")
     return values
-
-
-def setting_field(setting: spec.Setting, key: str) -> Any:
-    """The widget of one setting."""
-    label = setting.name.replace("_", " ").capitalize()
-    if setting.choices:
-        options = list(setting.choices) if setting.default is not None else [None, *setting.choices]
-        start = options.index(setting.default)
-        return st.selectbox(label, options, start, key=key, help=setting.help)
-    if setting.type in (int, float):
-        step = 1 if setting.type is int else None
-        value = None if setting.default is None else setting.type(setting.default)
-        return st.number_input(
-            label, value=value, step=step, key=key, help=setting.help, format=None if step else "%g"
-        )
-    return st.text_input(label, value=setting.default or "", key=key, help=setting.help)

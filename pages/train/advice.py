@@ -8,8 +8,9 @@ from tal_core.models.config import MethodConfig
 from tal_core.models.data_summary import DataSummary
 from tal_core.models.method import Suggestion
 from tal_core.models.registry import METHODS
-from tal_core.models.settings import form_fields, to_text
+from tal_core.models.settings import form_fields
 from tal_core.models.suggested_settings import AUTO, choose, preset_titles, warnings
+from tal_core.schema import to_text
 from tal_core.training import profile
 
 COST_SECONDS = 60

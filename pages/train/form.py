@@ -1,15 +1,19 @@
 """Train's form: it follows from the method's config class, so a new method needs no line here."""
 
+from typing import Any
+
 import streamlit as st
 
 from pages.common import address, loaders, notices, pickers, readable
+from pages.common.schema_form import field_widget, shown_value
 from pages.train import advice
 from tal_core.models.data_summary import summarise
 from tal_core.models.method import Suggestion
 from tal_core.models.registry import METHODS
-from tal_core.models.settings import FormField, build_config, form_fields, to_text
+from tal_core.models.settings import build_config, form_fields
 from tal_core.models.suggested_settings import AUTO
 from tal_core.runs.run import ACTIVE, create_run
+from tal_core.schema import SchemaField
 from tal_core.training import launch
 from tal_core.training.machine import describe_machine
 
@@ -17,33 +21,7 @@ FIRST_FIELDS = ("epochs", "batch_size", "learning_rate", "validate_every", "seed
 """Settings most people touch; the others wait in an expander."""
 
 
-def field_widget(field: FormField, key: str):
-    """The widget of one setting, whose value waits under ``key``; returns it."""
-    none = {"placeholder": "none" if field.optional else None}
-    if field.kind == "choice":
-        options = [None, *field.choices] if field.optional else list(field.choices)
-        return st.selectbox(
-            field.label, options, key=key, help=field.help,
-            format_func=lambda value: "none" if value is None else str(value),
-        )  # fmt: skip
-    if field.kind == "boolean":
-        return st.toggle(field.label, key=key, help=field.help)
-    if field.kind == "integer":
-        step = max(1, 10 ** (len(str(field.default or 1)) - 2))
-        start = None if field.optional else "min"
-        return st.number_input(field.label, value=start, step=step, key=key, help=field.help, **none)
-    # Numbers are typed as text: 1e-4 and "none" stay as people write them, build_config says what is wrong.
-    return st.text_input(field.label, key=key, help=field.help, **none)
-
-
-def shown_value(field: FormField, value):
-    """A setting as its widget holds it."""
-    if field.kind in ("choice", "boolean", "integer"):
-        return value
-    return "" if value is None else to_text(value).replace(",", ", ")
-
-
-def fill(method: str, filled_by: tuple, chosen: dict[str, Suggestion]) -> list[FormField]:
+def fill(method: str, filled_by: tuple[str, ...], chosen: dict[str, Suggestion]) -> list[SchemaField]:
     """Put defaults and chosen settings into the form, once for each dataset, method and preset."""
     fields = form_fields(METHODS[method].config)
     anew = st.session_state.get("filled_by") != filled_by
@@ -56,13 +34,13 @@ def fill(method: str, filled_by: tuple, chosen: dict[str, Suggestion]) -> list[F
     return fields
 
 
-def settings_form(method: str, fields: list[FormField], reasons: dict[str, Suggestion]) -> dict:
+def settings_form(method: str, fields: list[SchemaField], reasons: dict[str, Suggestion]) -> dict[str, Any]:
     """All settings of a method: the common ones in front, the rest by group; ``reasons`` stand beneath."""
     front = [field for name in FIRST_FIELDS for field in fields if field.name == name]
     rest = [field for field in fields if field not in front]
     values = {}
 
-    def grid(shown: list[FormField]) -> None:
+    def grid(shown: list[SchemaField]) -> None:
         for first in range(0, len(shown), 3):
             for column, field in zip(st.columns(3), shown[first : first + 3], strict=False):
                 with column:
@@ -135,12 +113,12 @@ def show_new() -> None:
 
 
 def warn_of_others() -> None:
-    """Two trainings share cores and memory: say so before a second one is started."""
+    """Two runs share cores and memory: say so before a second one is started."""
     for run in pickers.runs_of():
         with notices.guard(stop=False):
             if run.status()["state"] in ACTIVE:
                 st.warning(
-                    f"**{run.run_id}** is training now. A second training shares the device with it: both "
+                    f"**{run.run_id}** is training now. A second run shares the device with it: both "
                     "get slower, and memory may run out.",
                     icon=":material/hourglass_top:",
                 )

@@ -9,13 +9,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from tal_core.commands.parsing import command, progress_bar
+from tal_core.commands.parsing import Commands, command, progress_bar
 from tal_core.data.dataset.entry import DEMO_NAME, entry_path, read_entry, save_entry
 from tal_core.workspace import home
 
 
-def add(commands) -> None:
-    """Its arguments."""
+def add(commands: Commands) -> None:
     parser = command(
         commands, "demo", run_demo, "make the demo dataset: draw its videos, extract their features", "demo"
     )

@@ -1,23 +1,29 @@
-"""``diagnose``: what is wrong in a detections file, and what mending it would gain."""
+"""``diagnose``: what is wrong in a detections file, and what fixing it would gain."""
 
 # pylint: disable=import-outside-toplevel
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from tal_core.commands.parsing import add_files, command, print_findings, progress_bar, read_inputs
+from tal_core.commands.parsing import (
+    Commands,
+    add_files,
+    add_json,
+    command,
+    print_detection_findings,
+    progress_bar,
+    read_inputs,
+)
 from tal_core.workspace import write_json
 
 
-def add(commands) -> None:
-    """Its arguments."""
+def add(commands: Commands) -> None:
     parser = command(
         commands,
         "diagnose",
         run_diagnose,
-        "kinds of error in a detections file, and what mending each would gain",
+        "kinds of error in a detections file, and what fixing each would gain",
         "diagnose --ground-truth gt.json --detections detections.json --tiou 0.5",
     )
     add_files(parser)
@@ -25,7 +31,7 @@ def add(commands) -> None:
         "--tiou",
         default="0.5",
         metavar="T",
-        help="one threshold, or several to average over: first:last:step or a,b,c (%(default)s)",
+        help="one tIoU threshold, or several to average over: first:last:step or a,b,c (%(default)s)",
     )
     parser.add_argument(
         "--buckets",
@@ -33,18 +39,18 @@ def add(commands) -> None:
         default="auto",
         help="edges of the buckets of coverage, length and instances; auto: told by the video ids",
     )
-    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the numbers here")
+    add_json(parser)
 
 
 def run_diagnose(options: argparse.Namespace) -> None:
     """Print the report; optionally write the numbers as JSON."""
-    from tal_core.data.formats.oddities import detection_findings
     from tal_core.evaluation.diagnosis.diagnose import diagnose
     from tal_core.evaluation.diagnosis.report import format_report, to_json
     from tal_core.evaluation.result import parse_tiou
 
     thresholds = parse_tiou(options.tiou)
-    annotations, subset, truth, _, detections = read_inputs(options)
+    inputs = read_inputs(options)
+    annotations, subset, truth, _, detections = inputs
     diagnosis = diagnose(
         truth,
         detections,
@@ -55,6 +61,6 @@ def run_diagnose(options: argparse.Namespace) -> None:
     )
     where = f"subset {subset}, " if subset else ""
     print(format_report(diagnosis, title=f"{where}tIoU {options.tiou}"))
-    print_findings(detection_findings(detections, truth, annotations.videos, annotations.labels))
+    print_detection_findings(inputs)
     if options.json:
         write_json(options.json, to_json(diagnosis))

@@ -5,14 +5,20 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from tal_core.commands.parsing import add_files, command, print_findings, read_inputs
+from tal_core.commands.parsing import (
+    Commands,
+    add_files,
+    add_json,
+    add_protocol,
+    command,
+    print_detection_findings,
+    read_inputs,
+)
 from tal_core.workspace import write_json
 
 
-def add(commands) -> None:
-    """Its arguments."""
+def add(commands: Commands) -> None:
     parser = command(
         commands,
         "evaluate",
@@ -22,29 +28,27 @@ def add(commands) -> None:
     )
     add_files(parser)
     parser.add_argument(
-        "--tiou", default="0.3:0.7:0.1", metavar="T", help="first:last:step or a,b,c (%(default)s)"
+        "--tiou",
+        default="0.3:0.7:0.1",
+        metavar="T",
+        help="tIoU thresholds, first:last:step or a,b,c (%(default)s)",
     )
-    parser.add_argument(
-        "--protocol",
-        choices=("official", "toolbox"),
-        default="official",
-        help="official: ActivityNet's script; toolbox: ActionFormer's and OpenTAD's",
-    )
+    add_protocol(parser)
     parser.add_argument(
         "--excuse-ambiguous",
         action="store_true",
         help="as THUMOS14's own kit: a detection over an Ambiguous segment is no false positive",
     )
-    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the numbers here")
+    add_json(parser)
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
     """Print AP per class and mAP; optionally write them as JSON."""
-    from tal_core.data.formats.oddities import detection_findings
     from tal_core.evaluation.average_precision import evaluate
     from tal_core.evaluation.result import format_table, parse_tiou
 
-    annotations, subset, truth, videos, detections = read_inputs(options)
+    inputs = read_inputs(options)
+    annotations, subset, truth, videos, detections = inputs
     result = evaluate(
         truth,
         detections,
@@ -55,6 +59,6 @@ def run_evaluate(options: argparse.Namespace) -> None:
     )
     title = f"subset {subset}, {options.protocol} protocol" if subset else f"{options.protocol} protocol"
     print(format_table(result, title=title))
-    print_findings(detection_findings(detections, truth, annotations.videos, annotations.labels))
+    print_detection_findings(inputs)
     if options.json:
         write_json(options.json, result.to_json())

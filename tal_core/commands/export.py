@@ -8,16 +8,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tal_core.commands.parsing import command, progress_bar
+from tal_core.commands.parsing import Commands, add_run, command, open_run_and_dataset
 from tal_core.types import InputError
-from tal_core.workspace import home
 
 if TYPE_CHECKING:
     from tal_core.models.shared.weights import WeightsInfo
 
 
-def add(commands) -> None:
-    """Its arguments."""
+def add(commands: Commands) -> None:
     parser = command(
         commands,
         "export",
@@ -25,7 +23,7 @@ def add(commands) -> None:
         "write a run's network as TorchScript, torch.export or ONNX",
         "export --run first --format onnx --out first.onnx",
     )
-    parser.add_argument("--run", required=True, metavar="ID", help="the trained run")
+    add_run(parser)
     parser.add_argument(
         "--format",
         required=True,
@@ -37,24 +35,21 @@ def add(commands) -> None:
 
 def run_export(options: argparse.Namespace) -> None:
     """Write the network, once it has given the run's scores on the dataset's features."""
-    from tal_core.data.dataset.dataset import open_dataset
     from tal_core.inference.predict import check_features, load_model
-    from tal_core.runs.run import open_run
     from tal_core.streaming.online.export import export_run
 
-    run = open_run(home(), options.run)
+    run, data = open_run_and_dataset(options.run)
     model = load_model(run, device="cpu")
-    data = open_dataset(home(), run.config()["dataset"], progress_bar())
     check_features(data.num_features, model.info, where=f"dataset {data.name}")
     videos = data.videos()[:2]
     if not videos:
         raise InputError(
-            "no video has usable features to compare on", where=data.name, hint="Mend the dataset."
+            "no video has usable features to compare on", where=data.name, hint="Fix the dataset."
         )
     features = [data.features(video) for video in videos]
-    said = export_run(model, options.format, options.out, features, _extractor(model.info))
-    print(f"{options.out}: {said['method']} as {options.format}; {options.out}.json says how to use it")
-    print(f"largest difference of scores on {len(videos)} videos: {said['largest_difference']:.2g}")
+    written = export_run(model, options.format, options.out, features, _extractor(model.info))
+    print(f"{options.out}: {written['method']} as {options.format}; {options.out}.json says how to use it")
+    print(f"largest difference of scores on {len(videos)} videos: {written['largest_difference']:.2g}")
 
 
 def _extractor(info: WeightsInfo) -> dict[str, Any] | None:

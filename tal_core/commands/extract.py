@@ -8,13 +8,16 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tal_core.commands.parsing import command
+from tal_core.commands.parsing import Commands, add_device, add_extractor, command
 from tal_core.types import InputError
 
+if TYPE_CHECKING:
+    from tal_core.video.extraction.folder import Outcome, Step
 
-def add(commands) -> None:
-    """Its arguments."""
+
+def add(commands: Commands) -> None:
     parser = command(
         commands,
         "extract",
@@ -26,19 +29,8 @@ def add(commands) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for the features, one .npy file per video"
     )
-    parser.add_argument(
-        "--extractor", default="motion", metavar="NAME", help="the extractor (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a setting of the extractor; may be repeated",
-    )
-    parser.add_argument(
-        "--device", default="auto", metavar="D", help="auto, cuda, mps or cpu (default: %(default)s)"
-    )
+    add_extractor(parser)
+    add_device(parser)
     parser.add_argument(
         "--processes", type=int, metavar="N", help="processes of the built-in extractor (default: all cores)"
     )
@@ -54,7 +46,7 @@ def run_extract(options: argparse.Namespace) -> None:
         raise InputError("nothing to extract", hint="Give --videos DIR and --out DIR.")
     if options.processes is not None and options.processes < 1:
         raise InputError(f"--processes {options.processes} is less than 1", hint="Give 1 or more.")
-    from tal_core.models.settings import parse_settings
+    from tal_core.schema import parse_settings
     from tal_core.video.extraction.folder import extract_folder
     from tal_core.video.extractors.spec import read_spec
 
@@ -77,7 +69,7 @@ def run_extract(options: argparse.Namespace) -> None:
     )
 
 
-def print_problems(outcome) -> None:
+def print_problems(outcome: Outcome) -> None:
     """One line per video that was damaged or couldn't be used."""
     for name, why in outcome.damaged.items():
         print(f"warning: {name}: {why}", file=sys.stderr)
@@ -85,13 +77,13 @@ def print_problems(outcome) -> None:
         print(f"not usable: {name}: {why}", file=sys.stderr)
 
 
-def seconds_bar() -> Callable:
+def seconds_bar() -> Callable[[Step], None]:
     """Draws seconds of video done, with the videos beside them."""
     from tqdm import tqdm
 
     meter = tqdm(unit="s", desc="extracting", file=sys.stderr, leave=False, disable=None)
 
-    def report(step) -> None:
+    def report(step: Step) -> None:
         meter.total = round(step.seconds_total, 1)
         meter.set_postfix_str(f"{step.done} of {step.total} videos, {step.failed} failed", refresh=False)
         meter.update(round(step.seconds_done, 1) - meter.n)

@@ -7,15 +7,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tal_core.commands.parsing import command, progress_bar
+from tal_core.commands.parsing import Commands, add_run_id, command, print_result, progress_bar
 from tal_core.workspace import home
 
-# As in models.imported.SOURCES, which takes seconds to load.
+# As in importing.checkpoints.SOURCES, which takes seconds to load.
 SOURCES = ("actionformer", "tridet", "temporalmaxer", "bmn", "opentad-actionformer", "opentad-tridet")
 
 
-def add(commands) -> None:
-    """Its arguments."""
+def add(commands: Commands) -> None:
     parser = command(
         commands,
         "import-checkpoint",
@@ -33,7 +32,7 @@ def add(commands) -> None:
         help="its config (.yaml, .py, .json); without it sizes come from the weights, the rest from THUMOS14",
     )
     parser.add_argument("--dataset", required=True, metavar="NAME", help="the dataset that it was trained on")
-    parser.add_argument("--run-id", metavar="ID", help="name of the run")
+    add_run_id(parser)
     parser.add_argument(
         "--labels",
         type=Path,
@@ -43,14 +42,13 @@ def add(commands) -> None:
     parser.add_argument(
         "--proposals",
         action="store_true",
-        help="keep the proposals of a checkpoint without classes as they are, for a dataset without class"
-        " scores of its videos",
+        help="keep the proposals of a checkpoint without classes as they are, for a dataset without video"
+        " class scores",
     )
 
 
 def run_import_checkpoint(options: argparse.Namespace) -> None:
     """Import, detect in the evaluation subset, print mAP."""
-    from tal_core.evaluation.result import format_table
     from tal_core.importing.run_of_checkpoint import import_checkpoint
 
     run = import_checkpoint(
@@ -65,6 +63,4 @@ def run_import_checkpoint(options: argparse.Namespace) -> None:
         progress=progress_bar(),
     )
     print(f"run {run.run_id}: {run.folder}")
-    print(run.status()["message"])
-    if (evaluation := run.evaluation()) is not None:
-        print(format_table(evaluation))
+    print_result(run)

@@ -7,12 +7,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tal_core.commands.parsing import command, progress_bar
+from tal_core.commands.parsing import Commands, add_run_id, command, print_result, progress_bar
 from tal_core.workspace import home
 
 
-def add(commands) -> None:
-    """Its arguments."""
+def add(commands: Commands) -> None:
     parser = command(
         commands,
         "import-detections",
@@ -29,7 +28,7 @@ def add(commands) -> None:
         help="ActivityNet results JSON (OpenTAD, challenge submissions), or CSV with video_id, start, end,"
         " label, score; .gz is fine",
     )
-    parser.add_argument("--run-id", metavar="ID", help="name of the run")
+    add_run_id(parser)
     parser.add_argument(
         "--prefix",
         metavar="P",
@@ -39,7 +38,6 @@ def add(commands) -> None:
 
 def run_import_detections(options: argparse.Namespace) -> None:
     """Import, say what was renamed and what is unknown, print mAP."""
-    from tal_core.evaluation.result import format_table
     from tal_core.importing.run_of_detections import import_detections
 
     run, notes = import_detections(
@@ -51,8 +49,6 @@ def run_import_detections(options: argparse.Namespace) -> None:
         progress=progress_bar(),
     )
     print(f"run {run.run_id}: {run.folder}")
-    print(run.status()["message"])
     for note in notes:
         print(f"  note: {note}")
-    if (evaluation := run.evaluation()) is not None:
-        print(format_table(evaluation))
+    print_result(run)

@@ -5,14 +5,20 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from tal_core.commands.parsing import command, progress_bar
-from tal_core.workspace import home, write_json
+from tal_core.commands.parsing import (
+    Commands,
+    add_device,
+    add_json,
+    add_run,
+    command,
+    open_run_and_dataset,
+    progress_bar,
+)
+from tal_core.workspace import write_json
 
 
-def add(commands) -> None:
-    """Its arguments."""
+def add(commands: Commands) -> None:
     parser = command(
         commands,
         "online",
@@ -20,7 +26,7 @@ def add(commands) -> None:
         "measure a run on streams: delay in seconds against mAP",
         "online --run first --delays 0 1 2 4",
     )
-    parser.add_argument("--run", required=True, metavar="ID", help="the trained run")
+    add_run(parser)
     parser.add_argument(
         "--delays",
         type=float,
@@ -29,41 +35,38 @@ def add(commands) -> None:
         metavar="S",
         help="seconds to wait before a decision (default 0 0.5 1 2 4 8)",
     )
-    parser.add_argument("--device", default="auto", metavar="D", help="auto, cuda, mps or cpu")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the numbers here")
+    add_device(parser)
+    add_json(parser)
 
 
 def run_online(options: argparse.Namespace) -> None:
     """Print a row for each delay; keep all in the run's ``online.json``."""
-    from tal_core.data.dataset.dataset import open_dataset
-    from tal_core.runs.run import open_run
     from tal_core.streaming.online.delay_tradeoff import measure_online
     from tal_core.streaming.online.events import check_delay
 
     for delay in options.delays:
         check_delay(delay, "--delays")
-    run = open_run(home(), options.run)
-    data = open_dataset(home(), run.config()["dataset"], progress_bar())
+    run, data = open_run_and_dataset(options.run)
     delays = sorted(set(options.delays))
-    found = measure_online(run, data, delays, device=options.device, progress=progress_bar())
-    print(f"{run.run_id} as a stream, subset {found['subset']}")
+    measured = measure_online(run, data, delays, device=options.device, progress=progress_bar())
+    print(f"{run.run_id} as a stream, subset {measured['subset']}")
     print("delay  average mAP  F1@0.5  frame mAP  end known after  start known after  segments  cost")
-    for row in found["tradeoff"]:
+    for row in measured["tradeoff"]:
         print(
             f"{row['delay']:5g}  {100 * row['average_mAP']:11.2f}  {100 * row['f1']:6.2f}"
             f"  {_number(row['frame_mAP'], 100):>9}  {_number(row['end_latency']):>13} s"
             f"  {_number(row['start_latency']):>15} s  {row['segments']:8d}  {row['cost']:.4f}"
         )
-    rule, offline = found["rule"], found["offline"]
+    rule, offline = measured["rule"], measured["offline"]
     if offline:
         print(f"with whole videos: average mAP {100 * offline['average_mAP']:.2f}", end="")
         cut = offline.get("average_mAP_from_threshold")
         print("" if cut is None else f"; of detections with the score that streams ask for {100 * cut:.2f}")
     print(f"reported from a score of {rule['threshold']:.3g}; cost: seconds of computing a second of stream")
     if not run.shipped:
-        write_json(run.folder / "online.json", found)
+        write_json(run.folder / "online.json", measured)
     if options.json:
-        write_json(options.json, found)
+        write_json(options.json, measured)
 
 
 def _number(value: float | None, factor: float = 1.0) -> str:

@@ -1,4 +1,4 @@
-"""What the commands share: one-line errors, the shape of their help, progress on standard error."""
+"""What the commands share: one-line errors, the shape of their help, options that several have, progress."""
 
 # pylint: disable=import-outside-toplevel
 
@@ -8,12 +8,20 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias
 
 from tal_core.types import Annotations, Progress
+from tal_core.workspace import home
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from tal_core.data.dataset.dataset import Dataset
+    from tal_core.runs.run import Run
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[OneLineParser]"
+"""What a command adds its parser to."""
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -23,17 +31,73 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}. See '{self.prog} --help'.\n")
 
 
-def command(commands, name: str, function: Callable, summary: str, example: str) -> OneLineParser:
+def program() -> str:
+    """What a person types to start this program: ``tal`` where it was started so."""
+    return "tal" if Path(sys.argv[0]).stem == "tal" else "python -m tal_core"
+
+
+def command(
+    commands: Commands,
+    name: str,
+    function: Callable[[argparse.Namespace], None],
+    summary: str,
+    *examples: str,
+) -> OneLineParser:
     """Add the parser of one command, which runs ``function(options)``."""
     parser = commands.add_parser(
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
-        epilog=f"example: python -m tal_core {example}",
+        epilog="example: " + "\n         ".join(f"{program()} {example}" for example in examples),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run_command=function)
     return parser
+
+
+def add_run(parser: argparse.ArgumentParser, text: str = "the trained run") -> None:
+    """``--run ID``."""
+    parser.add_argument("--run", required=True, metavar="ID", help=text)
+
+
+def add_run_id(parser: argparse.ArgumentParser, text: str = "name of the run") -> None:
+    """``--run-id ID``, of a run that is made."""
+    parser.add_argument("--run-id", metavar="ID", help=text)
+
+
+def add_settings(parser: argparse.ArgumentParser, text: str = "a setting; may be repeated") -> None:
+    """``--set KEY=VALUE``, read by ``parse_settings``."""
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=text)
+
+
+def add_extractor(parser: argparse.ArgumentParser) -> None:
+    """``--extractor NAME`` and its settings."""
+    parser.add_argument(
+        "--extractor", default="motion", metavar="NAME", help="the extractor (default: %(default)s)"
+    )
+    add_settings(parser, "a setting of the extractor; may be repeated")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """``--device D``."""
+    parser.add_argument(
+        "--device", default="auto", metavar="D", help="auto, cuda, mps or cpu (default: %(default)s)"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """``--json OUT``."""
+    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the numbers here")
+
+
+def add_protocol(parser: argparse.ArgumentParser) -> None:
+    """``--protocol``."""
+    parser.add_argument(
+        "--protocol",
+        choices=("official", "toolbox"),
+        default="official",
+        help="official: ActivityNet's script; toolbox: ActionFormer's and OpenTAD's",
+    )
 
 
 def add_files(parser: argparse.ArgumentParser) -> None:
@@ -105,8 +169,36 @@ def progress_bar() -> Progress:
     return report
 
 
-def print_findings(findings) -> None:
+def print_findings(findings: pd.DataFrame) -> None:
     """One line per finding (``FINDING_COLUMNS``)."""
     for row in findings.itertuples():
         where = f"{row.video_id}: " if row.video_id else ""
         print(f"  {row.level}: {where}{row.detail}" + (f" ({row.advice})" if row.advice else ""))
+
+
+def print_detection_findings(inputs: Inputs) -> None:
+    """What is odd in the detections, beside the ground truth."""
+    from tal_core.data.formats.oddities import detection_findings
+
+    annotations = inputs.annotations
+    print_findings(
+        detection_findings(inputs.detections, inputs.truth, annotations.videos, annotations.labels)
+    )
+
+
+def open_run_and_dataset(run_id: str) -> tuple[Run, Dataset]:
+    """A run of the workspace and the dataset it was trained on. Raises ``InputError``."""
+    from tal_core.data.dataset.dataset import open_dataset
+    from tal_core.runs.run import open_run
+
+    run = open_run(home(), run_id)
+    return run, open_dataset(home(), run.config()["dataset"], progress_bar())
+
+
+def print_result(run: Run) -> None:
+    """How a run ended, and its mAP."""
+    from tal_core.evaluation.result import format_table
+
+    print(run.status()["message"])
+    if (evaluation := run.evaluation()) is not None:
+        print(format_table(evaluation))

@@ -7,26 +7,22 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tal_core.commands.parsing import command, progress_bar
+from tal_core.commands.parsing import Commands, add_run, add_settings, command, open_run_and_dataset
 from tal_core.workspace import home
 
 
-def add(commands) -> None:
-    """Its arguments."""
+def add(commands: Commands) -> None:
     parser = command(
         commands,
         "postprocess",
         run_postprocess,
-        "make a new run of a run's stored candidates, with other NMS settings or class scores",
+        "make a new run of a run's stored candidates, with other NMS settings or video class scores",
         "postprocess --run first --set nms=soft --set nms_sigma=0.3 --run-id first-sharp",
     )
-    parser.add_argument("--run", required=True, metavar="ID", help="the run that keeps its candidates")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="nms, nms_sigma, nms_threshold, nms_per_class, voting_threshold, voting_weights, min_score or"
+    add_run(parser, "the run that keeps its candidates")
+    add_settings(
+        parser,
+        "nms, nms_sigma, nms_threshold, nms_per_class, voting_threshold, voting_weights, min_score or"
         " max_detections (repeatable)",
     )
     parser.add_argument(
@@ -47,17 +43,14 @@ def add(commands) -> None:
 
 def run_postprocess(options: argparse.Namespace) -> None:
     """Write the new run; print both figures."""
-    from tal_core.data.dataset.dataset import open_dataset
     from tal_core.data.formats.class_scores import read_class_scores
-    from tal_core.models.settings import parse_settings
     from tal_core.postprocessing.fusion import Fusion
     from tal_core.postprocessing.lab import open_candidates
-    from tal_core.runs.run import open_run
+    from tal_core.schema import parse_settings
     from tal_core.training.postprocessed_run import changed_config, derive_run, provenance_of
 
-    run = open_run(home(), options.run)
+    run, data = open_run_and_dataset(options.run)
     config = changed_config(run, parse_settings(options.set))
-    data = open_dataset(home(), run.config()["dataset"], progress_bar())
     videos = data.videos(data.evaluation_subset, usable=False)
     stored = open_candidates(run.folder / "candidates.npz", data.labels, videos, data.blocked)
     fusion = scores = None

@@ -8,13 +8,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from tal_core.commands.parsing import command, progress_bar
+from tal_core.commands.parsing import Commands, add_run, command, progress_bar
 from tal_core.types import InputError
 from tal_core.workspace import home
 
 
-def add(commands) -> None:
-    """Its arguments."""
+def add(commands: Commands) -> None:
     parser = command(
         commands,
         "predict",
@@ -22,7 +21,7 @@ def add(commands) -> None:
         "detect actions with a trained run",
         "predict --run first --features video.npy --out detections.json",
     )
-    parser.add_argument("--run", required=True, metavar="ID", help="the trained run")
+    add_run(parser)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--dataset", metavar="NAME", help="detect in a registered dataset")
     source.add_argument("--features", type=Path, metavar="FILE", help="detect in one feature file")

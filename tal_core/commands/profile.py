@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import argparse
 
-from tal_core.commands.parsing import command, progress_bar
+from tal_core.commands.parsing import Commands, add_settings, command, progress_bar
 from tal_core.workspace import home
 
 
-def add(commands) -> None:
-    """Its arguments."""
+def add(commands: Commands) -> None:
     parser = command(
         commands,
         "profile",
@@ -26,9 +25,7 @@ def add(commands) -> None:
     parser.add_argument(
         "--preset", metavar="P", help="as for train (default: auto with --dataset, else defaults)"
     )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting; may be repeated"
-    )
+    add_settings(parser)
     parser.add_argument(
         "--seconds", type=float, default=60.0, metavar="S", help="about how long to measure (default 60)"
     )
@@ -39,8 +36,9 @@ def run_profile(options: argparse.Namespace) -> None:
     from tal_core.data.dataset.dataset import open_dataset
     from tal_core.models.data_summary import summarise
     from tal_core.models.registry import get_method
-    from tal_core.models.settings import build_config, parse_settings
+    from tal_core.models.settings import build_config
     from tal_core.models.suggested_settings import AUTO, DEFAULTS, choose, merged
+    from tal_core.schema import parse_settings
     from tal_core.training.profile import measure
 
     method = get_method(options.model)
@@ -59,4 +57,4 @@ def run_profile(options: argparse.Namespace) -> None:
         f"detection\t{cost.detection_seconds:.4f} s for a video of {cost.video_seconds:.0f} s"
         f" ({cost.video_snippets} snippets), {cost.times_real_time:.0f} times real time"
     )
-    print(f"whole training\tabout {cost.training_seconds / 60:.1f} min for {cost.steps} steps")
+    print(f"whole run\tabout {cost.training_seconds / 60:.1f} min for {cost.steps} steps")

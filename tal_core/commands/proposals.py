@@ -5,14 +5,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from tal_core.commands.parsing import add_files, command, print_findings, read_inputs
+from tal_core.commands.parsing import Commands, add_files, add_json, command, print_findings, read_inputs
 from tal_core.workspace import write_json
 
 
-def add(commands) -> None:
-    """Its arguments."""
+def add(commands: Commands) -> None:
     parser = command(
         commands,
         "proposals",
@@ -26,9 +24,9 @@ def add(commands) -> None:
         type=float,
         default=100,
         metavar="N",
-        help="proposals per video on average that are looked at (%(default)s)",
+        help="proposals per video on average that count (%(default)s)",
     )
-    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the numbers here")
+    add_json(parser)
 
 
 def run_proposals(options: argparse.Namespace) -> None:
@@ -42,19 +40,21 @@ def run_proposals(options: argparse.Namespace) -> None:
     annotations, _, truth, _, proposals = read_inputs(options)
     findings = detection_findings(proposals.assign(label=""), truth.assign(label=""), annotations.videos)
     try:
-        found = proposal_recall(truth, proposals, options.max_proposals)
+        recall = proposal_recall(truth, proposals, options.max_proposals)
     except InputError as error:
         # Names that differ by a prefix are the usual cause; the findings say which.
         advice = findings.loc[findings["kind"] == "unknown videos", "advice"]
         raise InputError(
             error.what, where=options.detections, hint=advice.iloc[0] if len(advice) else error.hint
         ) from None
-    counts = f"{found.num_ground_truth} annotations in {found.num_videos} videos"
-    print(f"{found.num_proposals} proposals, {counts}")
+    counts = f"{recall.num_ground_truth} annotations in {recall.num_videos} videos"
+    print(f"{recall.num_proposals} proposals, {counts}")
     for number in SHOWN:
-        if found.at(number) is not None:
-            print(f"{f'AR@{number}':8s}{100 * found.at(number):7.2f} %")
-    print(f"{'AUC':8s}{100 * found.auc:7.2f} %   up to {found.proposals_per_video[-1]:g} proposals per video")
+        if recall.at(number) is not None:
+            print(f"{f'AR@{number}':8s}{100 * recall.at(number):7.2f} %")
+    print(
+        f"{'AUC':8s}{100 * recall.auc:7.2f} %   up to {recall.proposals_per_video[-1]:g} proposals per video"
+    )
     print_findings(findings)
     if options.json:
-        write_json(options.json, found.to_json())
+        write_json(options.json, recall.to_json())

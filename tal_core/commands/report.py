@@ -7,13 +7,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tal_core.commands.parsing import command, progress_bar
+from tal_core.commands.parsing import Commands, add_protocol, command, progress_bar
 from tal_core.types import InputError
 from tal_core.workspace import home, write_text
 
 
-def add(commands) -> None:
-    """Its arguments."""
+def add(commands: Commands) -> None:
     parser = command(
         commands,
         "report",
@@ -32,14 +31,11 @@ def add(commands) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="F", help="the page to write, .html")
     parser.add_argument("--subset", metavar="S", help="subset (default: the dataset's evaluation subset)")
     parser.add_argument(
-        "--tiou", metavar="T", help="first:last:step or a,b,c (default: the dataset's thresholds)"
+        "--tiou",
+        metavar="T",
+        help="tIoU thresholds, first:last:step or a,b,c (default: the dataset's thresholds)",
     )
-    parser.add_argument(
-        "--protocol",
-        choices=("official", "toolbox"),
-        default="official",
-        help="official: ActivityNet's script; toolbox: ActionFormer's and OpenTAD's",
-    )
+    add_protocol(parser)
 
 
 def run_report(options: argparse.Namespace) -> None:

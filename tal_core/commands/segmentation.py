@@ -6,14 +6,19 @@ from __future__ import annotations
 
 import argparse
 import math
-from pathlib import Path
 
-from tal_core.commands.parsing import add_files, command, print_findings, read_inputs
+from tal_core.commands.parsing import (
+    Commands,
+    add_files,
+    add_json,
+    command,
+    print_detection_findings,
+    read_inputs,
+)
 from tal_core.workspace import write_json
 
 
-def add(commands) -> None:
-    """Its arguments."""
+def add(commands: Commands) -> None:
     parser = command(
         commands,
         "segmentation",
@@ -32,21 +37,21 @@ def add(commands) -> None:
         metavar="X",
         help="leave weaker detections out (default: all count, the best one at each moment)",
     )
-    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the numbers here")
+    add_json(parser)
 
 
 def run_segmentation(options: argparse.Namespace) -> None:
     """Print the means over the videos; optionally write them as JSON."""
-    from tal_core.data.formats.oddities import detection_findings
     from tal_core.evaluation.segmentation import segmentation_scores
 
-    annotations, _, truth, videos, detections = read_inputs(options)
+    inputs = read_inputs(options)
+    annotations, _, truth, videos, detections = inputs
     stated = annotations.videos.set_index("video_id")["duration"]
     durations = {video: float(stated.get(video, math.nan)) for video in videos}
-    found = segmentation_scores(truth, detections, durations, options.step, options.min_score)
-    print(f"mean over {len(found.per_video)} videos, a frame each {options.step:g} s")
-    for name, value in found.means().items():
+    scores = segmentation_scores(truth, detections, durations, options.step, options.min_score)
+    print(f"mean over {len(scores.per_video)} videos, a frame each {options.step:g} s")
+    for name, value in scores.means().items():
         print(f"{name:10s}{value:7.2f} %")
-    print_findings(detection_findings(detections, truth, annotations.videos, annotations.labels))
+    print_detection_findings(inputs)
     if options.json:
-        write_json(options.json, found.means())
+        write_json(options.json, scores.means())

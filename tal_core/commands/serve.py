@@ -7,13 +7,14 @@ from __future__ import annotations
 import argparse
 import os
 
-from tal_core.commands.parsing import command
+from tal_core.commands.parsing import Commands, add_device, command
+from tal_core.schema import add_flags, given
+from tal_core.streaming.server.limits import Limits
 from tal_core.types import InputError
 from tal_core.workspace import home
 
 
-def add(commands) -> None:
-    """Its arguments."""
+def add(commands: Commands) -> None:
     parser = command(
         commands,
         "serve",
@@ -32,45 +33,24 @@ def add(commands) -> None:
         help="what clients must send as bearer token; better in the environment as TAL_TOKEN, where other"
         " users of the machine don't see it. Needed to listen beyond this machine",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
+    add_device(parser)
     parser.add_argument(
         "--delay", type=float, metavar="S", help="seconds a stream's detector waits (default: the run's own)"
     )
     limits = parser.add_argument_group("limits")
-    limits.add_argument(
-        "--max-body", type=_positive, default=256, metavar="MIB", help="of a file (%(default)s)"
-    )
-    limits.add_argument(
-        "--max-message", type=_positive, default=2, metavar="MIB", help="of a stream's message (%(default)s)"
-    )
-    limits.add_argument("--max-streams", type=int, default=16, metavar="N", help="at once (%(default)s)")
-    limits.add_argument(
-        "--request-seconds", type=_positive, default=120, metavar="S", help="for a request (%(default)s)"
-    )
-    limits.add_argument(
-        "--idle-seconds", type=_positive, default=30, metavar="S", help="of a silent client (%(default)s)"
-    )
+    add_flags(limits, Limits)
 
 
 def run_serve(options: argparse.Namespace) -> None:
     """Serve until stopped."""
-    from tal_core.streaming.server import Limits, Service, make_server
-    from tal_core.streaming.server.service import open_served
+    from tal_core.streaming.server.service import Service, open_served
+    from tal_core.streaming.server.uvicorn_server import make_server
 
     token = options.token or os.environ.get("TAL_TOKEN") or None
     if token is not None and len(token) < 16:
         hint = 'Make one: python -c "import secrets; print(secrets.token_urlsafe())".'
         raise InputError("is shorter than 16 characters", where="the token", hint=hint)
-    if options.max_streams < 1:
-        raise InputError("must be 1 or more", where="--max-streams")
-    limits = Limits(
-        body_bytes=int(options.max_body * 2**20),
-        message_bytes=int(options.max_message * 2**20),
-        streams=options.max_streams,
-        request_seconds=options.request_seconds,
-        idle_seconds=options.idle_seconds,
-    )
-    service = Service({}, limits, token)
+    service = Service({}, Limits(**given(options, Limits)), token)
     server, listener = make_server(service, options.host, options.port)
     with listener:
         for run_id in dict.fromkeys(options.run):
@@ -85,10 +65,3 @@ def run_serve(options: argparse.Namespace) -> None:
             flush=True,
         )
         server.run(sockets=[listener])
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value

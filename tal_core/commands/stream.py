@@ -13,15 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tal_core.commands.parsing import command
+from tal_core.commands.parsing import Commands, add_device, add_run, command
 from tal_core.workspace import home
 
 STATUS_SECONDS = 0.25
 CLOSE_SECONDS = 5.0
 
 
-def add(commands) -> None:
-    """Its arguments."""
+def add(commands: Commands) -> None:
     parser = command(
         commands,
         "stream",
@@ -29,7 +28,7 @@ def add(commands) -> None:
         "detect actions on a live stream, a camera or a file as they happen",
         "stream --run demo-miniroad --source rtmp://127.0.0.1/live/demo --out events.jsonl",
     )
-    parser.add_argument("--run", required=True, metavar="ID", help="the trained run")
+    add_run(parser)
     parser.add_argument(
         "--source",
         required=True,
@@ -41,7 +40,7 @@ def add(commands) -> None:
         "--delay",
         type=float,
         metavar="S",
-        help="seconds the detector waits before it decides (the run's own)",
+        help="seconds the detector waits before it decides (default: the run's own)",
     )
     parser.add_argument("--paced", action="store_true", help="play a file in real time, as if it were live")
     parser.add_argument("--webhook", metavar="URL", help="post every event there as JSON")
@@ -54,7 +53,7 @@ def add(commands) -> None:
         metavar="S",
         help="seconds after which a live source that broke off is given up (default: never)",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
+    add_device(parser)
     parser.add_argument("--quiet", action="store_true", help="no status line")
 
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tal_core.commands.parsing import command
+from tal_core.commands.parsing import Commands, command, program
 from tal_core.commands.stream import interrupted
 from tal_core.types import InputError
 from tal_core.workspace import DEMO
 
 
-def add(commands) -> None:
-    """Its arguments."""
+def add(commands: Commands) -> None:
     parser = command(
         commands,
         "stream-demo",
@@ -29,7 +28,7 @@ def add(commands) -> None:
 
 
 def run_demo(options: argparse.Namespace) -> None:
-    """Run nginx and ffmpeg until the video or the person ends."""
+    """Run nginx and ffmpeg until the video ends or Ctrl-C."""
     from tal_core.streaming.live.rtmp_demo import Publisher, RtmpServer, check_programs
     from tal_core.workspace import check_name
 
@@ -42,7 +41,7 @@ def run_demo(options: argparse.Namespace) -> None:
         address = server.address(options.name)
         with Publisher(video, address, loop=not options.once) as publisher:
             print(f"{video.name} plays at {address}")
-            print(f"watch it:  python -m tal_core stream --run RUN --source {address}")
+            print(f"watch it:  {program()} stream --run RUN --source {address}")
             print("end it:    Ctrl-C", flush=True)
             while not asked.is_set() and not publisher.wait(0.25):
                 pass

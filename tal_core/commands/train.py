@@ -5,14 +5,17 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from tal_core.commands.parsing import command, progress_bar
+from tal_core.commands.parsing import Commands, add_run_id, add_settings, command, print_result, progress_bar
 from tal_core.types import InputError
 from tal_core.workspace import home
 
+if TYPE_CHECKING:
+    from tal_core.models.config import MethodConfig
 
-def add(commands) -> None:
-    """Its arguments."""
+
+def add(commands: Commands) -> None:
     parser = command(
         commands,
         "train",
@@ -28,16 +31,8 @@ def add(commands) -> None:
         help="where settings come from: auto (derived from the dataset, the default), defaults, or"
         " a published one (see --settings)",
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a setting, before the preset's; may be repeated",
-    )
-    parser.add_argument(
-        "--run-id", metavar="ID", help="name of the run (default: made of dataset, method and time)"
-    )
+    add_settings(parser, "a setting, overrides the preset; may be repeated")
+    add_run_id(parser, "name of the run (default: made of dataset, method and time)")
     parser.add_argument(
         "--resume", action="store_true", help="go on with the run --run-id from its last checkpoint"
     )
@@ -50,7 +45,6 @@ def add(commands) -> None:
 
 def run_train(options: argparse.Namespace) -> None:
     """Train in the foreground; Ctrl-C stops cleanly and leaves a run to resume."""
-    from tal_core.evaluation.result import format_table
     from tal_core.runs.run import create_run, open_run
     from tal_core.training.loop import train
 
@@ -69,18 +63,17 @@ def run_train(options: argparse.Namespace) -> None:
         run = create_run(home(), options.dataset, options.model, config, options.run_id)
     print(f"run {run.run_id}: {run.folder}")
     train(home(), run, resume=options.resume, progress=progress_bar())
-    print(run.status()["message"])
-    if (evaluation := run.evaluation()) is not None:
-        print(format_table(evaluation))
+    print_result(run)
 
 
-def chosen_config(options: argparse.Namespace):
+def chosen_config(options: argparse.Namespace) -> MethodConfig:
     """The config of ``--model`` on ``--dataset`` by ``--preset`` and ``--set``; prints why."""
     from tal_core.data.dataset.dataset import open_dataset
     from tal_core.models.data_summary import summarise
     from tal_core.models.registry import get_method
-    from tal_core.models.settings import build_config, parse_settings, to_text
+    from tal_core.models.settings import build_config
     from tal_core.models.suggested_settings import AUTO, choose, merged, warnings
+    from tal_core.schema import parse_settings, to_text
 
     method = get_method(options.model)
     own = parse_settings(options.set)

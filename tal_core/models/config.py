@@ -6,20 +6,15 @@ Configs are flat: one class gives the form in the browser, ``--set key=value`` o
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from tal_core.types import InputError
+from tal_core.schema import setting, validated
+
+__all__ = ["GROUPS", "MethodConfig", "ProposerConfig", "setting", "validated"]
 
 GROUPS = ("Optimisation", "Network", "Windows", "Detection", "Run")
-
-
-def setting(default: Any, description: str, group: str, **bounds: Any) -> Any:
-    """A config field with help text and the heading under which forms show it."""
-    return Field(default, description=description, json_schema_extra={"group": group}, **bounds)
 
 
 class MethodConfig(BaseModel):
@@ -116,7 +111,7 @@ class MethodConfig(BaseModel):
 
     @property
     def needs_class_scores(self) -> bool:
-        """Whether the method makes proposals that get their classes from scores of whole videos."""
+        """Whether the method makes proposals that get their classes from video class scores."""
         return False
 
     @property
@@ -125,82 +120,21 @@ class MethodConfig(BaseModel):
         return ()
 
     @model_validator(mode="after")
-    def _best_needs_validation(self):
+    def _best_needs_validation(self) -> Self:
         if self.checkpoint == "best" and self.validate_every == 0:
             raise ValueError("checkpoint can't be best when validate_every is 0, which measures none")
         return self
 
 
 class ProposerConfig(MethodConfig):
-    """What methods can be told that may leave the classes of their proposals to scores of whole videos."""
+    """What methods can be told that may leave the classes of their proposals to video class scores."""
 
     classes_per_proposal: int = setting(
         2, "Best classes of a proposal that become detections.", "Detection", ge=1, le=1000
     )
     score_fusion: Literal["product", "root"] = setting(
         "product",
-        "Score of a proposal's detections where the dataset's class scores of whole videos name the classes:"
+        "Score of a proposal's detections where the dataset's video class scores name the classes:"
         " the product of both scores, or its square root.",
         "Detection",
     )
-
-
-Config = TypeVar("Config", bound=MethodConfig)
-
-
-def validated(config_class: type[Config], settings: Mapping[str, Any], where: object = None) -> Config:
-    """Make a config, or say which setting is wrong and what is allowed.
-
-    Raises:
-        InputError: naming the first wrong setting.
-    """
-    try:
-        return config_class.model_validate(dict(settings))
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else ""
-        if first["type"] == "value_error":
-            # A rule written in the config class says itself what is wrong.
-            raise InputError(str(first["ctx"]["error"]), where=where) from None
-        if first["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(name, config_class.model_fields, n=1)
-            known = (
-                f"Did you mean {close[0]}?" if close else f"Known: {', '.join(config_class.model_fields)}."
-            )
-            raise InputError(f"there is no setting {name!r}", where=where, hint=known) from None
-        hint = f"Allowed: {allowed(config_class, name)}."
-        raise InputError(f"{name} can't be {first['input']!r}", where=where, hint=hint) from None
-
-
-def allowed(config_class: type[MethodConfig], name: str) -> str:
-    """What a setting accepts, in words: ``a whole number from 1 to 10000``."""
-    schema = config_class.model_json_schema(mode="validation")["properties"][name]
-    variants = schema.get("anyOf", [schema])
-    words = [_allowed_values(v) for v in variants if v.get("type") != "null"]
-    if len(words) < len(variants):
-        words.append("none")
-    return " or ".join(words)
-
-
-def _allowed_values(schema: Mapping[str, Any]) -> str:
-    if "enum" in schema:
-        return ", ".join(map(str, schema["enum"]))
-    if "const" in schema:
-        return str(schema["const"])
-    kind = schema.get("type")
-    if kind == "array":
-        items = _allowed_values(schema["items"])
-        least, most = schema.get("minItems", 0), schema.get("maxItems", "any number of")
-        return f"a list of {least} to {most} values, each {items}"
-    words = {"integer": "a whole number", "number": "a number", "boolean": "true or false"}.get(kind, "text")
-    bounds = [
-        f"{text} {schema[key]:g}"
-        for key, text in (
-            ("minimum", "from"),
-            ("exclusiveMinimum", "above"),
-            ("maximum", "to"),
-            ("exclusiveMaximum", "below"),
-        )
-        if key in schema
-    ]
-    return " ".join([words, *bounds])

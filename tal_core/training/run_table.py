@@ -13,8 +13,9 @@ from typing import Any
 import pandas as pd
 
 from tal_core.models.registry import METHODS
-from tal_core.models.settings import build_config, to_text
+from tal_core.models.settings import build_config
 from tal_core.runs.run import Run
+from tal_core.schema import to_text
 from tal_core.training.profile import Cost, measure_apart
 from tal_core.types import InputError
 from tal_core.workspace import write_json

@@ -27,7 +27,7 @@ def test_extract_lists_what_is_not_usable_and_skips_what_is_done(videos, tmp_pat
     [
         (["--extractor", "i3d"], "there is no extractor 'i3d'"),
         (["--set", "frame_size=112"], "motion has no frame_size"),
-        (["--set", "stride_seconds=often"], "stride_seconds: "),
+        (["--set", "stride_seconds=often"], "stride_seconds can't be 'often'"),
         (["--extractor", "onnx"], "onnx needs an encoder"),
         (["--processes", "0"], "--processes 0 is less than 1"),
     ],

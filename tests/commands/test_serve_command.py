@@ -38,7 +38,7 @@ VIDEO = "demo_001"
         (["--run", RUN, "--port", "99999999"], "1 to 65535"),
         (["--run", RUN, "--host", "256.0.0.1", "--token", "x" * 20], "can't be listened on"),
         (["--run", RUN, "--max-streams", "0"], "--max-streams"),
-        (["--run", RUN, "--max-body", "-1"], "not above 0"),
+        (["--run", RUN, "--max-body", "-1"], "--max-body: it can't be '-1'. Allowed: a number above 0"),
         ([], "--run"),
     ],
 )

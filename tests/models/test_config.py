@@ -1,8 +1,9 @@
 import pytest
 
-from tal_core.models.config import GROUPS, allowed, validated
+from tal_core.models.config import GROUPS, validated
 from tal_core.models.registry import METHODS, get_method
-from tal_core.models.settings import build_config, form_fields, parse_settings
+from tal_core.models.settings import build_config, form_fields
+from tal_core.schema import allowed, parse_settings
 from tal_core.types import InputError
 
 

@@ -4,9 +4,10 @@ import pytest
 
 from tal_core.cli import main
 from tal_core.models.data_summary import summarise
-from tal_core.models.settings import build_config, to_text
+from tal_core.models.settings import build_config
 from tal_core.models.suggested_settings import choose, merged, preset_titles
 from tal_core.runs.run import list_runs
+from tal_core.schema import to_text
 from tal_core.types import InputError
 from tests.training.synthetic import make_dataset
 

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from tal_core.streaming.online.events import Output, SegmentEvent
-from tal_core.streaming.server import Limits, Served, Service, make_server
+from tal_core.streaming.server.limits import Limits
+from tal_core.streaming.server.service import Served, Service
+from tal_core.streaming.server.uvicorn_server import make_server
 from tal_core.types import TimeGrid
 
 LABELS = ["jump", "run"]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, model_validator
 
+from tal_core.schema import fields_of, setting, validated
 from tal_core.types import InputError
 from tal_core.workspace import DEMO, check_name, write_text, writing
 
@@ -25,67 +27,123 @@ class Split(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    seed: int = 0
-    fraction: float = Field(
-        0.2, gt=0, lt=1, description="share of the annotated videos held out for evaluation"
+    fraction: float = setting(
+        0.2, "hold out this share of videos for evaluation", flag="--split", metavar="SHARE", gt=0, lt=1
     )
+    seed: int = setting(0, "start of the random split", flag="--split-seed", metavar="N")
 
 
 class AnnotationSource(BaseModel):
-    """What a dataset takes its ground truth from: fields of ``DatasetEntry``."""
+    """What a dataset takes its ground truth from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    annotations: Path
-    video_info: Path | None = None
-    tiers: list[str] = Field(default_factory=list)
+    annotations: Path = setting(
+        ...,
+        "ActivityNet JSON, CSV, THUMOS14 folder, ELAN .eaf or a folder of them, VIA, Label Studio",
+        flag="--annotations",
+        metavar="F",
+    )
+    video_info: Path | None = setting(
+        None, "table of subset and duration per video", flag="--video-info", metavar="F"
+    )
+    tiers: list[str] = setting(
+        [],
+        "ELAN tiers, VIA attributes or Label Studio controls that hold the labels (default: all)",
+        flag="--tiers",
+        metavar="T",
+    )
     split: Split | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_none(cls, values: Any) -> Any:
+        """None is what isn't given."""
+        return {k: v for k, v in values.items() if v is not None} if isinstance(values, Mapping) else values
 
-class DatasetEntry(BaseModel):
+
+class LabelledVideos(AnnotationSource):
+    """Annotations, and the videos and subsets that they are used with."""
+
+    name: str
+    videos: Path | None = setting(
+        None, "folder of the videos, to play or to extract", flag="--videos", metavar="DIR"
+    )
+    training_subset: str = setting("", "subset that trains", flag="--training-subset", metavar="S")
+    evaluation_subset: str = setting("", "subset that evaluates", flag="--evaluation-subset", metavar="S")
+    tiou: list[float] = setting(
+        THUMOS_TIOU, "usual thresholds, e.g. 0.3:0.7:0.1", flag="--tiou", metavar="T", min_length=1
+    )
+
+
+class DatasetEntry(LabelledVideos):
     """Where a dataset lies and how its features run in time.
 
     Seconds between snippets come from one of: ``timing = "stretched"`` (every video has the same number of
     snippets, spread over its duration), ``snippet_seconds``, or ``stride`` in frames with ``fps``. Without
-    ``fps`` the annotations' own fps of each video is taken; a given ``fps`` goes before it, since features
-    are often made from re-encoded videos. Paths are absolute here, and in the file relative to it if they
-    lie beside it. ``benchmark``: the preset of `benchmarks` that it was added with; it names the subsets.
+    ``fps`` the annotations' own fps of each video is taken; a given ``fps`` overrides it, since features are
+    often made from re-encoded videos. Paths are absolute here, and in the file relative to it if they lie
+    beside it. ``layout``: per stream, TD for (time, channels) or DT. ``extractor``: the settings of what made
+    the features from the videos, if this program did. ``derived``: what was worked out, not given, and how.
+    ``earlier``: annotations used before edited ones, newest first.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
     description: str = ""
-    benchmark: str = ""
-    annotations: Path
-    video_info: Path | None = None
-    tiers: list[str] = Field(
-        default_factory=list, description="tiers, attributes or controls that hold the labels; all by default"
+    benchmark: str = setting(
+        "",
+        "a benchmark: subsets, thresholds and time where nothing else is said (see: datasets presets)",
+        flag="--preset",
+        metavar="P",
     )
-    blocked: Path | None = Field(None, description="list of videos that are left out, see `blocked`")
-    features: list[Path] = Field(min_length=1, description="one folder or .h5 file per stream")
-    videos: Path | None = None
-    class_scores: Path | None = Field(None, description="video-level class scores, for proposal methods")
-    layout: list[Layout] | None = Field(None, description="(time, channels) or (channels, time), per stream")
-    timing: Literal["fixed", "stretched"] = "fixed"
-    stride: float | None = Field(None, gt=0, description="frames between snippets")
-    fps: float | None = Field(None, gt=0, description="frames per second of what the features were made from")
-    snippet_seconds: float | None = Field(None, gt=0, description="seconds between snippets")
-    offset_seconds: float | None = Field(
-        None, description="centre of the first snippet; half a step by default"
+    features: list[Path] = setting(
+        ..., "a folder or .h5 file per stream", flag="--features", metavar="DIR", min_length=1
     )
-    offset_frames: float | None = Field(None, description="the same in frames, with stride")
-    extractor: dict[str, Any] | None = Field(
-        None, description="what made the features from the videos, if this program did: its settings"
+    class_scores: Path | None = setting(
+        None,
+        "video-level class scores (.json, .npz, .npy), for proposal methods",
+        flag="--class-scores",
+        metavar="F",
     )
-    training_subset: str = ""
-    evaluation_subset: str = ""
-    tiou: list[float] = Field(default_factory=lambda: list(THUMOS_TIOU), min_length=1)
-    split: Split | None = None
-    derived: list[str] = Field(default_factory=list, description="what was worked out, not given, and how")
-    earlier: list[AnnotationSource] = Field(
-        default_factory=list, description="annotations used before edited ones, newest first"
+    blocked: Path | None = setting(
+        None, "videos to leave out: a JSON list, or text with one id a line", flag="--blocked", metavar="F"
     )
+    stride: float | None = setting(None, "frames between snippets", flag="--stride", metavar="S", gt=0)
+    fps: float | None = setting(
+        None, "frames per second of what the features were made from", flag="--fps", metavar="F", gt=0
+    )
+    snippet_seconds: float | None = setting(
+        None, "seconds between snippets", flag="--snippet-seconds", metavar="S", gt=0
+    )
+    offset_seconds: float | None = setting(
+        None, "centre of the first snippet (half a step)", flag="--offset-seconds", metavar="S"
+    )
+    offset_frames: float | None = setting(
+        None, "the same in frames, with --stride", flag="--offset-frames", metavar="F"
+    )
+    timing: Literal["fixed", "stretched"] = setting(
+        "fixed", "stretched: each video's snippets are spread over its duration", flag="--timing"
+    )
+    layout: list[Layout] | None = setting(
+        None, "(time, channels) or reverse", flag="--layout", choices=("auto", "TD", "DT")
+    )
+    extractor: dict[str, Any] | None = None
+    derived: list[str] = []
+    earlier: list[AnnotationSource] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _streams(cls, values: Any) -> Any:
+        """One folder is a list of one, one layout is that of all."""
+        if not isinstance(values, Mapping):
+            return values
+        values = dict(values)
+        if isinstance(values.get("features"), Path | str):
+            values["features"] = [values["features"]]
+        layout = values.get("layout")
+        if isinstance(layout, str):
+            same = [layout.upper()] * len(values.get("features", ()))
+            values["layout"] = None if layout == "auto" else same
+        return values
 
 
 def entry_path(home: Path, name: str) -> Path:
@@ -110,16 +168,14 @@ def read_entry(path: Path) -> DatasetEntry:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         values = {"name": path.stem, **values}
-        entry = DatasetEntry.model_validate(values)
+        entry = validated(DatasetEntry, values, where=path, hint="Correct the file.")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(
             f"not TOML ({error})", where=path, hint="Correct it, or add the dataset again."
         ) from error
-    except ValidationError as error:
-        raise invalid(error, path) from error
     except OSError as error:
         raise InputError(f"can't be read ({error.strerror})", where=path) from error
-    return entry.model_copy(update=_with_paths(entry, lambda p: Path(os.path.normpath(path.parent / p))))
+    return with_paths(entry, lambda p: Path(os.path.normpath(path.parent / p)))
 
 
 def save_entry(entry: DatasetEntry, path: Path) -> None:
@@ -130,8 +186,7 @@ def save_entry(entry: DatasetEntry, path: Path) -> None:
         target = target.expanduser().resolve()
         return target.relative_to(folder) if target.is_relative_to(folder) else target
 
-    entry = entry.model_copy(update=_with_paths(entry, shorten))
-    values = entry.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    values = with_paths(entry, shorten).model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     write_text(path, tomli_w.dumps(values))
 
 
@@ -180,13 +235,6 @@ OWN_FILES = (
 """Endings of the files in ``<home>/datasets`` that belong to a dataset beside its ``.toml``."""
 
 
-def invalid(error: ValidationError, where: object) -> InputError:
-    """A pydantic error as one line naming the field."""
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"]) or "entry"
-    return InputError(f"{field}: {first['msg']}", where=where, hint="Correct the value.")
-
-
 def _existing_path(home: Path, name: str) -> Path:
     path = entry_path(home, name)
     if not path.exists():
@@ -200,22 +248,18 @@ def _names(home: Path) -> list[str]:
     return sorted(names | ({DEMO_NAME} if (DEMO / "dataset.toml").exists() else set()))
 
 
-def _with_paths(entry: DatasetEntry, change: Any) -> dict[str, Any]:
-    """The entry's paths, each passed through ``change``."""
-    return {
-        "annotations": change(entry.annotations),
-        "features": [change(path) for path in entry.features],
-        "video_info": change(entry.video_info) if entry.video_info else None,
-        "blocked": change(entry.blocked) if entry.blocked else None,
-        "videos": change(entry.videos) if entry.videos else None,
-        "class_scores": change(entry.class_scores) if entry.class_scores else None,
-        "earlier": [
-            one.model_copy(
-                update={
-                    "annotations": change(one.annotations),
-                    "video_info": change(one.video_info) if one.video_info else None,
-                }
-            )
-            for one in entry.earlier
-        ],
-    }
+Source = TypeVar("Source", bound=AnnotationSource)
+
+
+def with_paths(source: Source, change: Callable[[Path], Path]) -> Source:
+    """An entry with each of its paths passed through ``change``."""
+    changed: dict[str, Any] = {}
+    for field in fields_of(type(source)):
+        value = getattr(source, field.name)
+        if field.kind == "path" and value is not None:
+            changed[field.name] = change(value)
+        elif field.kind == "paths":
+            changed[field.name] = [change(path) for path in value]
+        elif field.name == "earlier":
+            changed[field.name] = [with_paths(earlier, change) for earlier in value]
+    return source.model_copy(update=changed)

@@ -4,32 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
 
 from tal_core.data.benchmarks.presets import find_preset
 from tal_core.data.dataset.dataset import Dataset, open_dataset, open_entry
 from tal_core.data.dataset.entry import (
-    THUMOS_TIOU,
     DatasetEntry,
     Split,
     entry_path,
     faulty_datasets,
-    invalid,
     list_datasets,
     load_entry,
     read_entry,
     remove_dataset,
     save_entry,
+    with_paths,
 )
 from tal_core.data.dataset.subsets import stratified_split
 from tal_core.data.features.extraction_manifest import read_extracted
-from tal_core.data.features.store import check_layout
 from tal_core.data.formats.annotations import write_annotations
 from tal_core.data.formats.class_scores import read_class_scores
+from tal_core.schema import validated
 from tal_core.types import Annotations, InputError, Progress
 from tal_core.workspace import check_name
 
@@ -38,6 +36,7 @@ __all__ = [
     "Split",
     "add_dataset",
     "faulty_datasets",
+    "free_path",
     "list_datasets",
     "load_entry",
     "make_subset",
@@ -47,79 +46,23 @@ __all__ = [
 ]
 
 
-def add_dataset(  # pylint: disable=too-many-arguments,too-many-locals  # one argument per thing a person may say
-    home: Path,
-    name: str,
-    *,
-    annotations: Path,
-    features: Path | Sequence[Path],
-    preset: str = "",
-    videos: Path | None = None,
-    video_info: Path | None = None,
-    tiers: Sequence[str] = (),
-    blocked: Path | None = None,
-    class_scores: Path | None = None,
-    layout: str = "auto",
-    stride: float | None = None,
-    fps: float | None = None,
-    snippet_seconds: float | None = None,
-    timing: Literal["fixed", "stretched"] = "fixed",
-    offset_seconds: float | None = None,
-    offset_frames: float | None = None,
-    training_subset: str = "",
-    evaluation_subset: str = "",
-    tiou: Sequence[float] | None = None,
-    split: Split | None = None,
-    description: str = "",
-    replace: bool = False,
-    progress: Progress | None = None,
+def add_dataset(
+    home: Path, name: str, *, replace: bool = False, progress: Progress | None = None, **fields: Any
 ) -> DatasetEntry:
     """Register a dataset: check its files, work out what was not said, write its entry and index.
 
-    ``features``: one folder (or ``.h5`` file) per stream. ``tiers``: see ``read_annotations``. Time: see
-    ``DatasetEntry``; features extracted here bring theirs. ``preset``: a benchmark (see `benchmarks`) for
-    what is not said of subsets, thresholds and time. ``replace``: overwrite a dataset of this name.
+    ``fields``: those of ``DatasetEntry``, None for what isn't given. Features extracted here bring their own
+    time. ``benchmark`` gives what is not said of subsets, thresholds and time. ``replace``: overwrite a
+    dataset of this name.
 
     Raises:
         InputError: if anything can't be used; then nothing is registered.
     """
-    path = _free_path(home, name, replace)
-    grid = {
-        "timing": timing,
-        "stride": stride,
-        "fps": fps,
-        "snippet_seconds": snippet_seconds,
-        "offset_seconds": offset_seconds,
-        "offset_frames": offset_frames,
-    }
-    folders = [features] if isinstance(features, (str, Path)) else list(features)
-    made = read_extracted(folders)
-    layout = "TD" if made else layout
-    if made and not (stride or snippet_seconds or timing == "stretched"):
-        grid |= {"snippet_seconds": made.stride_seconds, "offset_seconds": made.offset_seconds}
-    if preset:
-        benchmark, convention = find_preset(preset)
-        tiou, grid = tiou or benchmark.tiou, _with_convention(grid, convention.timing())
-    draft = _draft(
-        name=name,
-        description=description,
-        benchmark=preset,
-        annotations=annotations,
-        video_info=video_info,
-        tiers=list(tiers),
-        blocked=blocked,
-        features=folders,
-        extractor=made.extractor if made else None,
-        videos=videos,
-        class_scores=class_scores,
-        layout=layout,
-        training_subset=training_subset,
-        evaluation_subset=evaluation_subset,
-        tiou=list(tiou or THUMOS_TIOU),
-        split=split,
-        **grid,
-    )
-    dataset = open_entry(home, draft, progress)
+    path = free_path(home, name, replace)
+    said = {field: value for field, value in fields.items() if value is not None}
+    draft = validated(DatasetEntry, {**said, "name": name}, where=f"dataset {name}")
+    draft = with_paths(draft, lambda given: given.expanduser().resolve())
+    dataset = open_entry(home, draft.model_copy(update=_usual(draft)), progress)
     entry = dataset.entry
     if entry.class_scores is not None:
         scores = read_class_scores(entry.class_scores, dataset.labels)
@@ -131,28 +74,24 @@ def add_dataset(  # pylint: disable=too-many-arguments,too-many-locals  # one ar
     return entry
 
 
-def _with_convention(given: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
-    """Fields of the time grid: a person's own where they say how snippets run, else the usual ones with a
-    person's frame rate and offset."""
-    if given["stride"] or given["snippet_seconds"] or given["timing"] == "stretched":
-        return given
-    said = {name: value for name, value in given.items() if value is not None and name != "timing"}
-    if "offset_seconds" in said:
-        usual = {name: value for name, value in usual.items() if name != "offset_frames"}
-    return {**given, **usual, **said}
-
-
-def _draft(**fields: Any) -> DatasetEntry:
-    """The entry of what was said, with absolute paths and no layout for ``auto``."""
-    for field in ("annotations", "video_info", "videos", "class_scores", "blocked"):
-        fields[field] = _absolute(fields[field]) if fields[field] else None
-    fields["features"] = [_absolute(folder) for folder in fields["features"]]
-    given = fields["layout"] != "auto"
-    fields["layout"] = [check_layout(fields["layout"])] * len(fields["features"]) if given else None
-    try:
-        return DatasetEntry(**fields)
-    except ValidationError as error:
-        raise invalid(error, f"dataset {fields['name']}") from error
+def _usual(draft: DatasetEntry) -> dict[str, Any]:
+    """What the features' own manifest and the benchmark give of the fields that a person left open."""
+    usual: dict[str, Any] = {}
+    timed = draft.stride or draft.snippet_seconds or draft.timing == "stretched"
+    made = read_extracted(draft.features)
+    if made is not None:
+        usual |= {"layout": ["TD"], "extractor": made.extractor}
+        if not timed:
+            usual |= {"snippet_seconds": made.stride_seconds, "offset_seconds": made.offset_seconds}
+    if not draft.benchmark:
+        return usual
+    benchmark, convention = find_preset(draft.benchmark)
+    if "tiou" not in draft.model_fields_set:
+        usual["tiou"] = benchmark.tiou
+    if timed or "snippet_seconds" in usual:
+        return usual
+    given = draft.model_fields_set | ({"offset_frames"} if draft.offset_seconds is not None else set())
+    return usual | {name: value for name, value in convention.timing().items() if name not in given}
 
 
 def make_subset(
@@ -173,7 +112,7 @@ def make_subset(
     Raises:
         InputError: for unknown classes, or a number of videos that can't be.
     """
-    path = _free_path(home, name, replace=False)
+    path = free_path(home, name)
     dataset = open_dataset(home, source, progress)
     unknown = sorted(set(classes or ()) - set(dataset.labels))
     if unknown:
@@ -255,14 +194,13 @@ def _only(dataset: Dataset, truth: pd.DataFrame, chosen: list[str]) -> Annotatio
     return Annotations(truth[truth["video_id"].isin(chosen)], videos, unsure[unsure["video_id"].isin(chosen)])
 
 
-def _free_path(home: Path, name: str, replace: bool) -> Path:
+def free_path(home: Path, name: str, replace: bool = False) -> Path:
+    """Where the entry of a new dataset goes. Raises InputError if it can't be a name, or is taken."""
+    if not name:
+        raise InputError("the name is missing", hint="Give the dataset a name.")
     path = home / "datasets" / f"{check_name(name, 'dataset')}.toml"
     if entry_path(home, name).exists() and not replace:
         raise InputError(
             f"there is a dataset {name!r} already", hint="Choose another name, or remove that one first."
         )
     return path
-
-
-def _absolute(path: Path) -> Path:
-    return Path(path).expanduser().resolve()

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-from tal_core.data.dataset.entry import DatasetEntry, Split, entry_path, load_entry
-from tal_core.data.dataset.registry import add_dataset
+from tal_core.data.dataset.entry import DatasetEntry, LabelledVideos, entry_path, load_entry
+from tal_core.data.dataset.registry import add_dataset, free_path
 from tal_core.data.dataset.subsets import choose_subsets
 from tal_core.data.formats.annotations import only_videos, read_annotations, write_annotations
 from tal_core.data.formats.video_ids import find_name
@@ -36,22 +36,12 @@ FEATURES = "features"
 _TOLERANCE = 1.0  # seconds by which a label file's duration may differ from the video's
 
 
-class Plan(BaseModel):
+class Plan(LabelledVideos):
     """What a dataset is to be made of. ``labelling_fps``: of label files that count frames (Label Studio)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
     videos: Path
-    annotations: Path
     spec: ExtractorSpec = Field(default_factory=ExtractorSpec)
-    tiers: list[str] = Field(default_factory=list)
-    video_info: Path | None = None
     labelling_fps: float | None = Field(None, gt=0)
-    training_subset: str = ""
-    evaluation_subset: str = ""
-    tiou: list[float] | None = None
-    split: Split | None = None
 
     @field_validator("videos", "annotations", "video_info")
     @classmethod
@@ -82,15 +72,6 @@ class Preview:
 def features_folder(home: Path, name: str) -> Path:
     """Where the features of a dataset made of videos go."""
     return home / FEATURES / check_name(name, "dataset")
-
-
-def check_new(home: Path, name: str) -> None:
-    """Raise InputError if there is such a dataset already, or it can't be a name."""
-    if not name:
-        raise InputError("the name is missing", hint="Give the dataset a name.")
-    if entry_path(home, name).exists():
-        hint = "Choose another name, or remove that one first."
-        raise InputError(f"there is a dataset {name!r} already", hint=hint)
 
 
 def look(plan: Plan, progress: Progress | None = None) -> Preview:
@@ -131,7 +112,7 @@ def start(home: Path, plan: Plan, *, device: str = "auto") -> jobs.Job:
     Raises:
         InputError: as ``look`` and ``jobs.start``, or if the name is taken or about to be.
     """
-    check_new(home, plan.name)
+    free_path(home, plan.name)
     look(plan)
     out = features_folder(home, plan.name)
     return jobs.start(home, plan.videos, out, plan.spec, device=device, dataset=plan.model_dump(mode="json"))
@@ -146,7 +127,7 @@ def make(
     progress: Callable[[Step], None] | None = None,
 ) -> tuple[Outcome, DatasetEntry]:
     """The same in the foreground: what the extraction did, and the dataset. Raises as ``start``."""
-    check_new(home, plan.name)
+    free_path(home, plan.name)
     outcome = extract_folder(
         plan.videos,
         features_folder(home, plan.name),
@@ -168,7 +149,7 @@ def register_once(home: Path, plan: dict[str, Any]) -> None:
 
 def register(home: Path, plan: Plan) -> DatasetEntry:
     """Register a dataset whose features are extracted. Raises InputError as ``add_dataset``."""
-    check_new(home, plan.name)
+    free_path(home, plan.name)
     out = features_folder(home, plan.name)
     manifest = read_manifest(out)
     if manifest is None or not any(video.state == "done" for video in manifest.videos.values()):
@@ -193,14 +174,10 @@ def register(home: Path, plan: Plan) -> DatasetEntry:
             plan.name,
             **labels,
             features=out,
-            videos=plan.videos,
+            **plan.model_dump(include={"videos", "training_subset", "evaluation_subset", "tiou", "split"}),
             layout="TD",
             snippet_seconds=manifest.grid.stride,
             offset_seconds=manifest.grid.offset,
-            training_subset=plan.training_subset,
-            evaluation_subset=plan.evaluation_subset,
-            tiou=plan.tiou,
-            split=plan.split,
             description=f"{len(known)} videos, features of the extractor {plan.spec.name}",
         )
     except InputError:

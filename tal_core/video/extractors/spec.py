@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import types
-import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tal_core.types import InputError, TimeGrid
+from tal_core.schema import SchemaField, fields_of, validated
+from tal_core.types import TimeGrid
 
 Normalisation = Literal["kinetics", "imagenet", "clip", "half", "symmetric", "unit", "bytes"]
 
@@ -194,34 +192,11 @@ def read_spec(values: object, where: object = None) -> ExtractorSpec:
     Raises:
         InputError: for an unknown extractor or setting, or a value out of range.
     """
-    try:
-        return ExtractorSpec.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        what = first["msg"].removeprefix("Value error, ")
-        hint = "List extractors and their settings with: python -m tal_core extract --list."
-        raise InputError(f"{field}: {what}" if field else what, where=where, hint=hint) from error
+    hint = "List extractors and their settings with: python -m tal_core extract --list."
+    return validated(ExtractorSpec, values, where=where, hint=hint)
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One setting of an extractor, for a form or a list; ``choices`` is empty for numbers and texts."""
-
-    name: str
-    type: type
-    default: Any
-    choices: tuple[str, ...]
-    help: str
-
-
-def settings(name: str) -> list[Setting]:
+def settings(name: str) -> list[SchemaField]:
     """The settings that the extractor ``name`` knows, in the order of a form."""
-    fields = dict(ExtractorSpec.model_fields)
-    return [_setting(field, fields[field], default) for field, default in KINDS[name].defaults.items()]
-
-
-def _setting(name: str, field: FieldInfo, default: Any) -> Setting:
-    inner = next(part for part in typing.get_args(field.annotation) if part is not types.NoneType)
-    choices = typing.get_args(inner) if typing.get_origin(inner) is Literal else ()
-    return Setting(name, str if choices else inner, default, choices, field.description or "")
+    fields = {field.name: field for field in fields_of(ExtractorSpec)}
+    return [replace(fields[name], default=default) for name, default in KINDS[name].defaults.items()]

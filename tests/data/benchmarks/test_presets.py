@@ -57,7 +57,7 @@ def test_a_preset_sets_subsets_thresholds_and_time(home, tmp_path):
         "b": video("validation", 96.0, (2, 30, "run")),
         "c": video("testing", 80.0, (2, 30, "run")),  # annotated, but not what ActivityNet evaluates on
     }
-    entry = add_dataset(home, "anet", **files(tmp_path, database, 16 / 15), preset="activitynet")
+    entry = add_dataset(home, "anet", **files(tmp_path, database, 16 / 15), benchmark="activitynet")
     data = open_dataset(home, "anet")
     assert (entry.training_subset, entry.evaluation_subset) == ("training", "validation")
     assert entry.tiou == np.linspace(0.5, 0.95, 10).tolist()
@@ -75,7 +75,7 @@ def test_an_offset_in_frames_follows_each_video_s_frame_rate(home, tmp_path):
     arrays["b"] = np.repeat(arrays["b"], 2, axis=0)[:150]
     features = write_features(tmp_path / "f", arrays)
     annotations = write_annotations(tmp_path / "a.json", database)
-    add_dataset(home, "thumos", annotations=annotations, features=features, preset="thumos14")
+    add_dataset(home, "thumos", annotations=annotations, features=features, benchmark="thumos14")
     data = open_dataset(home, "thumos")
     assert (data.training_subset, data.evaluation_subset) == ("validation", "test")
     assert [data.grid(v).offset for v in "ab"] == pytest.approx([8 / 30, 8 / 25])
@@ -93,7 +93,7 @@ def test_an_offset_in_frames_follows_each_video_s_frame_rate(home, tmp_path):
     ],
 )
 def test_what_a_person_says_overrides_the_preset(home, tmp_path, said, stride, offset):
-    add_dataset(home, "x", **files(tmp_path, four_videos(), 0.5), preset="activitynet", **said, tiou=[0.5])
+    add_dataset(home, "x", **files(tmp_path, four_videos(), 0.5), benchmark="activitynet", **said, tiou=[0.5])
     data = open_dataset(home, "x")
     assert data.grid("a").stride == pytest.approx(stride)
     assert data.grid("a").offset == pytest.approx(offset)
@@ -109,5 +109,5 @@ def test_an_offset_in_frames_needs_a_stride_and_no_other_offset(home, tmp_path, 
 
 def test_an_unknown_preset_registers_nothing(home, tmp_path):
     with pytest.raises(InputError, match="no benchmark 'imagenet'"):
-        add_dataset(home, "x", **files(tmp_path, four_videos(), 0.5), preset="imagenet")
+        add_dataset(home, "x", **files(tmp_path, four_videos(), 0.5), benchmark="imagenet")
     assert not (home / "datasets" / "x.toml").exists()

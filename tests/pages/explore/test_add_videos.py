@@ -53,7 +53,7 @@ def test_preview_then_start(home, videos, labels):
         and numbers["Segments"] == "2"
     )
     assert "unknown videos" in table(app, "kind")["kind"].tolist()
-    assert {"Stride seconds", "Snippet seconds"} <= {field.label for field in app.number_input}
+    assert {"Stride seconds", "Snippet seconds"} <= {field.label for field in app.text_input}
     button(app, "Start extraction").click().run()
     assert not app.exception and not app.error
     job = jobs.list_jobs(home)[0]
@@ -71,7 +71,7 @@ def test_the_extractors_own_settings_are_asked_for(home, videos, labels):
     assert not app.exception
     names = {field.label for field in (*app.number_input, *app.selectbox, *app.text_input)}
     assert {"Frames", "Frame size", "Modality", "Flow", "Model"} <= names
-    next(field for field in app.number_input if field.label == "Stride seconds").set_value(0.5)
+    next(field for field in app.text_input if field.label == "Stride seconds").set_value("0.5")
     button(app, "Start extraction").click().run()
     assert not app.exception
 

@@ -133,7 +133,7 @@ def test_register_a_dataset(tmp_path, home):
     app.text_input(key="add_annotations").set_value(str(tmp_path / "small.json"))
     app.text_area(key="add_features").set_value(str(tmp_path / "small-features"))
     # Six videos of 20 x 4 could be either way round.
-    app.selectbox(key="add_layout").set_value("TD: (time, channels)")
+    app.selectbox(key="add_layout").set_value("TD")
     button(app, "Register").click().run()
     assert not app.exception and not app.error
     assert "mine" in [entry.name for entry in list_datasets(home)]
@@ -150,7 +150,7 @@ def test_register_a_benchmark_without_its_blocked_videos(tmp_path, home):
     app.text_input(key="add_name").set_value("anet")
     app.text_input(key="add_annotations").set_value(str(tmp_path / "small.json"))
     app.text_area(key="add_features").set_value(str(tmp_path / "small-features"))
-    app.selectbox(key="add_layout").set_value("TD: (time, channels)")
+    app.selectbox(key="add_layout").set_value("TD")
     next(field for field in app.text_input if field.label.startswith("Blocked")).set_value(str(blocked))
     button(app, "Register").click().run()
     assert not app.exception and not app.error
@@ -188,7 +188,7 @@ def test_make_a_smaller_dataset(home):
     app = open_page("explore", view="Add data", make="From features or another dataset", dataset="small")
     app.text_input(key="small_name").set_value("tiny")
     app.number_input(key="small_videos").set_value(2)
-    button(app, "Make it").click().run()
+    button(app, "Make the dataset").click().run()
     assert not app.exception and not app.error
     assert len(open_dataset(home, "tiny").videos()) == 2
 
@@ -196,7 +196,7 @@ def test_make_a_smaller_dataset(home):
 def test_a_smaller_dataset_needs_to_be_smaller():
     app = open_page("explore", view="Add data", make="From features or another dataset", dataset="small")
     app.text_input(key="small_name").set_value("tiny")
-    button(app, "Make it").click().run()
+    button(app, "Make the dataset").click().run()
     assert "same dataset" in app.error[0].value
 
 

@@ -16,7 +16,9 @@ from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tal_core.streaming.online.events import Output
-from tal_core.streaming.server import Limits, Service, make_server
+from tal_core.streaming.server.limits import Limits
+from tal_core.streaming.server.service import Service
+from tal_core.streaming.server.uvicorn_server import make_server
 from tal_core.types import InputError
 from tests.streaming.server.test_server import FEATURES, jpeg, npy, stream, video
 from tests.streaming.server_tools import (

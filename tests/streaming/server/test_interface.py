@@ -9,7 +9,9 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from tal_core.streaming.server import Limits, Service, make_application
+from tal_core.streaming.server.application import make_application
+from tal_core.streaming.server.limits import Limits
+from tal_core.streaming.server.service import Service
 from tests.streaming.server_tools import served
 
 CHECKS = [

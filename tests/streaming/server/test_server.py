@@ -15,7 +15,8 @@ from PIL import Image
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tal_core.streaming.server import Limits, Service
+from tal_core.streaming.server.limits import Limits
+from tal_core.streaming.server.service import Service
 from tests.streaming.server_tools import (
     CHANNELS,
     LABELS,
