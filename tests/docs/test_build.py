@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tal_core.cli import commands_table
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.lint
@@ -60,6 +61,13 @@ def test_the_readme_is_short_and_says_the_two_commands():
     assert len(text.splitlines()) <= 170
     assert "\npip install -r requirements.txt && streamlit run app.py\n" in text
     assert "\npip install -r requirements-dev.txt && pytest\n" in text
+
+
+def test_the_table_of_commands_is_the_parser_s():
+    page = (ROOT / "docs" / "commands.md").read_text()
+    assert commands_table() in page, (
+        "paste: python -c 'from tal_core.cli import commands_table as t; print(t())'"
+    )
 
 
 def test_the_map_of_the_code_names_only_what_is_there():
