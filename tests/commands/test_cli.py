@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from tal_core.cli import build_parser, main
+from tal_core.cli import COMMANDS as COMMAND_FILES
+from tal_core.cli import build_parser, commands_table, main
 from tal_core.workspace import DEMO
 
 COMMANDS = [
@@ -78,6 +79,23 @@ def test_every_option_has_help():
         if action.option_strings and not action.help
     ]
     assert not silent
+
+
+def test_the_table_of_commands_names_every_command():
+    rows = [line.split("`")[1] for line in commands_table().splitlines()[2:]]
+    assert {name for name in rows if " " not in name} == {name.replace("_", "-") for name in COMMAND_FILES}
+    assert {"datasets add", "datasets check"} < set(rows) and len(rows) == len(set(rows))
+
+
+@pytest.mark.parametrize(
+    ("started", "name"), [("/usr/bin/tal", "tal"), ("/x/tal_core/__main__.py", "python -m tal_core")]
+)
+def test_help_names_the_program_as_it_was_started(monkeypatch, capsys, started, name):
+    monkeypatch.setattr(sys, "argv", [started])
+    with pytest.raises(SystemExit):
+        main(["datasets", "add", "--help"])
+    said = capsys.readouterr().out
+    assert said.startswith(f"usage: {name} datasets add") and f"example: {name} datasets add salads" in said
 
 
 def test_runs_as_a_module():
