@@ -84,7 +84,13 @@ def setting(
     ``{default}`` in the description stands for the default. ``choices``: what people choose from, the default
     first, where the class itself takes more. ``unit``: what one of the flag counts for.
     """
-    extra = {"group": group, "flag": flag, "metavar": metavar, "choices": choices, "unit": unit}
+    extra: dict[str, Any] = {
+        "group": group,
+        "flag": flag,
+        "metavar": metavar,
+        "choices": choices,
+        "unit": unit,
+    }
     bounds = {"default": default, **bounds} if "default_factory" not in bounds else bounds
     return Field(description=description, json_schema_extra=extra, **bounds)
 

@@ -25,7 +25,7 @@ def field_widget(field: SchemaField, key: str, *, label: str = "", placeholder: 
         return st.toggle(label, key=key, help=field.help)
     if field.kind == "integer":
         step = max(1, 10 ** (len(str(field.default or 1)) - 2))
-        start = None if field.optional else "min"
+        start: Any = None if field.optional else "min"
         return st.number_input(
             label, value=start, step=step, key=key, help=field.help, placeholder=placeholder
         )

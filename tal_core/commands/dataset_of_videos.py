@@ -1,7 +1,5 @@
 """``datasets add --extract``: a dataset from a folder of videos and a label file."""
 
-# pylint: disable=import-outside-toplevel
-
 from __future__ import annotations
 
 import argparse

@@ -1,7 +1,5 @@
 """``datasets``: the registry."""
 
-# pylint: disable=import-outside-toplevel
-
 from __future__ import annotations
 
 import argparse

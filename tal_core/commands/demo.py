@@ -1,7 +1,5 @@
 """``demo``: draw the demo dataset."""
 
-# pylint: disable=import-outside-toplevel
-
 from __future__ import annotations
 
 import argparse
@@ -30,7 +28,7 @@ def add(commands: Commands) -> None:
 
 
 def run_demo(options: argparse.Namespace) -> None:
-    """Make the whole demo dataset; with all its videos it takes the place of the shipped part."""
+    """Make the whole demo dataset; with all its videos it replaces the shipped part."""
     from tal_core.video.drawing.demo_videos import make_demo, ship_demo
 
     made = make_demo(options.out or home() / "demo", seed=options.seed, progress=progress_bar())

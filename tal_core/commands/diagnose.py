@@ -1,7 +1,5 @@
 """``diagnose``: what is wrong in a detections file, and what fixing it would gain."""
 
-# pylint: disable=import-outside-toplevel
-
 from __future__ import annotations
 
 import argparse

@@ -1,7 +1,5 @@
 """``evaluate``: mAP of a detections file."""
 
-# pylint: disable=import-outside-toplevel
-
 from __future__ import annotations
 
 import argparse

@@ -1,7 +1,5 @@
 """``export``: a run's network for programs without this one."""
 
-# pylint: disable=import-outside-toplevel
-
 from __future__ import annotations
 
 import argparse

@@ -1,7 +1,5 @@
 """``extract``: features of a folder of videos."""
 
-# pylint: disable=import-outside-toplevel
-
 from __future__ import annotations
 
 import argparse

@@ -1,7 +1,5 @@
 """``frames``: per-frame average precision of a run."""
 
-# pylint: disable=import-outside-toplevel
-
 from __future__ import annotations
 
 import argparse

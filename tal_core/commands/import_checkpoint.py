@@ -1,7 +1,5 @@
 """``import-checkpoint``: a run from weights that another program trained."""
 
-# pylint: disable=import-outside-toplevel
-
 from __future__ import annotations
 
 import argparse

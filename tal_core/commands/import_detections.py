@@ -1,7 +1,5 @@
 """``import-detections``: a run from detections that another program made."""
 
-# pylint: disable=import-outside-toplevel
-
 from __future__ import annotations
 
 import argparse

@@ -1,7 +1,5 @@
 """``online``: what a run gives on streams, for several delays."""
 
-# pylint: disable=import-outside-toplevel
-
 from __future__ import annotations
 
 import argparse

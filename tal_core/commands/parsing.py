@@ -1,7 +1,5 @@
 """What the commands share: one-line errors, the shape of their help, options that several have, progress."""
 
-# pylint: disable=import-outside-toplevel
-
 from __future__ import annotations
 
 import argparse

@@ -1,7 +1,5 @@
 """``postprocess``: a run with other post-processing settings, made of another run's candidates."""
 
-# pylint: disable=import-outside-toplevel
-
 from __future__ import annotations
 
 import argparse

@@ -1,16 +1,21 @@
 """``predict``: detections of a trained run."""
 
-# pylint: disable=import-outside-toplevel
-
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tal_core.commands.parsing import Commands, add_run, command, progress_bar
-from tal_core.types import InputError
+from tal_core.types import InputError, TimeGrid
 from tal_core.workspace import home
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from tal_core.models.shared.weights import WeightsInfo
 
 
 def add(commands: Commands) -> None:
@@ -95,7 +100,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
         check_out(options.burn_in)
 
 
-def _burn_in(options: argparse.Namespace, table, labels: list[str]) -> None:
+def _burn_in(options: argparse.Namespace, table: pd.DataFrame, labels: list[str]) -> None:
     """Draw detections from ``--min-score`` on into the video."""
     from tal_core.plots.colors import class_colors
     from tal_core.video.drawing.burn_in import burn_in
@@ -105,8 +110,8 @@ def _burn_in(options: argparse.Namespace, table, labels: list[str]) -> None:
     print(" ".join([f"{len(shown)} detections drawn into the video: {options.burn_in}", *notes]))
 
 
-def _read_features(options: argparse.Namespace, info):
-    """Features of the one file asked for, and their time grid (None: as the run was trained)."""
+def _read_features(options: argparse.Namespace, info: WeightsInfo) -> tuple[np.ndarray, TimeGrid | None]:
+    """Features of the one file given, and their time grid (None: as the run was trained)."""
     if options.features:
         from tal_core.data.features.store import read_feature_file
 
@@ -115,7 +120,7 @@ def _read_features(options: argparse.Namespace, info):
     from tal_core.video.frames import Damage
 
     damage = Damage()
-    found = features_of_video(options.video, info, progress_bar(), damage)
+    result = features_of_video(options.video, info, progress_bar(), damage)
     if str(damage):
         print(f"warning: {options.video}: {damage}", file=sys.stderr)
-    return found
+    return result

@@ -1,7 +1,5 @@
 """``profile``: what a method costs on this device."""
 
-# pylint: disable=import-outside-toplevel
-
 from __future__ import annotations
 
 import argparse

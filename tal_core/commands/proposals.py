@@ -1,7 +1,5 @@
 """``proposals``: recall of segments whatever their labels."""
 
-# pylint: disable=import-outside-toplevel
-
 from __future__ import annotations
 
 import argparse

@@ -1,7 +1,5 @@
 """``report``: one HTML page on a run, or on two against each other."""
 
-# pylint: disable=import-outside-toplevel
-
 from __future__ import annotations
 
 import argparse
@@ -52,10 +50,10 @@ def run_report(options: argparse.Namespace) -> None:
     tiou = parse_tiou(options.tiou) if options.tiou else None
     data = open_dataset(home(), dataset_of(runs), progress_bar())
     subset = options.subset or data.evaluation_subset
-    known = sorted(set(data.index["subset"]))
-    if options.subset and subset not in known:
+    subsets = sorted(set(data.index["subset"]))
+    if options.subset and subset not in subsets:
         raise InputError(
-            f"no video has the subset {subset!r}", where=data.name, hint=f"Known: {', '.join(known)}."
+            f"no video has the subset {subset!r}", where=data.name, hint=f"Known: {', '.join(subsets)}."
         )
     text = make_report(
         data, runs, subset=subset, tiou=tiou, protocol=options.protocol, progress=progress_bar()

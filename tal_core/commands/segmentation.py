@@ -1,7 +1,5 @@
 """``segmentation``: frame accuracy, edit score and F1 of a detections file."""
 
-# pylint: disable=import-outside-toplevel
-
 from __future__ import annotations
 
 import argparse

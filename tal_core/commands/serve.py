@@ -1,7 +1,5 @@
 """``serve``: detections and live streams over HTTP and WebSocket."""
 
-# pylint: disable=import-outside-toplevel
-
 from __future__ import annotations
 
 import argparse

@@ -1,7 +1,5 @@
 """``stream``: detect on a live stream, a camera or a file."""
 
-# pylint: disable=import-outside-toplevel
-
 from __future__ import annotations
 
 import argparse
@@ -12,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tal_core.commands.parsing import Commands, add_device, add_run, command
 from tal_core.workspace import home
@@ -63,6 +62,7 @@ def run_stream(options: argparse.Namespace) -> None:
     from tal_core.streaming.live.opening import make_session, open_detector
     from tal_core.streaming.live.sinks import JsonLines, Lines, Sink
     from tal_core.streaming.live.sources import Patience, open_source
+    from tal_core.streaming.live.webhook import Webhook
     from tal_core.streaming.online.events import check_delay
 
     check_delay(options.delay, "--delay")
@@ -74,17 +74,16 @@ def run_stream(options: argparse.Namespace) -> None:
     run = open_run(home(), options.run)
     status = StatusLine(sys.stderr.isatty() and not options.quiet)
     sinks: list[Sink] = [Lines(status.say)]
-    if options.webhook:
-        from tal_core.streaming.live.webhook import Webhook
-
-        sinks.append(Webhook(options.webhook))
+    webhook = Webhook(options.webhook) if options.webhook else None
+    if webhook is not None:
+        sinks.append(webhook)
     model, extractor = open_detector(run, delay=options.delay, device=options.device)
     if options.out:
         sinks.append(JsonLines(options.out))
     session = make_session(model, source, extractor, sinks, run.run_id)
-    with interrupted() as asked:
+    with interrupted() as stopped:
         session.start()
-        while not asked.is_set() and not session.wait(STATUS_SECONDS):
+        while not stopped.is_set() and not session.wait(STATUS_SECONDS):
             status.show(session.stats())
         session.stop()
         session.wait(CLOSE_SECONDS)  # a webhook is given a little time for what it still has to send
@@ -92,11 +91,8 @@ def run_stream(options: argparse.Namespace) -> None:
     print(summary(session.stats()), file=sys.stderr)
     if session.error is not None:
         raise session.error
-    if options.webhook:
-        posted = sinks[1]
-        if posted.failed or posted.dropped:
-            lost = posted.failed + posted.dropped
-            print(f"webhook: {posted.sent} sent, {lost} lost ({posted.error})", file=sys.stderr)
+    if webhook is not None and (lost := webhook.failed + webhook.dropped):
+        print(f"webhook: {webhook.sent} sent, {lost} lost ({webhook.error})", file=sys.stderr)
     if any(thread.name == "stream-read" for thread in threading.enumerate()):
         sys.stdout.flush()
         # It hangs in the network, in code that Python can't end; the process need not wait for it.
@@ -106,39 +102,39 @@ def run_stream(options: argparse.Namespace) -> None:
 @contextmanager
 def interrupted() -> Iterator[threading.Event]:
     """An event that Ctrl-C, a closed terminal or a polite kill sets, instead of ending the program."""
-    asked = threading.Event()
+    stopped = threading.Event()
     numbers = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGHUP"):
         numbers.append(signal.SIGHUP)
-    before = [signal.signal(number, lambda *_: asked.set()) for number in numbers]
+    before = [signal.signal(number, lambda *_: stopped.set()) for number in numbers]
     try:
-        yield asked
+        yield stopped
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
 
 
 class StatusLine:
-    """One line at the bottom of a terminal, under what is said."""
+    """One line at the bottom of a terminal, under what is printed."""
 
     def __init__(self, shown: bool):
         self._shown, self._lock = shown, threading.Lock()
 
     def say(self, line: str) -> None:
-        """Print a line above it."""
+        """Print a line above the status."""
         with self._lock:
             self._erase()
             print(line, flush=True)
 
-    def show(self, stats: dict) -> None:
-        """Replace it."""
+    def show(self, stats: dict[str, Any]) -> None:
+        """Replace the line."""
         if self._shown:
             with self._lock:
                 self._erase()
                 print(summary(stats), end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
-        """Take it away."""
+        """Take the line away."""
         with self._lock:
             self._erase()
 
@@ -147,7 +143,7 @@ class StatusLine:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def summary(stats: dict) -> str:
+def summary(stats: dict[str, Any]) -> str:
     """Figures of a session in one line."""
     latency = stats["latency_ms"]["p95"]
     parts = [

@@ -1,7 +1,5 @@
 """``stream-demo``: a streaming server on this machine that plays a video, to try ``stream`` on."""
 
-# pylint: disable=import-outside-toplevel
-
 from __future__ import annotations
 
 import argparse
@@ -37,13 +35,13 @@ def run_demo(options: argparse.Namespace) -> None:
     if not 0 <= options.port < 2**16:
         raise InputError(f"--port {options.port}", hint="Choose 1 to 65535, or 0 for a free one.")
     video = options.video or demo_video()
-    with interrupted() as asked, RtmpServer(options.port) as server:
+    with interrupted() as stopped, RtmpServer(options.port) as server:
         address = server.address(options.name)
         with Publisher(video, address, loop=not options.once) as publisher:
             print(f"{video.name} plays at {address}")
             print(f"watch it:  {program()} stream --run RUN --source {address}")
             print("end it:    Ctrl-C", flush=True)
-            while not asked.is_set() and not publisher.wait(0.25):
+            while not stopped.is_set() and not publisher.wait(0.25):
                 pass
     print("The server and the sender have ended.")
 

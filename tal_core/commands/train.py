@@ -1,7 +1,5 @@
 """``train``: train a method, or go on with a run."""
 
-# pylint: disable=import-outside-toplevel
-
 from __future__ import annotations
 
 import argparse

@@ -238,8 +238,8 @@ OWN_FILES = (
 def _existing_path(home: Path, name: str) -> Path:
     path = entry_path(home, name)
     if not path.exists():
-        known = ", ".join(_names(home)) or "none yet"
-        raise InputError(f"there is no dataset {name!r}", hint=f"Known datasets: {known}.")
+        names = ", ".join(_names(home)) or "none yet"
+        raise InputError(f"there is no dataset {name!r}", hint=f"Known datasets: {names}.")
     return path
 
 

@@ -32,9 +32,9 @@ def video_files(entry: DatasetEntry) -> dict[str, Path]:
 def feature_files(entry: DatasetEntry) -> dict[str, Path]:
     """Files with one array each in the dataset's feature folders, by file name; in front the folder's name
     where there are several. Raises InputError as ``list_stream``."""
-    found = {}
+    files: dict[str, Path] = {}
     for folder in entry.features:
         singles = [source.path for source in list_stream(folder).sources.values() if not source.key]
         prefix = f"{folder.name}/" if len(entry.features) > 1 else ""
-        found |= {f"{prefix}{path.name}": path for path in sorted(singles)[:MOST]}
-    return found
+        files |= {f"{prefix}{path.name}": path for path in sorted(singles)[:MOST]}
+    return files

@@ -59,8 +59,7 @@ def add_dataset(
         InputError: if anything can't be used; then nothing is registered.
     """
     path = free_path(home, name, replace)
-    said = {field: value for field, value in fields.items() if value is not None}
-    draft = validated(DatasetEntry, {**said, "name": name}, where=f"dataset {name}")
+    draft = validated(DatasetEntry, {**fields, "name": name}, where=f"dataset {name}")
     draft = with_paths(draft, lambda given: given.expanduser().resolve())
     dataset = open_entry(home, draft.model_copy(update=_usual(draft)), progress)
     entry = dataset.entry
@@ -125,14 +124,14 @@ def make_subset(
     truth = truth[truth["label"].isin(classes)] if classes else truth
     rows = dataset.index[dataset.index["usable"]]
     rows = rows[rows["video_id"].isin(truth["video_id"])]
-    chosen = _draw(rows, truth, videos, seed) if videos is not None else rows["video_id"].tolist()
-    if not chosen:
+    ids = _draw(rows, truth, videos, seed) if videos is not None else rows["video_id"].tolist()
+    if not ids:
         raise InputError(
             "no usable video has these classes", where=f"dataset {source}", hint="Choose others."
         )
     target = path.with_name(f"{name}.annotations.json")
-    write_annotations(_only(dataset, truth, chosen), target)
-    size = f"{len(chosen)} videos of {source}" + (f", {len(classes)} classes" if classes else "")
+    write_annotations(_only(dataset, truth, ids), target)
+    size = f"{len(ids)} videos of {source}" + (f", {len(classes)} classes" if classes else "")
     entry = dataset.entry.model_copy(
         update={
             "name": name,
@@ -160,7 +159,7 @@ def _draw(rows: pd.DataFrame, truth: pd.DataFrame, videos: int, seed: int) -> li
         raise InputError(
             f"{videos} videos can't be drawn", hint=f"Choose a number from {len(subsets)} to {len(rows)}."
         )
-    chosen: set[str] = set()
+    videos_drawn: set[str] = set()
     for subset, share in zip(
         subsets, _shares(rows["subset"].value_counts()[subsets].to_numpy(), videos), strict=True
     ):
@@ -168,8 +167,8 @@ def _draw(rows: pd.DataFrame, truth: pd.DataFrame, videos: int, seed: int) -> li
         drawn = stratified_split(ids, truth, share / len(ids), seed) if share < len(ids) else ids
         rest = sorted(set(ids) - set(drawn))
         random = np.random.default_rng(seed)
-        chosen |= set([*random.permutation(drawn), *random.permutation(rest)][:share])
-    return [video_id for video_id in rows["video_id"] if video_id in chosen]
+        videos_drawn |= set([*random.permutation(drawn), *random.permutation(rest)][:share])
+    return [video_id for video_id in rows["video_id"] if video_id in videos_drawn]
 
 
 def _shares(sizes: np.ndarray, total: int) -> list[int]:
@@ -185,13 +184,11 @@ def _shares(sizes: np.ndarray, total: int) -> list[int]:
     return shares.tolist()
 
 
-def _only(dataset: Dataset, truth: pd.DataFrame, chosen: list[str]) -> Annotations:
-    """Annotations of the chosen videos, with the subsets and durations that the dataset settled on."""
-    videos = dataset.index.loc[
-        dataset.index["video_id"].isin(chosen), ["video_id", "subset", "duration", "fps"]
-    ]
+def _only(dataset: Dataset, truth: pd.DataFrame, ids: list[str]) -> Annotations:
+    """Annotations of the videos ``ids``, with the subsets and durations that the dataset settled on."""
+    videos = dataset.index.loc[dataset.index["video_id"].isin(ids), ["video_id", "subset", "duration", "fps"]]
     unsure = dataset.annotations.ambiguous
-    return Annotations(truth[truth["video_id"].isin(chosen)], videos, unsure[unsure["video_id"].isin(chosen)])
+    return Annotations(truth[truth["video_id"].isin(ids)], videos, unsure[unsure["video_id"].isin(ids)])
 
 
 def free_path(home: Path, name: str, replace: bool = False) -> Path:

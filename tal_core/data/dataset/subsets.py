@@ -49,7 +49,7 @@ def stratified_split(video_ids: Sequence[str], truth: pd.DataFrame, fraction: fl
 
 def class_counts(video_ids: Sequence[str], truth: pd.DataFrame) -> np.ndarray:
     """Instances per video and class (V, K), classes in alphabetical order."""
-    rows = pd.Index(video_ids).get_indexer(truth["video_id"])
+    rows = pd.Index(video_ids).get_indexer(pd.Index(truth["video_id"]))
     labels, columns = np.unique(truth["label"].to_numpy(dtype=str), return_inverse=True)
     counts = np.zeros((len(video_ids), len(labels)), np.int64)
     np.add.at(counts, (rows[rows >= 0], columns[rows >= 0]), 1)

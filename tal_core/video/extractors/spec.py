@@ -178,6 +178,7 @@ class ExtractorSpec(BaseModel):
         The built-in extractor's first snippet is cut off by the start of the video; an encoder's is the first
         that is whole.
         """
+        assert self.stride_seconds and self.snippet_seconds  # every extractor has defaults for both
         first = self.stride_seconds if self.kind.loader is None else self.snippet_seconds
         return TimeGrid(stride=self.stride_seconds, offset=first / 2)
 
