@@ -11,6 +11,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pandas as pd
+from av import AudioStream, VideoStream
+from av.container import InputContainer, OutputContainer
 
 from tal_core.types import InputError, Progress
 from tal_core.video.drawing.captions import Captions
@@ -68,7 +70,7 @@ def check_out(out: Path) -> None:
 
 
 @contextmanager
-def _writing(out: Path):
+def _writing(out: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, av.error.FFmpegError) as error:
@@ -77,10 +79,21 @@ def _writing(out: Path):
         raise InputError(f"can't be written ({reason})", where=out, hint=hint) from error
 
 
-def _encode(video, detections, part, colors, duration, *, notes, progress, stop) -> None:
+def _encode(
+    video: Path,
+    detections: pd.DataFrame,
+    part: Path,
+    colors: Mapping[str, str],
+    duration: float,
+    *,
+    notes: list[str],
+    progress: Progress | None,
+    stop: Callable[[], bool] | None,
+) -> None:
     """Picture by picture, the sound alongside."""
+    captions: Captions | None = None
     with av.open(str(part), "w", options={"movflags": "+faststart"}) as container:
-        captions = stream = None
+        stream: VideoStream
         sound = _Sound(video, container, notes)
         total = max(1, round(1000 * duration))
         for seconds, frame in read_frames(video, size=shown_size):
@@ -112,7 +125,7 @@ def shown_size(width: int, height: int) -> tuple[int, int]:
     return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
 
 
-def _picture_stream(container, width: int, height: int):
+def _picture_stream(container: OutputContainer, width: int, height: int) -> VideoStream:
     stream = container.add_stream("libx264", rate=Fraction(30), options={"preset": "veryfast", "crf": "21"})
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
     stream.codec_context.time_base = CLOCK
@@ -122,7 +135,7 @@ def _picture_stream(container, width: int, height: int):
 class _Sound:
     """The first sound of ``video`` on its way into ``container``, packet by packet up to a picture's time."""
 
-    def __init__(self, video: Path, container, notes: list[str]):
+    def __init__(self, video: Path, container: OutputContainer, notes: list[str]):
         self._container, self._notes = container, notes
         self._source = av.open(str(video))
         self._packets: Iterator[tuple[float, av.Packet]] = iter(())
@@ -152,7 +165,7 @@ class _Sound:
         reason = getattr(error, "strerror", None) or error
         self._notes.append(f"The sound is missing from where it can't be read ({reason}).")
 
-    def _start(self, stream) -> Iterator[tuple[float, av.Packet]]:
+    def _start(self, stream: AudioStream) -> Iterator[tuple[float, av.Packet]]:
         begin = (self._source.start_time or 0) / av.time_base
         if stream.codec_context is not None and stream.codec_context.name in COPIED:
             return _copied(self._source, stream, self._container.add_stream_from_template(stream), begin)
@@ -160,26 +173,31 @@ class _Sound:
         return _made_anew(self._source, stream, made, begin)
 
 
-def _copied(source, stream, target, begin: float) -> Iterator[tuple[float, av.Packet]]:
-    shift = round(begin / stream.time_base)
+def _copied(
+    source: InputContainer, stream: AudioStream, target: AudioStream, begin: float
+) -> Iterator[tuple[float, av.Packet]]:
+    tick = float(stream.time_base or 1)
+    shift = round(begin / tick)
     for packet in source.demux(stream):
         if packet.dts is None or packet.pts is None:
             continue
         packet.pts -= shift
         packet.dts -= shift
         packet.stream = target
-        yield float(packet.pts * stream.time_base), packet
+        yield packet.pts * tick, packet
 
 
-def _made_anew(source, stream, target, begin: float) -> Iterator[tuple[float, av.Packet]]:
+def _made_anew(
+    source: InputContainer, stream: AudioStream, target: AudioStream, begin: float
+) -> Iterator[tuple[float, av.Packet]]:
     resampler, seconds = av.AudioResampler("fltp", "stereo", target.rate), 0.0
     for frame in source.decode(stream):
-        if frame.pts is not None:
+        if frame.pts is not None and frame.time_base is not None:
             frame.pts -= round(begin / frame.time_base)
         seconds = frame.time or 0.0
         for part in resampler.resample(frame):
             for packet in target.encode(part):
                 yield seconds, packet
-    for part in [*resampler.resample(None), None]:
-        for packet in target.encode(part):
+    for last in [*resampler.resample(None), None]:
+        for packet in target.encode(last):
             yield seconds, packet

@@ -53,8 +53,8 @@ class Captions:
         band[top - 2 : top + len(self._strip) + 2, max(0, x - 1) : x + 1] = _PLAYHEAD
         return band
 
-    def _x(self, seconds):
-        return self.pad + np.clip(seconds / self.duration, 0, 1) * (self.width - 2 * self.pad)
+    def _x(self, seconds: float) -> float:
+        return self.pad + float(np.clip(seconds / self.duration, 0, 1)) * (self.width - 2 * self.pad)
 
     def _draw_bar(self, seconds: float, active: np.ndarray) -> np.ndarray:
         band = np.full((self.height, self.width, 3), _GROUND, np.uint8)
@@ -64,13 +64,13 @@ class Captions:
         clock = f"{_clock(seconds)} / {_clock(self.duration)}"
         left, right = self.pad, self.width - self.pad - self._length(clock)
         self._write(band, clock, right, line, _DIM)
-        for place, row in enumerate(active):
+        for number, row in enumerate(active):
             text = f"{self.labels[row] or 'action'} {self.scores[row]:.2f}"
-            more = f"+{len(active) - place}"
-            room = right - self.pad - left - (self._length(more) if place + 1 < len(active) else 0)
+            more = f"+{len(active) - number}"
+            room = right - self.pad - left - (self._length(more) if number + 1 < len(active) else 0)
             mark = self.size * 3 // 4
             if mark + self.pad + self._length(text) > room:
-                text = "" if place else self._shorten(text, room - mark - self.pad)
+                text = "" if number else self._shorten(text, room - mark - self.pad)
             if not text:
                 self._write(band, more, left, line, _DIM)
                 break
@@ -86,7 +86,7 @@ class Captions:
         strip = np.full((count * lane, self.width, 3), _GROUND, np.uint8)
         strip[:, self.pad : self.width - self.pad] = _STRIP
         for row in range(len(self.start) - 1, -1, -1):  # the best is drawn last, over the others
-            left, right = (round(float(self._x(t))) for t in (self.start[row], self.end[row]))
+            left, right = (round(self._x(time)) for time in (self.start[row], self.end[row]))
             top = lanes[row] * lane
             strip[top + 1 : top + lane - 1, left : max(right, left + 2)] = self.colors[row]
         return strip
@@ -114,7 +114,8 @@ def _lanes(start: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 
 def _rgb(color: str) -> tuple[int, int, int]:
-    return tuple(int(color[place : place + 2], 16) for place in (1, 3, 5))
+    red, green, blue = bytes.fromhex(color[1:])
+    return red, green, blue
 
 
 def _clock(seconds: float) -> str:

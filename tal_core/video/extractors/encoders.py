@@ -31,6 +31,11 @@ Colours = tuple[float, float, float]
 _SETUP = "pip install -r requirements-video.txt"
 
 
+def colours_of(spec: ExtractorSpec) -> tuple[Colours, Colours]:
+    """Mean and deviation of each colour by the extractor's settings."""
+    return NORMALISATIONS[spec.normalise or "unit"]
+
+
 class TorchEncoder:
     """An encoder whose ``network`` takes (B, 3, T, S, S) floats and gives (B, D), run on ``device``.
 
@@ -63,13 +68,13 @@ class TorchEncoder:
             pixels = torch.from_numpy(clips).to(self.device).permute(0, 4, 1, 2, 3)
             pixels = pixels * self._scale - self._shift
             with torch.autocast(self.device.type, self._precision, enabled=self._precision != torch.float32):
-                found = self.network(pixels)
+                vectors = self.network(pixels)
         except torch.OutOfMemoryError as error:
             hint = "Use a smaller frame_size or fewer frames, or device=cpu."
             raise InputError(
                 f"not enough memory on {self.device} for {len(clips)} clips", where=self.source, hint=hint
             ) from error
-        return flat(found.float().cpu().numpy(), len(clips), self.source)
+        return flat(vectors.float().cpu().numpy(), len(clips), self.source)
 
 
 def trial(encoder: Encoder, source: object) -> int:
@@ -91,18 +96,18 @@ def trial(encoder: Encoder, source: object) -> int:
         raise InputError(what, where=source, hint=hint) from error
 
 
-def flat(found: np.ndarray, batch: int, source: object) -> np.ndarray:
+def flat(vectors: np.ndarray, batch: int, source: object) -> np.ndarray:
     """An encoder's answer as (B, D); what it leaves of time and place, (B, D, T, H, W), is averaged.
 
     Raises:
         InputError: for any other shape.
     """
-    if found.ndim == 5:
-        found = found.mean(axis=(2, 3, 4))
-    if found.ndim != 2 or len(found) != batch:
-        what = f"gives an array of shape {found.shape} for {batch} clips"
+    if vectors.ndim == 5:
+        vectors = vectors.mean(axis=(2, 3, 4))
+    if vectors.ndim != 2 or len(vectors) != batch:
+        what = f"gives an array of shape {vectors.shape} for {batch} clips"
         raise InputError(what, where=source, hint="An encoder gives (1, D) for a clip (1, 3, T, H, W).")
-    return found.astype(np.float32, copy=False)
+    return vectors.astype(np.float32, copy=False)
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:

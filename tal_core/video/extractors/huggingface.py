@@ -59,7 +59,7 @@ def load(spec: ExtractorSpec, device: torch.device) -> TorchEncoder:
     )
 
 
-def _check_kind(config, spec: ExtractorSpec, source: str) -> None:
+def _check_kind(config: Any, spec: ExtractorSpec, source: str) -> None:
     video = config.model_type in ("videomae", "vjepa2")
     if config.model_type != spec.name and (video or spec.name != "image"):
         better = config.model_type if video else "image"
@@ -83,39 +83,28 @@ def _unusable(spec: ExtractorSpec, source: str, error: Exception) -> InputError:
 def _wrap(network: nn.Module, config: Any, spec: ExtractorSpec, pooled: bool) -> tuple[nn.Module, int, int]:
     """The network as (B, 3, T, S, S) to (B, D), its frames and size."""
     if spec.name == "videomae":
-        return _VideoMAE(network), config.num_frames, config.image_size
+        # As its own classifier takes them.
+        return _Tokens(network, "pixel_values"), config.num_frames, config.image_size
     if spec.name == "vjepa2":
         frames, size = spec.frames or config.frames_per_clip, spec.frame_size or config.crop_size
-        return _VJEPA2(network), frames, size
+        return _Tokens(network, "pixel_values_videos", skip_predictor=True), frames, size
     vision = getattr(config, "vision_config", config)
     size = spec.frame_size or getattr(vision, "image_size", None) or 224
     size = size if isinstance(size, int) else size[0]
-    return _Images(network, pooled), spec.frames, size
+    return _Images(network, pooled), spec.clip_frames, size
 
 
-class _VideoMAE(nn.Module):
-    """Mean of VideoMAE's tokens, as its own classifier takes it."""
+class _Tokens(nn.Module):
+    """Mean of a video network's tokens; ``argument`` is what it calls a clip (B, T, 3, S, S)."""
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module, argument: str, **settings: Any):
         super().__init__()
-        self.network = network
+        self.network, self.argument, self.settings = network, argument, settings
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         """(B, 3, T, S, S) to (B, D)."""
-        return self.network(pixel_values=clips.transpose(1, 2)).last_hidden_state.mean(dim=1)
-
-
-class _VJEPA2(nn.Module):
-    """Mean of V-JEPA 2's tokens; its predictor isn't run."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        """(B, 3, T, S, S) to (B, D)."""
-        found = self.network(pixel_values_videos=clips.transpose(1, 2), skip_predictor=True)
-        return found.last_hidden_state.mean(dim=1)
+        output = self.network(**{self.argument: clips.transpose(1, 2)}, **self.settings)
+        return output.last_hidden_state.mean(dim=1)
 
 
 class _Images(nn.Module):
@@ -129,14 +118,12 @@ class _Images(nn.Module):
         """(B, 3, T, S, S) to (B, D)."""
         batch, _, frames = clips.shape[:3]
         pictures = clips.transpose(1, 2).flatten(0, 1)
-        if hasattr(self.network, "get_image_features"):
-            found = self.network.get_image_features(pixel_values=pictures)
-        else:
-            found = self.network(pixel_values=pictures)
-        if not isinstance(found, torch.Tensor):
-            pooler = getattr(found, "pooler_output", None)
-            found = pooler if self.pooled and pooler is not None else found.last_hidden_state.mean(dim=1)
-        return found.flatten(1).view(batch, frames, -1).mean(dim=1)
+        encode = getattr(self.network, "get_image_features", self.network)
+        vectors = encode(pixel_values=pictures)
+        if not isinstance(vectors, torch.Tensor):
+            pooler = getattr(vectors, "pooler_output", None)
+            vectors = pooler if self.pooled and pooler is not None else vectors.last_hidden_state.mean(dim=1)
+        return vectors.flatten(1).view(batch, frames, -1).mean(dim=1)
 
 
 def _colours(spec: ExtractorSpec, source: str) -> tuple[Colours, Colours]:

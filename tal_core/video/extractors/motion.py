@@ -62,7 +62,7 @@ class MotionExtractor:
         self.grid = TimeGrid(stride=stride, offset=stride / 2)
         self.window = window
         self.delay = window / 2
-        self._flow = cv2.DISOpticalFlow_create(cv2.DISOpticalFlow_PRESET_FAST)
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOpticalFlow_PRESET_FAST)
         self._flow.setFinestScale(1)
         self._time: float | None = None
         self._gray: np.ndarray | None = None
@@ -118,11 +118,14 @@ class MotionExtractor:
 
     def _describe(self, gray: np.ndarray, elapsed: float) -> np.ndarray:
         """Descriptor of the time between the last frame and this one, (_MEANS,)."""
-        measured = self._gray.shape == gray.shape and elapsed <= LONGEST_PAIR
-        if not measured or self._energy is None:
+        before = self._gray
+        if before is not None and (before.shape != gray.shape or elapsed > LONGEST_PAIR):
+            before = None
+        if before is None or self._energy is None:
             self._energy = np.zeros((30, 30), np.float32)
-        if measured:
-            flow = self._flow.calc(self._gray, gray, None)
+        flow: np.ndarray
+        if before is not None:
+            flow = self._flow.calc(before, gray, None)  # type: ignore[call-overload]  # the stub asks for a flow
             flow /= elapsed * gray.shape[0]
         else:
             flow = np.zeros((*gray.shape, 2), np.float32)

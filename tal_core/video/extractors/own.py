@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from tal_core.types import InputError
-from tal_core.video.extractors.encoders import NORMALISATIONS, TorchEncoder, flat, import_package, trial
+from tal_core.video.extractors.encoders import TorchEncoder, colours_of, flat, import_package, trial
 from tal_core.video.extractors.spec import ExtractorSpec
 
 
@@ -29,9 +30,9 @@ def load_torchscript(spec: ExtractorSpec, device: torch.device) -> TorchEncoder:
         _OneByOne(script),
         spec,
         device,
-        frames=spec.frames,
-        size=spec.frame_size,
-        colours=NORMALISATIONS[spec.normalise],
+        frames=spec.clip_frames,
+        size=spec.clip_size,
+        colours=colours_of(spec),
         source=path,
     )
 
@@ -67,18 +68,18 @@ def load_onnx(spec: ExtractorSpec, device: torch.device) -> OnnxEncoder:
 class OnnxEncoder:
     """An ONNX network of one input; clips go through together where its batch size is free."""
 
-    def __init__(self, session, spec: ExtractorSpec, source: Path):
+    def __init__(self, session: Any, spec: ExtractorSpec, source: Path):
         inputs = session.get_inputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 5:
-            said = ", ".join(f"{i.name} {i.shape}" for i in inputs)
-            what = f"takes {said or 'nothing'}, not one clip"
+            names = ", ".join(f"{i.name} {i.shape}" for i in inputs)
+            what = f"takes {names or 'nothing'}, not one clip"
             raise InputError(what, where=source, hint="An encoder takes one input (1, 3, T, H, W).")
         self.session, self.source = session, source
-        self.frames, self.size = spec.frames, spec.frame_size
+        self.frames, self.size = spec.clip_frames, spec.clip_size
         self._input = inputs[0].name
         self._type = np.float16 if "float16" in inputs[0].type else np.float32
         self._together = not isinstance(inputs[0].shape[0], int)
-        mean, deviation = (np.array(c, np.float32) for c in NORMALISATIONS[spec.normalise])
+        mean, deviation = (np.array(c, np.float32) for c in colours_of(spec))
         self._scale, self._shift = 1 / (255 * deviation), mean / deviation
         self.num_features = trial(self, source)
 
@@ -87,8 +88,8 @@ class OnnxEncoder:
         pixels = (clips * self._scale - self._shift).astype(self._type)
         pixels = np.ascontiguousarray(pixels.transpose(0, 4, 1, 2, 3))
         parts = [pixels] if self._together else np.split(pixels, len(pixels))
-        found = np.concatenate([self.session.run(None, {self._input: part})[0] for part in parts])
-        return flat(found, len(clips), self.source)
+        vectors = np.concatenate([self.session.run(None, {self._input: part})[0] for part in parts])
+        return flat(vectors, len(clips), self.source)
 
 
 def _file(spec: ExtractorSpec) -> Path:

@@ -182,6 +182,18 @@ class ExtractorSpec(BaseModel):
         first = self.stride_seconds if self.kind.loader is None else self.snippet_seconds
         return TimeGrid(stride=self.stride_seconds, offset=first / 2)
 
+    @property
+    def clip_frames(self) -> int:
+        """``frames`` of an extractor that lets them be set."""
+        assert self.frames is not None
+        return self.frames
+
+    @property
+    def clip_size(self) -> int:
+        """``frame_size`` of an extractor that lets it be set."""
+        assert self.frame_size is not None
+        return self.frame_size
+
     def table(self) -> dict[str, Any]:
         """The settings that count, for TOML and JSON; ``read_spec`` takes them back."""
         return self.model_dump(mode="json", exclude_none=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import nn
@@ -41,13 +42,13 @@ def load(spec: ExtractorSpec, device: torch.device) -> TorchEncoder:
         what = f"are not weights of torchvision's {spec.name} ({reason[:200]})"
         raise InputError(what, where=path, hint="Choose the file of this network.") from error
     fixed = spec.name.startswith("mvit")
-    frames, size = _MVIT_CLIP if fixed else (spec.frames, spec.frame_size)
+    frames, size = _MVIT_CLIP if fixed else (spec.clip_frames, spec.clip_size)
     return TorchEncoder(
         network, spec, device, frames=frames, size=size, colours=NORMALISATIONS[colours], source=path
     )
 
 
-def _cached(models, name: str) -> Path:
+def _cached(models: ModuleType, name: str) -> Path:
     """Where torch's cache has the published weights. Raises InputError if it hasn't."""
     url = models.get_model_weights(name).DEFAULT.url
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]

@@ -46,7 +46,7 @@ class WindowExtractor:  # pylint: disable=too-many-instance-attributes
         self._step = spec.snippet_seconds / encoder.frames
         self._times: deque[float] = deque()
         self._pictures: deque[np.ndarray] = deque()  # of the same frames
-        self._flow = FlowPictures(spec.flow) if spec.modality != "rgb" else None
+        self._flow = FlowPictures(spec.flow or "dis") if spec.modality != "rgb" else None
         self._next = 0
         self._asked = -math.inf  # the time for which the next frame is needed
         self._shown: list[float] = []  # times of the frames in the newest window
@@ -181,28 +181,33 @@ class FlowPictures:
     """
 
     def __init__(self, method: str):
-        self.method = method
-        self._dis = cv2.DISOpticalFlow_create(cv2.DISOpticalFlow_PRESET_FAST)
-        self._known: dict[tuple[float, float], np.ndarray] = {}
+        self._flow: cv2.DenseOpticalFlow = (
+            cv2.FarnebackOpticalFlow.create(3, 0.5, False, 15, 3, 5, 1.2, 0)
+            if method == "farneback"
+            else cv2.DISOpticalFlow.create(cv2.DISOpticalFlow_PRESET_FAST)
+        )
+        self._between_times: dict[tuple[float, float], np.ndarray] = {}
 
     def clip(self, pictures: list[np.ndarray], times: list[float]) -> np.ndarray:
         """(T, S, S, 3) uint8 from T + 1 pictures (S, S, 3) and their times; windows share flow."""
-        known = {}
+        earlier, self._between_times = self._between_times, {}
+        clip = []
         for k in range(1, len(pictures)):
             pair = times[k - 1], times[k]
-            found = self._known.get(pair)
-            known[pair] = self._between(pictures[k - 1], pictures[k]) if found is None else found
-        self._known = known
-        return np.stack([known[times[k - 1], times[k]] for k in range(1, len(pictures))])
+            flow = earlier.get(pair)
+            if flow is None:
+                flow = self._between(pictures[k - 1], pictures[k])
+            self._between_times[pair] = flow
+            clip.append(flow)
+        return np.stack(clip)
 
     def _between(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        flow: np.ndarray
         first, second = (cv2.cvtColor(p, cv2.COLOR_RGB2GRAY) for p in (before, after))
         if before is after:
             flow = np.zeros((*first.shape, 2), np.float32)
-        elif self.method == "farneback":
-            flow = cv2.calcOpticalFlowFarneback(first, second, None, 0.5, 3, 15, 3, 5, 1.2, 0)
         else:
-            flow = self._dis.calc(first, second, None)
+            flow = self._flow.calc(first, second, None)  # type: ignore[call-overload]  # the stub asks for a flow
         speed = cv2.magnitude(flow[..., 0], flow[..., 1])[..., None]
         scaled = np.concatenate([flow, speed], axis=2) * (127 / FLOW_BOUND) + 128
         return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
