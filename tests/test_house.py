@@ -1,30 +1,18 @@
 """The rules of the house that a machine can check: layers, style, thin pages."""
 
 import ast
+import re
 import subprocess
 import sys
-from collections import Counter
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from tests.paths import ROOT
 
+pytestmark = pytest.mark.lint
 CODE = ["tal_core", "app.py", "pages"]
-
-# From the ground floor up: a room may import its own floor's package and what lies below it.
-FLOORS = [
-    "types",
-    "workspace",
-    "data",
-    "video",
-    "models",
-    "evaluation",
-    "inference",
-    "training",
-    "streaming",
-    "plots",
-]
 
 
 def imported_modules(path: Path) -> set[str]:
@@ -38,33 +26,43 @@ def imported_modules(path: Path) -> set[str]:
     return names
 
 
+def page_files() -> list[Path]:
+    return sorted((ROOT / "pages").rglob("*.py"))
+
+
 def engine_files() -> list[Path]:
     return sorted((ROOT / "tal_core").rglob("*.py"))
 
 
-def test_engine_never_imports_streamlit():
-    offenders = [
-        p.name for p in engine_files() if any(m.split(".")[0] == "streamlit" for m in imported_modules(p))
-    ]
-    assert engine_files() and not offenders
+def check(*command: str) -> None:
+    """Run a tool of the environment in the project's root; it has to be content."""
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
 
-@pytest.mark.parametrize("floor", FLOORS)
-def test_imports_run_downward(floor):
-    room = ROOT / "tal_core" / floor
-    files = room.rglob("*.py") if room.is_dir() else [room.with_suffix(".py")]
-    above = FLOORS[FLOORS.index(floor) + 1 :]
-    for path in files:
-        if not path.exists():
-            continue
-        for module in imported_modules(path):
-            parts = module.split(".")
-            if parts[0] == "tal_core" and len(parts) > 1 and parts[1] in above:
-                pytest.fail(f"{path.relative_to(ROOT)} imports {module}")
+def test_imports_run_downward():
+    # The layers, and what else may not import what, stand in pyproject.toml.
+    code = "import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_room_has_its_layer():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = re.findall(r"tal_core\.(\w+)", " ".join(contracts[0]["layers"]))
+    rooms = {path.stem for path in (ROOT / "tal_core").iterdir() if path.suffix in ("", ".py")}
+    assert rooms - {"__init__", "__pycache__"} == set(layers)
+    pages = {path.parent.name for path in (ROOT / "pages").glob("*/page.py")}
+    assert {f"pages.{name}" for name in pages} == set(contracts[2]["modules"])
 
 
 def test_pages_hold_no_torch_and_no_formats():
-    for path in (ROOT / "pages").glob("*.py"):
+    assert len(page_files()) > 30
+    for path in page_files():
         roots = {m.split(".")[0] for m in imported_modules(path)}
         assert not roots & {"torch", "h5py", "cv2", "av", "safetensors"}, path.name
 
@@ -79,24 +77,12 @@ def test_nothing_executes_pickles():
 
 @pytest.mark.parametrize("arguments", [["check", "."], ["format", "--check", "."]], ids=["lint", "format"])
 def test_ruff(arguments):
-    result = subprocess.run(
-        [sys.executable, "-m", "ruff", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
+    check("ruff", *arguments)
 
 
 def test_pylint_score():
-    result = subprocess.run(
-        [sys.executable, "-m", "pylint", "--fail-under=9.5", "--fail-on=E,F", *CODE],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
+    check("pylint", "--fail-under=9.5", "--fail-on=E,F", *CODE)
 
 
-def test_test_files_have_names_of_their_own():
-    # pytest imports them by name alone and stops at the second of the same.
-    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
-    assert [name for name, count in names.items() if count > 1] == []
+def test_spelling():
+    check("codespell_lib", ".")

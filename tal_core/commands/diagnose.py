@@ -48,12 +48,12 @@ def run_diagnose(options: argparse.Namespace) -> None:
 
     thresholds = parse_tiou(options.tiou)
     inputs = read_inputs(options)
-    annotations, subset, truth, _, detections = inputs
+    _, subset, truth, _, detections = inputs
     diagnosis = diagnose(
         truth,
         detections,
         thresholds,
-        durations=annotations.videos.set_index("video_id")["duration"],
+        durations=inputs.durations,
         buckets=options.buckets,
         progress=progress_bar(),
     )

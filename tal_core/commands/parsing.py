@@ -6,15 +6,16 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
-from tal_core.types import Annotations, Progress
+from tal_core.types import Progress
 from tal_core.workspace import home
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from tal_core.data.dataset.dataset import Dataset
+    from tal_core.evaluation.inputs import Inputs
     from tal_core.runs.run import Run
 
 
@@ -118,32 +119,18 @@ def add_files(parser: argparse.ArgumentParser) -> None:
     )
 
 
-class Inputs(NamedTuple):
-    """What `add_files` names: all annotations, the subset's ground truth and videos, the detections."""
-
-    annotations: Annotations
-    subset: str
-    truth: pd.DataFrame
-    videos: list[str]
-    detections: pd.DataFrame
-
-
 def read_inputs(options: argparse.Namespace) -> Inputs:
     """Read the files of `add_files`. Raises ``InputError``."""
-    from tal_core.data.dataset.subsets import evaluation_subset, in_subset
-    from tal_core.data.formats.annotations import read_annotations
-    from tal_core.data.formats.blocked import leave_out, read_blocked, without_blocked
-    from tal_core.data.formats.detections import read_detections
+    from tal_core.evaluation import inputs
 
-    annotations = read_annotations(options.ground_truth, options.video_info)
-    blocked = read_blocked(options.blocked) if options.blocked else frozenset()
-    if blocked:
-        annotations = leave_out(annotations, blocked, options.blocked)
-        print_findings(annotations.findings[annotations.findings["kind"] == "blocked videos"])
-    subset = options.subset or evaluation_subset(annotations)
-    truth, videos = in_subset(annotations, subset, where=options.ground_truth)
-    detections = without_blocked(read_detections(options.detections), blocked)
-    return Inputs(annotations, subset, truth, videos, detections)
+    return inputs.read_inputs(
+        options.ground_truth,
+        options.detections,
+        subset=options.subset,
+        video_info=options.video_info,
+        blocked=options.blocked,
+        on_blocked=print_findings,
+    )
 
 
 def progress_bar() -> Progress:

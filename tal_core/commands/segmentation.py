@@ -43,9 +43,8 @@ def run_segmentation(options: argparse.Namespace) -> None:
     from tal_core.evaluation.segmentation import segmentation_scores
 
     inputs = read_inputs(options)
-    annotations, _, truth, videos, detections = inputs
-    stated = annotations.videos.set_index("video_id")["duration"]
-    durations = {video: float(stated.get(video, math.nan)) for video in videos}
+    _, _, truth, videos, detections = inputs
+    durations = dict(zip(videos, inputs.durations.loc[videos], strict=True))
     scores = segmentation_scores(truth, detections, durations, options.step, options.min_score)
     print(f"mean over {len(scores.per_video)} videos, a frame each {options.step:g} s")
     for name, value in scores.means().items():

@@ -57,31 +57,26 @@ def run_train(options: argparse.Namespace) -> None:
     else:
         if not options.dataset or not options.model:
             raise InputError("nothing to train", hint="Give --dataset NAME and --model METHOD.")
-        config = chosen_config(options)
+        config = _config(options)
         run = create_run(home(), options.dataset, options.model, config, options.run_id)
     print(f"run {run.run_id}: {run.folder}")
     train(home(), run, resume=options.resume, progress=progress_bar())
     print_result(run)
 
 
-def chosen_config(options: argparse.Namespace) -> MethodConfig:
+def _config(options: argparse.Namespace) -> MethodConfig:
     """The config of ``--model`` on ``--dataset`` by ``--preset`` and ``--set``; prints why."""
     from tal_core.data.dataset.dataset import open_dataset
     from tal_core.models.data_summary import summarise
-    from tal_core.models.registry import get_method
-    from tal_core.models.settings import build_config
-    from tal_core.models.suggested_settings import AUTO, choose, merged, warnings
+    from tal_core.models.suggested_settings import AUTO, configure
     from tal_core.schema import parse_settings, to_text
 
-    method = get_method(options.model)
     own = parse_settings(options.set)
     summary = summarise(open_dataset(home(), options.dataset, progress_bar()))
-    suggestions = choose(options.model, options.preset or AUTO, summary)
-    config = build_config(options.model, merged(suggestions, own))
+    config, suggestions, warnings = configure(options.model, options.preset or AUTO, own, summary)
     for name, suggestion in suggestions.items():
-        if name not in own:
-            print(f"{name}={to_text(suggestion.value)}\t{suggestion.reason}")
-    for warning in warnings(method, config, summary):
+        print(f"{name}={to_text(suggestion.value)}\t{suggestion.reason}")
+    for warning in warnings:
         print(f"warning: {warning}")
     return config
 

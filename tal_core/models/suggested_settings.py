@@ -11,6 +11,7 @@ from tal_core.models.method import Method, Suggestion
 from tal_core.models.presets import presets
 from tal_core.models.pyramid.auto import check_data, check_schedule
 from tal_core.models.registry import get_method
+from tal_core.models.settings import build_config
 from tal_core.types import InputError
 
 AUTO, DEFAULTS = "auto", "defaults"
@@ -50,3 +51,17 @@ def merged(suggestions: Mapping[str, Suggestion], own: Mapping[str, Any]) -> dic
 def warnings(method: Method, config: MethodConfig, summary: DataSummary) -> list[str]:
     """What will go badly with this data and these settings, a line each."""
     return [*check_data(summary), *check_schedule(config), *method.check(config, summary)]
+
+
+def configure(
+    model: str, preset: str, own: Mapping[str, Any], summary: DataSummary
+) -> tuple[MethodConfig, dict[str, Suggestion], list[str]]:
+    """The config of a preset overridden by a person's ``own`` settings; what the preset alone set; warnings.
+
+    Raises:
+        InputError: for an unknown method or preset, or settings that don't fit.
+    """
+    suggestions = choose(model, preset, summary)
+    config = build_config(model, merged(suggestions, own))
+    suggestions = {name: suggestion for name, suggestion in suggestions.items() if name not in own}
+    return config, suggestions, warnings(get_method(model), config, summary)
