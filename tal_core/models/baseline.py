@@ -13,7 +13,7 @@ scales see short and long actions with the same weights.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,19 +22,19 @@ from pydantic import Field, field_validator
 from torch import nn
 
 from tal_core.data.dataset.protocol import FeatureDataset
-from tal_core.models.config import MethodConfig, setting
+from tal_core.models.config import revised, setting
 from tal_core.models.method import Candidates, Method
+from tal_core.models.shared.batches import Batches
 from tal_core.models.shared.feature_reader import FeatureReader
+from tal_core.models.shared.grouping import GroupingConfig, grouped
+from tal_core.models.shared.normalisation import Normalised, take_statistics
 from tal_core.types import TimeGrid
 
-# Below this size the training features are kept in memory as they are; above it windows are read one by one.
-NORMALISATION_VIDEOS = 200
 
-
-class BaselineConfig(MethodConfig):
+class BaselineConfig(GroupingConfig):
     """Settings of the baseline."""
 
-    batch_size: int = setting(128, "Windows in one optimisation step.", "Optimisation", ge=1, le=65_536)
+    batch_size: int = revised("batch_size", 128, "Windows in one optimisation step.")
     windows_per_epoch: int = setting(8192, "Windows drawn in one epoch.", "Optimisation", ge=1, le=10_000_000)
 
     hidden_channels: int = setting(256, "Filters of the convolution.", "Network", ge=1, le=8192)
@@ -63,17 +63,6 @@ class BaselineConfig(MethodConfig):
         le=1,
     )
 
-    thresholds: list[Annotated[float, Field(gt=0, lt=1)]] = setting(
-        [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
-        "Snippet scores above each of these are grouped into segments.",
-        "Detection",
-        min_length=1,
-        max_length=50,
-    )
-    contrast: float = setting(
-        0.6, "How much high scores just outside a segment count against it.", "Detection", ge=0, le=1
-    )
-
     @field_validator("window")
     @classmethod
     def _odd(cls, window: int) -> int:
@@ -82,17 +71,22 @@ class BaselineConfig(MethodConfig):
         return window
 
 
-class TemporalLocalizationModel(nn.Module):
+class Outputs(NamedTuple):
+    """``logits`` (B, S, T, K + 1) of windows of S scales around all snippets; ``mask`` (B, T): real ones."""
+
+    logits: torch.Tensor
+    mask: torch.Tensor
+
+
+class TemporalLocalizationModel(Normalised):
     """Conv1d -> ReLU -> AdaptiveMaxPool1d -> linear over a window of features.
 
     Class ``num_classes``, the last output, is background.
     """
 
     def __init__(self, config: BaselineConfig, num_features: int, num_classes: int):
-        super().__init__()
+        super().__init__(num_features)
         self.config = config
-        self.register_buffer("mean", torch.zeros(num_features))
-        self.register_buffer("std", torch.ones(num_features))
         self.conv = nn.Conv1d(num_features, config.hidden_channels, kernel_size=3)
         self.pool = nn.AdaptiveMaxPool1d(1)
         self.dropout = nn.Dropout(config.dropout)
@@ -103,13 +97,28 @@ class TemporalLocalizationModel(nn.Module):
         hidden = torch.relu(self.conv(self.normalise(windows).transpose(1, 2)))
         return self.classifier(self.dropout(self.pool(hidden).squeeze(2)))
 
-    def normalise(self, features: torch.Tensor) -> torch.Tensor:
-        """Features with the training data's mean and deviation taken out; ``(..., D)`` -> ``(..., D)``."""
-        return (features - self.mean) / self.std
-
     def loss(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Cross-entropy of ``windows`` (B, window, D) against ``labels`` (B,)."""
         return {"loss": F.cross_entropy(self(batch["windows"]), batch["labels"])}
+
+    def outputs(self, features: torch.Tensor, mask: torch.Tensor) -> Outputs:
+        """Logits of the windows around all snippets of videos ``(B, T, D)``, real where ``mask`` (B, T)."""
+        lengths, longest = mask.sum(dim=1).tolist(), features.shape[1]
+        videos = [self.dense(video[:length]) for video, length in zip(features, lengths, strict=True)]
+        padded = [F.pad(logits, (0, 0, 0, longest - logits.shape[1])) for logits in videos]
+        return Outputs(torch.stack(padded), mask)
+
+    def targets(
+        self, outputs: Outputs, segments: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        """Class ``(B, S, T)`` of the window around every snippet at each scale, background on padding."""
+        logits, mask = outputs
+        classes = torch.full(logits.shape[:-1], logits.shape[-1] - 1)
+        for row, length in enumerate(mask.sum(dim=1).tolist()):
+            starts_ends, of_segments = segments[row].cpu().numpy(), labels[row].cpu().numpy()
+            of_video = scale_labels(starts_ends, of_segments, length, self.config, logits.shape[-1] - 1)
+            classes[row, :, :length] = torch.from_numpy(of_video)
+        return classes.to(logits.device)
 
     def dense(self, features: torch.Tensor) -> torch.Tensor:
         """``(T, D)`` features -> ``(S, T, K + 1)`` logits of the window around every snippet at each scale.
@@ -147,72 +156,7 @@ class TemporalLocalizationModel(nn.Module):
     def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor]:
         """Candidates of one video from its ``(T, D)`` features, and its ``(T, K)`` snippet scores."""
         scores = self.snippet_scores(features)[:, :-1]
-        positions, values, labels = group(scores.cpu().double(), self.config.thresholds, self.config.contrast)
-        best = torch.argsort(values, descending=True, stable=True)[: self.config.max_candidates]
-        found = Candidates(
-            segments=grid.seconds(positions[best]).float().numpy(),
-            scores=values[best].float().numpy(),
-            labels=labels[best].numpy(),
-        )
-        return found, scores
-
-
-def group(
-    scores: torch.Tensor, thresholds: Sequence[float], contrast: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Stretches of snippets whose class score stays at or above a threshold.
-
-    Ends lie where the score, drawn as a line between snippet centres, crosses the threshold. The score of
-    a stretch is the mean inside it less ``contrast`` times the mean in its flanks, each as long as itself
-    (the outer-inner contrast of Shou et al., AutoLoc, ECCV 2018). Without it every peak of a ragged action
-    would outscore the action as a whole.
-
-    Args:
-        scores: ``(T, K)`` class scores of the snippets, float64, on the CPU.
-
-    Returns:
-        ``(N, 2)`` grid positions, ``(N,)`` scores and ``(N,)`` classes.
-    """
-    by_class = scores.T.contiguous()
-    positions, labels = [], []
-    for threshold in thresholds:
-        inside = F.pad((by_class >= threshold).to(torch.int8), (1, 1)).diff(dim=1)
-        label, first = torch.nonzero(inside == 1, as_tuple=True)
-        last = torch.nonzero(inside == -1, as_tuple=True)[1] - 1
-        start = first - _crossing(by_class, label, first, first - 1, threshold)
-        end = last + _crossing(by_class, label, last, last + 1, threshold)
-        positions.append(torch.stack([start, end], dim=1))
-        labels.append(label)
-    segments, label = torch.cat(positions), torch.cat(labels)
-    start, end = segments.unbind(dim=1)
-    length = (end - start).clamp(min=1e-3)
-    flank = length.clamp(min=1)
-    sums = F.pad(by_class.cumsum(dim=1), (1, 0))
-    marks = [_integral(sums, label, at) for at in (start - flank, start, end, end + flank)]
-    average = (marks[2] - marks[1]) / length
-    around = (marks[1] - marks[0] + marks[3] - marks[2]) / (2 * flank)
-    return segments, (average - contrast * around).clamp(min=0), label
-
-
-def _integral(sums: torch.Tensor, label: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-    """Sum of a class's scores from the start of the video to a grid position, from ``(K, T + 1)`` sums."""
-    length = sums.shape[1] - 1
-    place = (position + 0.5).clamp(0, length)
-    whole = place.long().clamp(max=length - 1)
-    before, after = sums[label, whole], sums[label, whole + 1]
-    return before + (place - whole) * (after - before)
-
-
-def _crossing(by_class, label, inside, outside, threshold: float) -> torch.Tensor:
-    """How far from the snippet ``inside`` towards its neighbour ``outside`` the score meets the threshold.
-
-    Half a snippet at the ends of the video, where there is no neighbour.
-    """
-    last = by_class.shape[1] - 1
-    high, low = by_class[label, inside], by_class[label, outside.clamp(0, last)]
-    return torch.where(
-        (outside < 0) | (outside > last), 0.5, (high - threshold) / (high - low).clamp(min=1e-9)
-    )
+        return grouped(scores, grid, self.config), scores
 
 
 def window_labels(
@@ -242,6 +186,16 @@ def window_labels(
     return labels
 
 
+def scale_labels(
+    segments: np.ndarray, classes: np.ndarray, length: int, config: BaselineConfig, background: int
+) -> np.ndarray:
+    """`window_labels` of the windows of each scale, ``(S, length)``."""
+    spans = [scale * config.window for scale in config.scales]
+    return np.stack(
+        [window_labels(segments, classes, length, span, config.overlap, background) for span in spans]
+    )
+
+
 class WindowSampler:
     """Draws labelled windows from the training videos."""
 
@@ -267,11 +221,8 @@ class WindowSampler:
             segments = np.zeros((0, 2)) if rows is None else rows[["start", "end"]].to_numpy()
             classes = np.zeros(0, int) if rows is None else rows["label"].map(class_of).to_numpy()
             positions = self.dataset.grid(video).index(segments)
+            labels.append(scale_labels(positions, classes, length, self.config, background).ravel())
             for scale in self.config.scales:
-                span = scale * self.config.window
-                labels.append(
-                    window_labels(positions, classes, length, span, self.config.overlap, background)
-                )
                 row = np.empty((length, 3), dtype=np.int32)
                 row[:, 0], row[:, 1], row[:, 2] = number, scale, np.arange(length)
                 windows.append(row)
@@ -296,39 +247,16 @@ class WindowSampler:
         return {"windows": windows, "labels": torch.from_numpy(self.labels[rows])}
 
 
-class WindowBatches(Sequence):
-    """The batches of one epoch."""
+class WindowBatches(Batches):
+    """The windows of one epoch, read by their sampler."""
 
-    def __init__(self, sampler: WindowSampler, drawn: np.ndarray):
-        self.sampler, self.drawn = sampler, drawn
-        self.size = sampler.config.batch_size
+    def __init__(self, sampler: Any, drawn: np.ndarray):
+        super().__init__(drawn, sampler.config.batch_size)
+        self.sampler = sampler
 
-    def __len__(self) -> int:
-        return -(-len(self.drawn) // self.size)
-
-    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        if not 0 <= step < len(self):
-            raise IndexError(step)
-        return self.sampler.read(self.drawn[step * self.size : (step + 1) * self.size])
-
-
-def prepare(model: TemporalLocalizationModel, dataset: FeatureDataset, config: BaselineConfig) -> None:
-    """Take the features' mean and deviation from the training videos (a spread of them if there are many)."""
-    del config
-    videos = dataset.videos(dataset.training_subset)
-    videos = videos[:: -(-len(videos) // NORMALISATION_VIDEOS)]
-    count, total, squares = 0, 0.0, 0.0
-    for video in videos:
-        features = np.asarray(dataset.features(video), dtype=np.float64)
-        count += len(features)
-        total = total + features.sum(axis=0)
-        squares = squares + (features**2).sum(axis=0)
-    mean = total / count
-    variance = np.maximum(squares / count - mean**2, 0)
-    # A column that never changes says nothing: leave it at zero rather than blow up rounding noise.
-    std = np.where(variance > 1e-10 * (1 + mean**2), np.sqrt(variance), 1.0)
-    model.mean.copy_(torch.from_numpy(mean))
-    model.std.copy_(torch.from_numpy(std))
+    def read(self, step: int, entries: np.ndarray) -> dict[str, torch.Tensor]:
+        """The windows ``entries``."""
+        return self.sampler.read(entries)
 
 
 def not_exportable(form: str) -> str | None:
@@ -345,6 +273,6 @@ METHOD = Method(
     config=BaselineConfig,
     build=TemporalLocalizationModel,
     sampler=lambda model, dataset, config: WindowSampler(dataset, config),
-    prepare=prepare,
+    prepare=take_statistics,
     not_exportable=not_exportable,
 )

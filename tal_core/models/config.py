@@ -6,15 +6,29 @@ Configs are flat: one class gives the form in the browser, ``--set key=value`` o
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from dataclasses import asdict
+from typing import Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from tal_core.schema import setting, validated
 
-__all__ = ["GROUPS", "MethodConfig", "ProposerConfig", "setting", "validated"]
+__all__ = ["GROUPS", "MethodConfig", "ProposerConfig", "revised", "setting", "validated"]
 
 GROUPS = ("Optimisation", "Network", "Windows", "Detection", "Run")
+
+
+def revised(name: str, default: Any, description: str | None = None, **bounds: Any) -> Any:
+    """A field of `MethodConfig` with another default, and where given another help text or bound."""
+    field = MethodConfig.model_fields[name]
+    stated = {bound: value for part in field.metadata for bound, value in asdict(part).items()}
+    group = cast(dict, field.json_schema_extra)["group"]
+    return setting(default, description or str(field.description), group, **stated | bounds)
+
+
+Optimizer = Literal["adam", "adamw"]
+Schedule = Literal["constant", "cosine"]
+NMS = Literal["none", "hard", "soft", "linear"]
 
 
 class MethodConfig(BaseModel):
@@ -27,11 +41,11 @@ class MethodConfig(BaseModel):
     epochs: int = setting(10, "Passes over the training windows or videos.", "Optimisation", ge=1, le=10_000)
     batch_size: int = setting(64, "Samples in one optimisation step.", "Optimisation", ge=1, le=65_536)
     learning_rate: float = setting(1e-4, "Highest learning rate.", "Optimisation", gt=0, le=10)
-    optimizer: Literal["adam", "adamw"] = setting(
+    optimizer: Optimizer = setting(
         "adam", "AdamW decays weight matrices only, apart from the gradient.", "Optimisation"
     )
     weight_decay: float = setting(0.0, "Pull of the weights towards zero.", "Optimisation", ge=0, le=1)
-    schedule: Literal["constant", "cosine"] = setting(
+    schedule: Schedule = setting(
         "constant", "Learning rate after the warm-up: kept, or lowered along a cosine.", "Optimisation"
     )
     warmup_epochs: float = setting(
@@ -48,7 +62,7 @@ class MethodConfig(BaseModel):
         lt=1,
     )
 
-    nms: Literal["none", "hard", "soft", "linear"] = setting(
+    nms: NMS = setting(
         "soft",
         "Hard NMS removes what overlaps a better detection; soft (Gaussian) and linear lower its score.",
         "Detection",

@@ -46,7 +46,7 @@ def summarise(dataset: FeatureDataset) -> DataSummary:
     evaluated = dataset.videos(dataset.evaluation_subset) if there else []
     truth = dataset.ground_truth(videos=training)
     grids = np.array([(grid.stride, grid.offset) for grid in map(dataset.grid, training)]).reshape(-1, 2)
-    strides, offsets = grids[pd.Index(training).get_indexer(truth["video_id"])].T
+    strides, offsets = grids[pd.Index(training).get_indexer(pd.Index(truth["video_id"]))].T
     number = {label: k for k, label in enumerate(dataset.labels)}
     seen = set(truth["label"])
     held_out = dataset.ground_truth(videos=evaluated)["label"].unique()

@@ -48,7 +48,17 @@ class Candidates:
 
 
 class Model(Protocol):
-    """A network that can be trained and asked for candidates."""
+    """A network that can be trained and asked for candidates.
+
+    ``features`` (B, T, D) are videos padded to one length, real where ``mask`` (B, T) is true; ``segments``
+    and ``labels`` list each video's ground truth, ``(N, 2)`` float32 grid positions and ``(N,)`` classes.
+    """
+
+    def outputs(self, features: torch.Tensor, mask: torch.Tensor) -> Any:
+        """What the network says of the videos: a NamedTuple of tensors, described in the method's file."""
+
+    def targets(self, outputs: Any, segments: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]) -> Any:
+        """What it should have said of what is in ``outputs``: a tensor, or a NamedTuple of them."""
 
     def loss(self, batch: Any) -> dict[str, torch.Tensor]:
         """Scalar loss terms of one batch; ``"loss"`` is the one to minimise."""

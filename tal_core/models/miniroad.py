@@ -17,37 +17,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import nn
 
 from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.data.exploring.snippets import snippet_labels
-from tal_core.models.baseline import WindowBatches, group
-from tal_core.models.baseline import prepare as take_mean
-from tal_core.models.config import MethodConfig, setting
+from tal_core.models.baseline import WindowBatches
+from tal_core.models.config import Optimizer, revised, setting
 from tal_core.models.cpu_kernels.convolution import linear
 from tal_core.models.cpu_kernels.gru import gru_hidden
 from tal_core.models.data_summary import DataSummary
 from tal_core.models.method import Candidates, Method, Suggestion
 from tal_core.models.shared.clips import training_segments
 from tal_core.models.shared.feature_reader import FeatureReader
+from tal_core.models.shared.grouping import GroupingConfig, grouped
+from tal_core.models.shared.normalisation import Normalised, take_statistics
 from tal_core.types import TimeGrid
 
 
-class MiniRoadConfig(MethodConfig):
+class MiniRoadConfig(GroupingConfig):
     """Settings of MiniROAD; defaults for THUMOS14."""
 
-    epochs: int = setting(10, "Passes over the training windows.", "Optimisation", ge=1, le=10_000)
-    batch_size: int = setting(16, "Windows in one optimisation step.", "Optimisation", ge=1, le=65_536)
-    optimizer: Literal["adam", "adamw"] = setting(
-        "adamw", "AdamW decays weight matrices only, apart from the gradient.", "Optimisation"
-    )
-    weight_decay: float = setting(0.05, "Pull of the weights towards zero.", "Optimisation", ge=0, le=1)
+    epochs: int = revised("epochs", 10, "Passes over the training windows.")
+    batch_size: int = revised("batch_size", 16, "Windows in one optimisation step.")
+    optimizer: Optimizer = revised("optimizer", "adamw")
+    weight_decay: float = revised("weight_decay", 0.05)
 
     embed_dim: int = setting(2048, "Width of the embedding.", "Network", ge=1, le=8192)
     hidden_dim: int = setting(1024, "Numbers that the GRU remembers.", "Network", ge=1, le=8192)
@@ -74,32 +73,26 @@ class MiniRoadConfig(MethodConfig):
         le=10_000,
     )
 
-    thresholds: list[Annotated[float, Field(gt=0, lt=1)]] = setting(
-        [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
-        "Snippet scores above each of these are grouped into segments.",
-        "Detection",
-        min_length=1,
-        max_length=50,
-    )
-    contrast: float = setting(
-        0.6, "How much high scores just outside a segment count against it.", "Detection", ge=0, le=1
-    )
-
     @model_validator(mode="after")
-    def _counted_within(self):
+    def _counted_within(self) -> Self:
         if self.counted > self.window:
             raise ValueError(f"counted ({self.counted}) can't be more than window ({self.window})")
         return self
 
 
-class MiniRoad(nn.Module):
+class Outputs(NamedTuple):
+    """``logits`` (B, T, K + 1) of all snippets, of which ``mask`` (B, T) are real."""
+
+    logits: torch.Tensor
+    mask: torch.Tensor
+
+
+class MiniRoad(Normalised):
     """The network, its loss and its candidates. Class 0 of its ``K + 1`` outputs is background."""
 
     def __init__(self, config: MiniRoadConfig, num_features: int, num_classes: int):
-        super().__init__()
+        super().__init__(num_features)
         self.config = config
-        self.register_buffer("mean", torch.zeros(num_features))
-        self.register_buffer("std", torch.ones(num_features))
         self.embedding = nn.Linear(num_features, config.embed_dim)
         self.norm = nn.LayerNorm(config.embed_dim)
         self.gru = nn.GRU(config.embed_dim, config.hidden_dim, config.layers, batch_first=True)
@@ -112,18 +105,16 @@ class MiniRoad(nn.Module):
         embedded = linear(features, layer.weight, layer.bias) if self.training else layer(features)
         return F.dropout(self.norm(embedded).relu(), self.config.dropout, self.training)
 
-    def normalised(self, features: torch.Tensor) -> torch.Tensor:
-        """``(..., D)`` features without the training data's mean and deviation."""
-        return (features - self.mean) / self.std
-
     def zero_state(self, streams: int = 1) -> torch.Tensor:
         """What the GRU remembers at the beginning: ``(layers, streams, H)``."""
         config = self.config
         return self.mean.new_zeros(config.layers, streams, config.hidden_dim)
 
-    def forward(self, features: torch.Tensor, state: torch.Tensor | None = None):
+    def forward(
+        self, features: torch.Tensor, state: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Features ``(B, T, D)``, state ``(layers, B, H)`` -> logits ``(B, T, K + 1)``, state after."""
-        hidden, state = self.gru(self.embed(self.normalised(features)), state)
+        hidden, state = self.gru(self.embed(self.normalise(features)), state)
         return self.classifier(hidden.relu()), state
 
     @torch.no_grad()
@@ -132,13 +123,29 @@ class MiniRoad(nn.Module):
         logits, state = self(features, state)
         return logits.softmax(dim=2)[..., 1:], state
 
+    def outputs(self, features: torch.Tensor, mask: torch.Tensor) -> Outputs:
+        """Logits of all snippets of videos ``(B, T, D)``, real where ``mask`` (B, T) is true."""
+        return Outputs(self(features)[0], mask)
+
+    def targets(
+        self, outputs: Outputs, segments: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        """``(B, T, K + 1)`` of 0 and 1: the classes of every snippet, none on padding."""
+        logits, mask = outputs
+        targets = torch.zeros(logits.shape)
+        for row, length in enumerate(mask.sum(dim=1).tolist()):
+            starts_ends, classes = segments[row].cpu().numpy(), labels[row].cpu().numpy()
+            of_video = snippet_targets(starts_ends, classes, length, logits.shape[-1] - 1)
+            targets[row, :length] = torch.from_numpy(of_video)
+        return targets.to(logits.device)
+
     def loss(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Cross-entropy of the last snippets of each of the ``windows`` (B, W, D).
 
         ``padding`` (B,): snippets before the video begins, zeros after normalisation. ``targets``
         (B, C, K + 1): of the last C snippets, 0 before the video begins.
         """
-        features = self.normalised(batch["windows"])
+        features = self.normalise(batch["windows"])
         before = torch.arange(features.shape[1], device=features.device) < batch["padding"].unsqueeze(1)
         hidden = gru_hidden(self.gru, self.embed(features.masked_fill(before.unsqueeze(2), 0)))
         targets = batch["targets"]
@@ -153,14 +160,7 @@ class MiniRoad(nn.Module):
     def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor]:
         """Candidates of one video from its ``(T, D)`` features, and its ``(T, K)`` snippet scores."""
         scores = self.snippet_scores(features)
-        positions, values, labels = group(scores.cpu().double(), self.config.thresholds, self.config.contrast)
-        best = torch.argsort(values, descending=True, stable=True)[: self.config.max_candidates]
-        found = Candidates(
-            segments=grid.seconds(positions[best]).float().numpy(),
-            scores=values[best].float().numpy(),
-            labels=labels[best].numpy(),
-        )
-        return found, scores
+        return grouped(scores, grid, self.config), scores
 
 
 def label_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -189,10 +189,10 @@ class WindowSampler:
         self.config = config
         self.videos = dataset.videos(dataset.training_subset)
         self.reader = FeatureReader(dataset, self.videos, config.keep_features, config.device)
-        truth, classes = training_segments(dataset, self.videos), len(dataset.labels)
+        lengths, num_classes = self.reader.lengths, len(dataset.labels)
         self.targets = [
-            torch.from_numpy(snippet_targets(*truth[video], self.reader.lengths[video], classes))
-            for video in self.videos
+            torch.from_numpy(snippet_targets(segments, classes, lengths[video], num_classes))
+            for video, (segments, classes) in training_segments(dataset, self.videos).items()
         ]
 
     def epoch(self, epoch: int, generator: torch.Generator) -> WindowBatches:
@@ -225,10 +225,10 @@ def window_ends(lengths: Sequence[int], offsets: Sequence[int], stride: int) -> 
     return np.stack([number, np.concatenate([*ends, np.zeros(0, np.int64)])], axis=1)
 
 
-def prepare(model: MiniRoad, dataset: FeatureDataset, config: MiniRoadConfig) -> None:
+def prepare(model: nn.Module, dataset: FeatureDataset, config: MiniRoadConfig) -> None:
     """Take the features' mean and deviation from the training videos, unless ``normalise`` is off."""
     if config.normalise:
-        take_mean(model, dataset, config)
+        take_statistics(model, dataset)
 
 
 def from_reference(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 THREADS, AHEAD = 2, 4
 
 
-def prepared(batches: Sequence[Any], first: int, device: torch.device) -> Iterator[Any]:
+def prepared(batches: Sequence[Any], first: int, device: torch.device) -> Generator[Any, None, None]:
     """``batches[first:]`` one by one, with up to ``AHEAD`` made ahead by ``THREADS`` threads.
 
     For a CUDA ``device`` they are pinned, ready to be copied. Each depends on its position alone, so that

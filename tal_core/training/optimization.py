@@ -55,7 +55,8 @@ class AveragedWeights:
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Move the average towards the present weights."""
-        averages, weights = list(self.model.parameters()), list(model.parameters())
+        averages: list[torch.Tensor] = [*self.model.parameters()]
+        weights: list[torch.Tensor] = [*model.parameters()]
         torch._foreach_lerp_(averages, weights, 1 - self.decay)  # pylint: disable=protected-access
         for kept, current in zip(self.model.buffers(), model.buffers(), strict=True):
             kept.copy_(current)

@@ -16,11 +16,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -33,7 +33,7 @@ from tal_core.data.dataset.in_memory import InMemoryDataset
 from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.device import choose_device, choose_precision, device_name
 from tal_core.models.config import MethodConfig
-from tal_core.models.method import Method
+from tal_core.models.method import Method, Model
 from tal_core.models.settings import build_config
 from tal_core.postprocessing.candidates import post_process_predictions, suppression
 from tal_core.training.loader import to_device
@@ -119,7 +119,7 @@ def measure(
     video = _typical_video(data)
     features, grid = torch.as_tensor(np.array(data.features(video))).float().to(device), data.grid(video)
     length = len(features) * grid.stride
-    detector = state.detector.eval()
+    detector = cast(Model, state.detector.eval())
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=uncounted_operations()) as counter:
         detector.candidates(features, grid)
     detection = _time_detection(detector, features, grid, data.labels, config, seconds / 3)
@@ -143,7 +143,7 @@ def measure(
 def uncounted_operations() -> dict[Any, Callable[..., int]]:
     """Formulas for what PyTorch runs on a CPU and its counter leaves out: linear layers over sequences."""
 
-    def linear(x_shape, weight_shape, *_, **__) -> int:
+    def linear(x_shape: Sequence[int], weight_shape: Sequence[int], *_: Any, **__: Any) -> int:
         return 2 * math.prod(x_shape) * weight_shape[0]
 
     operation = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # None in a PyTorch without oneDNN
@@ -167,7 +167,14 @@ def _time_steps(
     return _median_time(step, MOST_STEPS, seconds), samples
 
 
-def _time_detection(detector, features, grid, labels, config: MethodConfig, seconds: float) -> float:
+def _time_detection(
+    detector: Model,
+    features: torch.Tensor,
+    grid: TimeGrid,
+    labels: list[str],
+    config: MethodConfig,
+    seconds: float,
+) -> float:
     """Median seconds from features to detections."""
     settings = suppression(config)
 
@@ -208,7 +215,7 @@ def _typical_video(data: FeatureDataset) -> str:
 
 
 @contextmanager
-def peak_memory(device: torch.device):
+def peak_memory(device: torch.device) -> Iterator[Callable[[], int]]:
     """Gives a function that says how many bytes the block took at most; on a CPU sampled while it runs."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

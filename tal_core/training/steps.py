@@ -11,14 +11,14 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.models.config import MethodConfig
-from tal_core.models.method import Method, Sampler
+from tal_core.models.method import Method, Model, Sampler
 from tal_core.models.shared.weights import WeightsInfo
 from tal_core.runs.recorder import Recorder
 from tal_core.runs.run import Run
@@ -142,12 +142,12 @@ class Steps:
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
-            terms = state.model.loss(batch)
+            terms = cast(Model, state.model).loss(batch)
         state.optimizer.zero_grad(set_to_none=True)
         state.scaler.scale(terms["loss"]).backward()
         state.scaler.unscale_(state.optimizer)
         weights = [weight for weight in state.model.parameters() if weight.grad is not None]
-        norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights])
+        norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
         if self.config.gradient_clip is not None:
             torch.nn.utils.clip_grads_with_norm_(weights, self.config.gradient_clip, norm)
         state.scaler.step(state.optimizer)

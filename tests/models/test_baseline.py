@@ -6,10 +6,10 @@ from tal_core.models.baseline import (
     BaselineConfig,
     TemporalLocalizationModel,
     WindowSampler,
-    group,
-    prepare,
     window_labels,
 )
+from tal_core.models.shared.grouping import group
+from tal_core.models.shared.normalisation import take_statistics
 from tal_core.types import TimeGrid
 from tests.training.synthetic import make_dataset
 
@@ -116,7 +116,7 @@ def test_sampler_reads_the_windows_it_labels(home):
     assert len(batches) == 4 and [len(batch["labels"]) for batch in batches] == [20, 20, 20, 4]
     again = sampler.epoch(0, torch.Generator().manual_seed(1))
     assert torch.equal(batches[2]["windows"], again[2]["windows"])
-    rows = batches.drawn[:20]
+    rows = batches.order[:20]
     for row, window in zip(rows, batches[0]["windows"], strict=True):
         number, scale, centre = sampler.windows[row]
         features = data.features(sampler.videos[number])
@@ -140,7 +140,7 @@ def test_class_balance_draws_rare_classes_more(home):
 
     def shares(balance):
         sampler = WindowSampler(data, BaselineConfig(class_balance=balance, windows_per_epoch=4000))
-        drawn = sampler.epoch(0, torch.Generator().manual_seed(0)).drawn
+        drawn = sampler.epoch(0, torch.Generator().manual_seed(0)).order
         return np.bincount(sampler.labels[drawn], minlength=4) / len(drawn)
 
     assert shares(1.0) == pytest.approx([0.25] * 4, abs=0.03)
@@ -150,7 +150,7 @@ def test_class_balance_draws_rare_classes_more(home):
 def test_normalisation_comes_from_the_training_videos(home):
     data = make_dataset(home, channels=4)
     model = make_model()
-    prepare(model, data, model.config)
+    take_statistics(model, data, model.config)
     features = np.concatenate([data.features(video) for video in data.videos("training")])
     torch.testing.assert_close(model.mean.numpy(), features.mean(axis=0), rtol=1e-4, atol=1e-5)
     normal = model.normalise(torch.from_numpy(features))
@@ -168,5 +168,5 @@ def test_a_constant_channel_does_not_blow_up(home, monkeypatch):
 
     monkeypatch.setattr(type(data), "features", constant)
     model = make_model()
-    prepare(model, data, model.config)
+    take_statistics(model, data, model.config)
     assert model.std[3] == 1 and model.mean[3] == pytest.approx(7.3)

@@ -58,16 +58,18 @@ def golden_batch(case):
     }
 
 
+@pytest.mark.parity
 def test_logits(case, model):
     logits, _ = model(features(case, "batch"))
     assert logits.detach().numpy() == pytest.approx(case["batch_logits"], abs=1e-4)
 
 
+@pytest.mark.parity
 def test_embedding_state_and_probabilities_of_whole_videos(case, model):
     for part in videos(case, "test"):
         x = features(case, "test")[part].unsqueeze(0)
         with torch.no_grad():
-            embedding = model.embed(model.normalised(x))
+            embedding = model.embed(model.normalise(x))
             hidden, _ = model.gru(embedding)
             logits, state = model(x)
         assert embedding[0].numpy() == pytest.approx(case["test_embedding"][part], abs=1e-5)
@@ -80,6 +82,7 @@ def test_embedding_state_and_probabilities_of_whole_videos(case, model):
         )
 
 
+@pytest.mark.parity
 def test_snippet_by_snippet_is_the_whole_sequence(case, model):
     for part in videos(case, "test"):
         state, found = model.zero_state(), []
@@ -93,6 +96,7 @@ def test_snippet_by_snippet_is_the_whole_sequence(case, model):
         )
 
 
+@pytest.mark.parity
 def test_loss_and_gradients(case, model):
     loss = model.loss(golden_batch(case))["loss"]
     assert loss.item() == pytest.approx(float(case["loss"]), rel=1e-5)
@@ -103,6 +107,7 @@ def test_loss_and_gradients(case, model):
         assert model.get_parameter(ours).grad.norm().item() == pytest.approx(norms[theirs], rel=1e-4), ours
 
 
+@pytest.mark.parity
 def test_loss_of_each_window(case, model):
     logits, _ = model(features(case, "batch"))
     for number, expected in enumerate(case["loss_per_window"]):
@@ -110,6 +115,7 @@ def test_loss_of_each_window(case, model):
         assert label_loss(logits[number, -1], target).item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parity
 def test_windows(case):
     found = window_ends(case["train_lengths"], case["train_window_offset"], 4)
     assert found[:, 0].tolist() == case["train_window_video"].tolist()
@@ -117,6 +123,7 @@ def test_windows(case):
     assert found[:, 1].tolist() == case["train_window_start_padded"].tolist()
 
 
+@pytest.mark.parity
 def test_batches_are_the_references(home, case):
     """Windows over the beginning of a video are filled up with zeros."""
     dataset = make_dataset(home)
@@ -139,6 +146,7 @@ def test_batches_are_the_references(home, case):
     assert torch.equal(batch["targets"][:, 0], torch.from_numpy(case["batch_target"][:, -1]))
 
 
+@pytest.mark.parity
 def test_zeros_stand_for_the_mean_before_a_video(case, model):
     """What is filled up is 0 after normalisation, whatever the features' mean."""
     plain = model.loss(golden_batch(case))["loss"]
@@ -180,6 +188,7 @@ def test_labels_of_snippets():
     assert targets[:, 0].tolist() == [0, 0, 0, 1, 0, 1]
 
 
+@pytest.mark.parity
 def test_the_future_changes_no_score(model, case):
     x = features(case, "test")[:60]
     changed = x.clone()
@@ -187,6 +196,7 @@ def test_the_future_changes_no_score(model, case):
     assert torch.equal(model.snippet_scores(x)[:40], model.snippet_scores(changed)[:40])
 
 
+@pytest.mark.parity
 def test_candidates_are_stretches_above_thresholds(model, case):
     found, scores = model.candidates(features(case, "test")[:60], TimeGrid(0.25, 0.125))
     assert len(found) and found.segments.max() <= 15 and (np.diff(found.segments, axis=1) > 0).all()

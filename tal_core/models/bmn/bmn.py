@@ -16,8 +16,8 @@ snippet i reaches from edge i to edge i + 1 (edge = position + 0.5).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -26,11 +26,10 @@ from pydantic import model_validator
 from torch import nn
 
 from tal_core.data.dataset.protocol import FeatureDataset
-from tal_core.models import baseline
 from tal_core.models.bmn.auto import check_bmn, suggest_bmn
 from tal_core.models.bmn.boundary_matching import BoundaryMatching
 from tal_core.models.bsn.bsn import soft_nms, to_seconds
-from tal_core.models.config import setting
+from tal_core.models.config import Schedule, revised, setting
 from tal_core.models.method import Candidates, Method
 from tal_core.models.shared.class_head import (
     ProposalClassifier,
@@ -40,6 +39,7 @@ from tal_core.models.shared.class_head import (
     pairwise_iou,
 )
 from tal_core.models.shared.clips import ClipSampler, resample
+from tal_core.models.shared.normalisation import Normalised, take_statistics
 from tal_core.types import TimeGrid
 
 LOG_EPSILON = 1e-6
@@ -49,15 +49,11 @@ WINDOWS_AT_ONCE = 8
 class BMNConfig(ProposalConfig):
     """Settings of BMN."""
 
-    epochs: int = setting(9, "Passes over the training videos.", "Optimisation", ge=1, le=10_000)
-    batch_size: int = setting(
-        16, "Videos or windows in one optimisation step.", "Optimisation", ge=1, le=4096
-    )
-    learning_rate: float = setting(1e-3, "Highest learning rate.", "Optimisation", gt=0, le=10)
-    weight_decay: float = setting(1e-4, "Pull of the weights towards zero.", "Optimisation", ge=0, le=1)
-    schedule: Literal["constant", "cosine"] = setting(
-        "cosine", "Learning rate after the warm-up: kept, or lowered along a cosine.", "Optimisation"
-    )
+    epochs: int = revised("epochs", 9, "Passes over the training videos.")
+    batch_size: int = revised("batch_size", 16, "Videos or windows in one optimisation step.", le=4096)
+    learning_rate: float = revised("learning_rate", 1e-3)
+    weight_decay: float = revised("weight_decay", 1e-4)
+    schedule: Schedule = revised("schedule", "cosine")
 
     input: Literal["rescale", "windows"] = setting(
         "rescale",
@@ -103,7 +99,7 @@ class BMNConfig(ProposalConfig):
     )
 
     @model_validator(mode="after")
-    def _fits(self):
+    def _fits(self) -> Self:
         if self.max_duration is not None and self.max_duration > self.length:
             raise ValueError(
                 f"max_duration can't be {self.max_duration}, it is at most length ({self.length})"
@@ -122,22 +118,24 @@ class BMNConfig(ProposalConfig):
 
 
 class Outputs(NamedTuple):
-    """Logits: ``start`` and ``end`` (B, T); ``confidence`` (B, cells, 2), regressed IoU, then classified."""
+    """Logits: ``start`` and ``end`` (B, T); ``confidence`` (B, cells, 2), regressed tIoU, then classified.
+
+    ``mask`` (B, T): real snippets.
+    """
 
     start: torch.Tensor
     end: torch.Tensor
     confidence: torch.Tensor
+    mask: torch.Tensor
 
 
-class BMN(nn.Module):
-    """The network and its class head. ``mean`` and ``std`` (D,) normalise the features."""
+class BMN(Normalised):
+    """The network and its class head."""
 
     def __init__(self, config: BMNConfig, num_features: int, num_classes: int):
-        super().__init__()
+        super().__init__(num_features)
         self.config = config
         width, groups = config.base_channels, config.groups
-        self.register_buffer("mean", torch.zeros(num_features))
-        self.register_buffer("std", torch.ones(num_features))
         # Groups of channels need features that divide by them; others get one group in the first layer.
         first = groups if num_features % groups == 0 else 1
         self.base = nn.Sequential(
@@ -166,21 +164,32 @@ class BMN(nn.Module):
 
     def forward(self, features: torch.Tensor, mask: torch.Tensor | None = None) -> Outputs:
         """``(B, length, D)`` features and (B, length) mask -> logits of boundaries and proposals."""
-        normalised = (features - self.mean) / self.std
-        if mask is not None:
+        normalised = self.normalise(features)
+        if mask is None:
+            mask = torch.ones_like(features[..., 0], dtype=torch.bool)
+        else:
             normalised = normalised * mask.unsqueeze(2)
         base = self.base(normalised.transpose(1, 2))
         confidence = self.matching(self.proposal(base).transpose(1, 2))
-        return Outputs(self.start(base).squeeze(1), self.end(base).squeeze(1), confidence)
+        return Outputs(self.start(base).squeeze(1), self.end(base).squeeze(1), confidence, mask)
+
+    def outputs(self, features: torch.Tensor, mask: torch.Tensor) -> Outputs:
+        """Logits of videos ``(B, T, D)`` of up to ``length`` snippets, real where ``mask`` (B, T) is true."""
+        missing = self.config.length - features.shape[1]
+        return self(F.pad(features, (0, 0, 0, missing)), F.pad(mask, (0, missing)))
+
+    def targets(
+        self, outputs: Outputs, segments: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]
+    ) -> Targets:
+        """What to learn of boundaries and proposals, of whatever class."""
+        truth, classes = pad_truth(segments, labels, background=-1)
+        first, last = self.matching.start, self.matching.last
+        return make_targets(truth + 0.5, classes >= 0, outputs.mask, first, last)
 
     def loss(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         """Loss terms of a batch of ``clips.ClipSampler``."""
-        missing = self.config.length - batch["features"].shape[1]
-        features = F.pad(batch["features"], (0, 0, 0, missing))
-        mask = F.pad(batch["mask"], (0, missing))
-        outputs = self(features, mask)
-        truth, labels = pad_truth(batch["segments"], batch["labels"], background=-1)
-        targets = make_targets(truth + 0.5, labels >= 0, mask, self.matching.start, self.matching.last)
+        outputs = self.outputs(batch["features"], batch["mask"])
+        targets = self.targets(outputs, batch["segments"], batch["labels"])
         terms = bmn_losses(outputs, targets, self.config.regression_weight)
         if self.classifier is not None:
             classes = self.classifier.loss(batch)
@@ -242,7 +251,8 @@ class BMN(nn.Module):
             confidence.index_put_(place, ious, accumulate=True)
         boundaries, confidence = boundaries[:snippets], confidence[:snippets]
         mean = confidence[..., :2] / confidence[..., 2:].clamp(min=1)
-        return *(boundaries[:, :2] / boundaries[:, 2:]).unbind(dim=1), mean
+        start, end = (boundaries[:, :2] / boundaries[:, 2:]).unbind(dim=1)
+        return start, end, mean
 
 
 def _boundary_head(width: int, groups: int) -> nn.Sequential:
@@ -408,18 +418,10 @@ def from_reference(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
     return ours
 
 
-def prepare(model: BMN, dataset: FeatureDataset, config: BMNConfig) -> None:
-    """Take the features' mean and deviation from the training videos."""
-    baseline.prepare(model, dataset, config)
-    if model.classifier is not None:
-        model.classifier.mean.copy_(model.mean)
-        model.classifier.std.copy_(model.std)
-
-
-def make_sampler(model: BMN, dataset: FeatureDataset, config: BMNConfig) -> ClipSampler:
+def make_sampler(model: nn.Module, dataset: FeatureDataset, config: BMNConfig) -> ClipSampler:
     """Whole videos, rescaled; or random windows, ``windows_per_video`` of each in an epoch."""
     del model
-    kept = {"keep": config.keep_features, "device": config.device}
+    kept: dict[str, Any] = {"keep": config.keep_features, "device": config.device}
     if config.input == "rescale":
         return ClipSampler(dataset, config.batch_size, config.length, resize=config.length, **kept)
     sampler = ClipSampler(dataset, config.batch_size, config.length, min_overlap=config.min_overlap, **kept)
@@ -435,7 +437,7 @@ METHOD = Method(
     config=BMNConfig,
     build=BMN,
     sampler=make_sampler,
-    prepare=prepare,
+    prepare=take_statistics,
     suggest=suggest_bmn,
     check=check_bmn,
     from_reference=from_reference,

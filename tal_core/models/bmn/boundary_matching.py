@@ -8,7 +8,8 @@ table of indices, made once. The numbers are those of the dense map.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -122,6 +123,13 @@ class BoundaryMatching(nn.Module):
     rows that it reads, which is some thirty times less work than the other way round.
     """
 
+    start: torch.Tensor
+    last: torch.Tensor
+    reads_near: torch.Tensor
+    read_by_near: torch.Tensor
+    reads: torch.Tensor
+    read_by: torch.Tensor
+
     def __init__(
         self,
         length: int,
@@ -180,6 +188,9 @@ class BoundaryMatching(nn.Module):
         return _SparseProduct.apply(rows, gather, spread) + self.sample_bias.to(rows.dtype)
 
 
+Matrix = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # columns, edges and weights of a `RowSums`
+
+
 class _SparseProduct(torch.autograd.Function):  # pylint: disable=abstract-method
     """``(B, columns, C)`` -> ``(B, rows, C)``: a fixed sparse matrix times each table.
 
@@ -189,16 +200,18 @@ class _SparseProduct(torch.autograd.Function):  # pylint: disable=abstract-metho
     # pylint: disable=arguments-differ
 
     @staticmethod
-    def forward(ctx, tables, matrix, transposed):
+    def forward(ctx: Any, tables: torch.Tensor, matrix: Matrix, transposed: Matrix) -> torch.Tensor:
         ctx.transposed = transposed
         return _row_sums(tables, *matrix)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         return _row_sums(gradient, *ctx.transposed), None, None
 
 
-def _row_sums(tables: torch.Tensor, columns, edges, weights) -> torch.Tensor:
+def _row_sums(
+    tables: torch.Tensor, columns: torch.Tensor, edges: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
     weights = weights.to(tables.dtype)
     return torch.stack(
         [
@@ -210,8 +223,11 @@ def _row_sums(tables: torch.Tensor, columns, edges, weights) -> torch.Tensor:
     )
 
 
-def _convolve(cells, layer: nn.Conv2d, reads, read_by) -> torch.Tensor:
+def _convolve(
+    cells: torch.Tensor, layer: nn.Conv2d, reads: torch.Tensor, read_by: torch.Tensor
+) -> torch.Tensor:
     """3x3 convolution and ReLU of a list of cells."""
+    assert layer.bias is not None
     weight, bias = layer.weight.to(cells.dtype), layer.bias.to(cells.dtype)
     return F.relu(_MapConvolution.apply(cells, weight, bias, reads, read_by), inplace=True)
 
@@ -226,25 +242,32 @@ class _MapConvolution(torch.autograd.Function):  # pylint: disable=abstract-meth
     # pylint: disable=arguments-differ
 
     @staticmethod
-    def forward(ctx, cells, weight, bias, reads, read_by):
+    def forward(
+        ctx: Any,
+        cells: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        reads: torch.Tensor,
+        read_by: torch.Tensor,
+    ) -> torch.Tensor:
         ctx.save_for_backward(cells, weight, reads, read_by)
         matrix = weight.permute(2, 3, 1, 0).reshape(-1, weight.shape[0])
         return torch.stack([torch.addmm(bias, beside, matrix) for beside in _side_by_side(cells, reads)])
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         cells, weight, reads, read_by = ctx.saved_tensors
         backwards = weight.permute(2, 3, 0, 1).reshape(-1, weight.shape[1])
         of_cells = torch.stack([beside @ backwards for beside in _side_by_side(gradient, read_by)])
         of_matrix = sum(
-            beside.T @ one for beside, one in zip(_side_by_side(cells, reads), gradient, strict=True)
+            beside.T @ video for beside, video in zip(_side_by_side(cells, reads), gradient, strict=True)
         )
         of_weight = of_matrix.view(3, 3, weight.shape[1], weight.shape[0]).permute(3, 2, 0, 1)
         return of_cells, of_weight, gradient.sum(dim=(0, 1)), None, None
 
 
-def _side_by_side(cells: torch.Tensor, table: torch.Tensor):
+def _side_by_side(cells: torch.Tensor, table: torch.Tensor) -> Iterator[torch.Tensor]:
     """Each video's cells with their 9 neighbours in a row: yields ``(readers, 9 * C)``."""
     padded = F.pad(cells, (0, 0, 0, 1))
-    for one in padded:
-        yield one.index_select(0, table).view(len(table) // 9, -1)
+    for video in padded:
+        yield video.index_select(0, table).view(len(table) // 9, -1)

@@ -17,15 +17,13 @@ of the paper is ``(position + 0.5) / T``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tal_core.data.dataset.protocol import FeatureDataset
-from tal_core.models import baseline
 from tal_core.models.bsn.proposals import (
     NUM_VALUES,
     Proposals,
@@ -34,12 +32,13 @@ from tal_core.models.bsn.proposals import (
     soft_nms,
 )
 from tal_core.models.bsn.stages import StagedSampler
-from tal_core.models.config import setting
+from tal_core.models.config import revised, setting
 from tal_core.models.cpu_kernels.convolution import convolve
 from tal_core.models.data_summary import DataSummary
 from tal_core.models.method import Candidates, Method, Suggestion
 from tal_core.models.shared.class_head import ProposalClassifier, ProposalConfig, detections
 from tal_core.models.shared.clips import resample
+from tal_core.models.shared.normalisation import Normalised, take_statistics
 from tal_core.types import TimeGrid
 
 EPSILON = 1e-5  # inside the logarithms of the balanced loss
@@ -50,13 +49,7 @@ POSITIVE = 0.5  # a snippet's target is positive above this
 class BsnConfig(ProposalConfig):
     """Settings of BSN; the defaults are those published for ActivityNet."""
 
-    epochs: int = setting(
-        40,
-        "Passes over the training videos, the second stage included.",
-        "Optimisation",
-        ge=1,
-        le=10_000,
-    )
+    epochs: int = revised("epochs", 40, "Passes over the training videos, the second stage included.")
     pem_share: float = setting(
         0.5,
         "Last part of the epochs that trains the proposal evaluation (PEM) alone, on proposals of the"
@@ -65,9 +58,9 @@ class BsnConfig(ProposalConfig):
         ge=0,
         lt=1,
     )
-    batch_size: int = setting(16, "Videos in one optimisation step.", "Optimisation", ge=1, le=65_536)
-    learning_rate: float = setting(1e-3, "Highest learning rate.", "Optimisation", gt=0, le=10)
-    weight_decay: float = setting(1e-4, "Pull of the weights towards zero.", "Optimisation", ge=0, le=1)
+    batch_size: int = revised("batch_size", 16, "Videos in one optimisation step.")
+    learning_rate: float = revised("learning_rate", 1e-3)
+    weight_decay: float = revised("weight_decay", 1e-4)
     pem_loss: Literal["mean", "balanced"] = setting(
         "mean",
         "Mean over all proposals, which is what the reference computes, or over a balanced choice of high,"
@@ -197,14 +190,19 @@ class ProposalEvaluation(nn.Module):
         return F.linear(hidden, *weights).float().sigmoid().squeeze(1)
 
 
-class BSN(nn.Module):
+class Outputs(NamedTuple):
+    """``curves`` (B, 3, T): action, start and end probability of snippets; ``mask`` (B, T): the real ones."""
+
+    curves: torch.Tensor
+    mask: torch.Tensor
+
+
+class BSN(Normalised):
     """TEM, PEM and, unless videos bring class scores, the class head."""
 
     def __init__(self, config: BsnConfig, num_features: int, num_classes: int):
-        super().__init__()
+        super().__init__(num_features)
         self.config = config
-        self.register_buffer("mean", torch.zeros(num_features))
-        self.register_buffer("std", torch.ones(num_features))
         self.tem = TemporalEvaluation(num_features, config.tem_channels, config.tem_scale, config.tem_dropout)
         self.pem = ProposalEvaluation(config.pem_channels, config.pem_scale)
         self.head = (
@@ -213,7 +211,7 @@ class BSN(nn.Module):
 
     def forward(self, features: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """``(B, T, D)`` features -> ``(B, 3, T)`` action, start and end probability."""
-        normalised = (features - self.mean) / self.std
+        normalised = self.normalise(features)
         if mask is not None:
             normalised = normalised * mask[..., None]
         return self.tem(normalised.transpose(1, 2), mask)
@@ -222,9 +220,9 @@ class BSN(nn.Module):
         """Terms of the stage that the batch is for: clips train TEM and class head, proposals PEM."""
         if "proposals" in batch:
             return {"loss": self._proposal_loss(self.pem(batch["proposals"]), batch["iou"])}
-        mask = batch["mask"]
-        curves = self(batch["features"], mask)
-        targets = self._targets(batch["segments"], mask)
+        outputs = self.outputs(batch["features"], batch["mask"])
+        targets = self.targets(outputs, batch["segments"], batch["labels"])
+        curves, mask = outputs
         terms = {
             name: balanced_loss(curves[:, channel][mask], targets[:, channel][mask])
             for channel, name in enumerate(("action", "start", "end"))
@@ -235,11 +233,19 @@ class BSN(nn.Module):
         head = self.head.loss(batch)
         return {**terms, **head, "loss": terms["loss"] + head["loss"]}
 
-    def _targets(self, segments: Sequence[torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
-        config, padded = self.config, mask.shape[1]
+    def outputs(self, features: torch.Tensor, mask: torch.Tensor) -> Outputs:
+        """Curves of videos ``(B, T, D)``, real where ``mask`` (B, T) is true."""
+        return Outputs(self(features, mask), mask)
+
+    def targets(
+        self, outputs: Outputs, segments: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        """``(B, 3, T)``: how much of each snippet is action, start and end, of whatever class."""
+        del labels
+        config, padded = self.config, outputs.mask.shape[1]
         rows = [
-            boundary_targets(one, int(length), config.boundary_ratio, config.boundary_snippets)
-            for one, length in zip(segments, mask.sum(dim=1).tolist(), strict=True)
+            boundary_targets(of_video, int(length), config.boundary_ratio, config.boundary_snippets)
+            for of_video, length in zip(segments, outputs.mask.sum(dim=1).tolist(), strict=True)
         ]
         return torch.stack([F.pad(row, (0, padded - row.shape[1])) for row in rows])
 
@@ -293,8 +299,8 @@ class BSN(nn.Module):
         if len(original) != len(features):
             snippets = resample(snippets, grid, len(original))[0]
         rated = torch.from_numpy(scores**config.proposal_weight).to(classes)
-        found = detections(seconds, rated, classes, config.classes_per_proposal, config.max_candidates)
-        return found, snippets
+        per_proposal, most = config.classes_per_proposal, config.max_candidates
+        return detections(seconds, rated, classes, per_proposal, most), snippets
 
 
 def boundary_targets(segments: torch.Tensor, length: int, ratio: float, least: float) -> torch.Tensor:
@@ -356,14 +362,6 @@ def to_seconds(positions: np.ndarray, grid: TimeGrid, length: int) -> np.ndarray
     """Grid positions ``(N, 2)`` as float32 seconds inside the video."""
     last = float(grid.seconds(length - 1)) + max(grid.offset, grid.stride / 2)
     return grid.seconds(positions).clip(0, last).astype(np.float32)
-
-
-def prepare(model: BSN, dataset: FeatureDataset, config: BsnConfig) -> None:
-    """Normalise by the training features' mean and deviation."""
-    baseline.prepare(model, dataset, config)
-    if model.head is not None:
-        model.head.mean.copy_(model.mean)
-        model.head.std.copy_(model.std)
 
 
 def suggest(summary: DataSummary) -> dict[str, Suggestion]:
@@ -443,7 +441,7 @@ METHOD = Method(
     config=BsnConfig,
     build=BSN,
     sampler=StagedSampler,
-    prepare=prepare,
+    prepare=take_statistics,
     suggest=suggest,
     check=check,
 )

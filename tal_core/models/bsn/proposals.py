@@ -127,6 +127,6 @@ def soft_nms(
         near = np.flatnonzero(iou > threshold)
         left[near] *= np.exp(-np.square(iou[near]) / sigma)
         left[best] = -1.0
-    rows, values = np.array(taken, dtype=np.int64), np.array(values, dtype=np.float64)
-    order = np.argsort(-values, kind="stable")[:keep]
-    return rows[order], values[order]
+    rows, lowered = np.array(taken, dtype=np.int64), np.array(values, dtype=np.float64)
+    order = np.argsort(-lowered, kind="stable")[:keep]
+    return rows[order], lowered[order]

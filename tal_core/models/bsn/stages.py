@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
 from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.models.bsn.proposals import match
+from tal_core.models.shared.batches import Batches
 from tal_core.models.shared.clips import ClipSampler, resample
 from tal_core.types import TimeGrid
 
@@ -17,7 +17,7 @@ from tal_core.types import TimeGrid
 class StagedSampler:
     """Clips for the first epochs of a ``bsn.BSN``, then proposals of its trained TEM."""
 
-    def __init__(self, model: nn.Module, dataset: FeatureDataset, config: Any):
+    def __init__(self, model: Any, dataset: FeatureDataset, config: Any):
         self.model, self.config = model, config
         self.clips = ClipSampler(
             dataset,
@@ -52,23 +52,17 @@ class StagedSampler:
         return self.found[video]
 
 
-class ProposalBatches(Sequence):
+class ProposalBatches(Batches):
     """Proposals of ``batch_size`` videos at a time."""
 
     needs_network = True
 
     def __init__(self, sampler: StagedSampler, order: list[int]):
-        self.sampler, self.order, self.size = sampler, order, sampler.config.batch_size
+        super().__init__(order, sampler.config.batch_size)
+        self.sampler = sampler
 
-    def __len__(self) -> int:
-        return -(-len(self.order) // self.size)
-
-    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        if not 0 <= step < len(self):
-            raise IndexError(step)
-        chosen = self.order[step * self.size : (step + 1) * self.size]
-        found = [self.sampler.proposals(self.sampler.clips.videos[i]) for i in chosen]
-        return {
-            "proposals": torch.cat([features for features, _ in found]),
-            "iou": torch.cat([iou for _, iou in found]),
-        }
+    def read(self, step: int, entries: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Features (N, 32) and tIoU (N,) of all proposals of the videos numbered ``entries``."""
+        videos = [self.sampler.proposals(self.sampler.clips.videos[number]) for number in entries]
+        features, iou = zip(*videos, strict=True)
+        return {"proposals": torch.cat(features), "iou": torch.cat(iou)}

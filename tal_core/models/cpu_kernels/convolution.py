@@ -8,6 +8,9 @@ functions run. Sums are taken in another order, so results agree to rounding.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -82,7 +85,7 @@ class Convolution(nn.Conv1d):
 
     def __init__(self, channels: int, outputs: int, kernel_size: int, bias: bool = True):
         super().__init__(channels, outputs, kernel_size, padding=kernel_size // 2, bias=bias)
-        if bias:
+        if self.bias is not None:
             nn.init.zeros_(self.bias)
         self.packed = Packed()
 
@@ -99,13 +102,14 @@ class Packed:
     For inference, where one weight serves many videos; made anew when the weight has changed.
     """
 
-    def __init__(self):
-        self._state, self._weights = None, []
+    def __init__(self) -> None:
+        self._state: tuple[str, int, int] | None = None
+        self._weights: list[torch.Tensor] = []
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict[int, Any]) -> Packed:
         return Packed()
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[Packed], tuple[()]]:
         return Packed, ()
 
     def linear(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -124,7 +128,8 @@ class Packed:
         image, step, pad = x.unsqueeze(1).permute(0, 3, 1, 2), (1, 1), (0, taps // 2)
         if not self._holds(weight, "convolution"):
             filters = weight.detach().unsqueeze(2).to_mkldnn()
-            reorder = torch._C._nn.mkldnn_reorder_conv2d_weight  # pylint: disable=protected-access
+            # Its stub has other parameters than it takes.
+            reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight  # pylint: disable=protected-access
             self._weights = [reorder(filters, pad, step, step, 1, image.shape)]
         correlate = torch.ops.mkldnn._convolution_pointwise  # pylint: disable=protected-access
         out = correlate(image, self._weights[0], bias, pad, step, step, 1, "none", [], "")
@@ -169,56 +174,57 @@ def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = 
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # pylint: disable=protected-access
 
 
+def _needed(ctx: Any, *gradients: Callable[[], torch.Tensor]) -> tuple[torch.Tensor | None, ...]:
+    """The gradients of those inputs that need one."""
+    return tuple(make() if need else None for make, need in zip(gradients, ctx.needs_input_grad, strict=True))
+
+
 class _Linear(torch.autograd.Function):  # pylint: disable=abstract-method
     """``linear`` with all three products by oneDNN."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias):  # pylint: disable=arguments-differ
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:  # pylint: disable=arguments-differ
         ctx.save_for_backward(x, weight)
         return _product(x, weight, bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient):  # pylint: disable=arguments-differ
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # pylint: disable=arguments-differ
         x, weight = ctx.saved_tensors
-        of_x = of_weight = of_bias = None
         rows = gradient.flatten(0, -2)
-        if ctx.needs_input_grad[0]:
-            of_x = _product(gradient, weight.T)
-        if ctx.needs_input_grad[1]:
-            of_weight = _product(rows.T, x.flatten(0, -2).T)
-        if ctx.needs_input_grad[2]:
-            of_bias = rows.sum(dim=0)
-        return of_x, of_weight, of_bias
+        return _needed(
+            ctx,
+            lambda: _product(gradient, weight.T),
+            lambda: _product(rows.T, x.flatten(0, -2).T),
+            lambda: rows.sum(dim=0),
+        )
 
 
 class _Convolution(torch.autograd.Function):  # pylint: disable=abstract-method
     """``convolve`` whose weight gradient is one product for each tap."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias):  # pylint: disable=arguments-differ
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:  # pylint: disable=arguments-differ
         ctx.save_for_backward(x, weight)
         return _correlate(x, weight, bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient):  # pylint: disable=arguments-differ
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # pylint: disable=arguments-differ
         x, weight = ctx.saved_tensors
-        of_x = of_weight = of_bias = None
-        if ctx.needs_input_grad[0]:
-            of_x = _correlate(gradient, weight.transpose(0, 1).flip(2))
-        if ctx.needs_input_grad[1]:
-            of_weight = _weight_gradient(x, gradient, weight.shape[2])
-        if ctx.needs_input_grad[2]:
-            of_bias = gradient.sum(dim=(0, 1))
-        return of_x, of_weight, of_bias
+        return _needed(
+            ctx,
+            lambda: _correlate(gradient, weight.transpose(0, 1).flip(2)),
+            lambda: _weight_gradient(x, gradient, weight.shape[2]),
+            lambda: gradient.sum(dim=(0, 1)),
+        )
 
 
 class _Filtering(torch.autograd.Function):  # pylint: disable=abstract-method
     """``convolve`` with three taps by Winograd's minimal filtering, its gradients too."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias):  # pylint: disable=arguments-differ
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:  # pylint: disable=arguments-differ
         inputs, filters = winograd.transform_input(x), winograd.transform_filters(weight)
         ctx.save_for_backward(inputs, filters)
         ctx.batch, ctx.length = x.shape[:2]
@@ -227,22 +233,28 @@ class _Filtering(torch.autograd.Function):  # pylint: disable=abstract-method
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient):  # pylint: disable=arguments-differ
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # pylint: disable=arguments-differ
         inputs, filters = ctx.saved_tensors
-        of_x = of_weight = of_bias = None
         of_products = winograd.transposed_output(gradient)
-        if ctx.needs_input_grad[1]:
-            parts = [_product(one.T, other.T) for one, other in zip(of_products, inputs, strict=True)]
-            of_weight = winograd.transposed_filters(parts)
-        if ctx.needs_input_grad[0]:
-            parts = [_product(one, other.T) for one, other in zip(of_products, filters, strict=True)]
-            of_x = winograd.transposed_input(parts, ctx.batch, ctx.length)
-        if ctx.needs_input_grad[2]:
-            of_bias = gradient.sum(dim=(0, 1))
-        return of_x, of_weight, of_bias
+
+        def of_x() -> torch.Tensor:
+            parts = [_product(part, held.T) for part, held in zip(of_products, filters, strict=True)]
+            return winograd.transposed_input(parts, ctx.batch, ctx.length)
+
+        def of_weight() -> torch.Tensor:
+            parts = [_product(part.T, held.T) for part, held in zip(of_products, inputs, strict=True)]
+            return winograd.transposed_filters(parts)
+
+        return _needed(ctx, of_x, of_weight, lambda: gradient.sum(dim=(0, 1)))
 
 
-def _correlate(x, weight, bias=None, groups: int = 1, stride: int = 1) -> torch.Tensor:
+def _correlate(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    groups: int = 1,
+    stride: int = 1,
+) -> torch.Tensor:
     """A 2-D convolution of images one row high: only those have a layout with channels last."""
     filters = weight.unsqueeze(2).contiguous(memory_format=torch.channels_last)
     image = x.unsqueeze(1).permute(0, 3, 1, 2)
@@ -271,7 +283,15 @@ class _NormReLU(torch.autograd.Function):  # pylint: disable=abstract-method
     """
 
     @staticmethod
-    def forward(ctx, x, weight, bias, eps, invalid, gap):  # pylint: disable=arguments-differ
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        eps: float,
+        invalid: torch.Tensor,
+        gap: torch.Tensor | None,
+    ) -> torch.Tensor:  # pylint: disable=arguments-differ
         shape = (x.shape[-1],)
         y, mean, deviation = torch.native_layer_norm(x, shape, weight, bias, eps)
         unread = _rows(invalid)
@@ -286,7 +306,7 @@ class _NormReLU(torch.autograd.Function):  # pylint: disable=abstract-method
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient):  # pylint: disable=arguments-differ
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # pylint: disable=arguments-differ
         x, weight, bias, mean, deviation, y, unread, padding = ctx.saved_tensors
         shape = (x.shape[-1],)
         gradient = torch.ops.aten.threshold_backward(gradient, y, 0)

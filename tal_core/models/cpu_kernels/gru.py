@@ -5,6 +5,8 @@ PyTorch's CPU backward pass adds a whole weight matrix up at every step, which t
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
@@ -33,7 +35,7 @@ class _Recurrence(torch.autograd.Function):  # pylint: disable=abstract-method
     """
 
     @staticmethod
-    def forward(ctx, gates, weight, bias):  # pylint: disable=arguments-differ
+    def forward(ctx: Any, gates: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:  # pylint: disable=arguments-differ
         """``weight`` (3 H, H) and ``bias`` (3 H,) are those of the hidden state."""
         batch, length, width = gates.shape
         size = width // 3
@@ -52,7 +54,7 @@ class _Recurrence(torch.autograd.Function):  # pylint: disable=abstract-method
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient):  # pylint: disable=arguments-differ
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # pylint: disable=arguments-differ
         """Gradients of the gates' input, the weight and the bias."""
         kept, states, weight = ctx.saved_tensors
         reset, update, new, inner_new = kept

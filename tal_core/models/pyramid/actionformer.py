@@ -14,7 +14,7 @@ computed for the real cells is the same.
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
 import torch.nn.functional as F
@@ -62,7 +62,7 @@ class ActionFormerConfig(PyramidConfig):
     )
 
     @model_validator(mode="after")
-    def _divisible(self):
+    def _divisible(self) -> Self:
         if self.embed_dim % self.attention_heads:
             raise ValueError(
                 f"attention_heads ({self.attention_heads}) has to divide embed_dim ({self.embed_dim})"
@@ -122,13 +122,13 @@ class Attention(nn.Module):
 
     def forward(self, x: torch.Tensor, level: Level) -> torch.Tensor:
         """``(1, N * stride, C)`` -> ``(1, N, C)`` cells of ``level``; arbitrary numbers on padding."""
-        parts = [
+        query, key, value = (
             projection(x).unflatten(1, (self.heads, -1)) for projection in (self.query, self.key, self.value)
-        ]
+        )
         if self.reach is None:
-            attended = global_attention(*parts, level)
+            attended = global_attention(query, key, value, level)
         else:
-            attended = local_attention(*parts, level, self.reach)
+            attended = local_attention(query, key, value, level, self.reach)
         return self.output(attended.flatten(1)).unsqueeze(0)
 
 
@@ -161,7 +161,9 @@ class Block(nn.Module):
         parts = [self.contract(F.dropout(part, self.dropout, self.training)) for part in hidden]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def _add(self, x, branch, scale: torch.Tensor | None, level: Level) -> torch.Tensor:
+    def _add(
+        self, x: torch.Tensor, branch: torch.Tensor, scale: torch.Tensor | None, level: Level
+    ) -> torch.Tensor:
         """The sum of both paths; in training, the branch is left out of some videos."""
         branch = F.dropout(branch, self.dropout, self.training)
         if scale is None:

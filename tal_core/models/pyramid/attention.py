@@ -5,6 +5,8 @@ Queries, keys and values are ``(N, H, C)``: the cells of all videos, attention h
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
@@ -14,18 +16,22 @@ from tal_core.models.pyramid.slots import Level
 QUERY_BLOCK = 64  # queries whose neighbourhoods are attended to at once, at least
 
 
-def global_attention(query, key, value, level: Level) -> torch.Tensor:
+def global_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, level: Level
+) -> torch.Tensor:
     """Attention ``(N, H, C)`` of each video's valid cells to one another; 0 on the others."""
     parts = []
     for q, k, v, slot in zip(
         level.split(query), level.split(key), level.split(value), level.slots, strict=True
     ):
-        attended = F.scaled_dot_product_attention(*(t.transpose(0, 1) for t in (q, k, v)))
+        attended = F.scaled_dot_product_attention(q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1))
         parts.append(F.pad(attended.transpose(0, 1), (0, 0, 0, 0, 0, slot - len(q))))
     return torch.cat(parts)
 
 
-def local_attention(query, key, value, level: Level, reach: int) -> torch.Tensor:
+def local_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, level: Level, reach: int
+) -> torch.Tensor:
     """Attention ``(N, H, C)`` of each cell to the valid cells of its video within ``reach``.
 
     Blocks of queries attend to their keys and ``reach`` more to each side; a mask leaves out the rest.
@@ -61,14 +67,14 @@ class _Neighbourhoods(torch.autograd.Function):  # pylint: disable=abstract-meth
     """
 
     @staticmethod
-    def forward(ctx, x, block, reach):  # pylint: disable=arguments-differ
+    def forward(ctx: Any, x: torch.Tensor, block: int, reach: int) -> torch.Tensor:  # pylint: disable=arguments-differ
         ctx.sizes = len(x), block, reach
         padded = F.pad(x, (0, 0, 0, 0, reach, reach - len(x) % -block))
         return padded.unfold(0, block + 2 * reach, block).transpose(2, 3)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient):  # pylint: disable=arguments-differ
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # pylint: disable=arguments-differ
         count, block, reach = ctx.sizes
         gradient = gradient.transpose(1, 2)
         whole = gradient[:, reach : reach + block].contiguous()

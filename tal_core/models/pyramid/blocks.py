@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -66,6 +66,11 @@ class Tower(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(hidden, config.epsilon) for _ in range(layers))
         self.output = None if outputs is None else Convolution(sizes[-1], outputs, kernel_size)
 
+    def start_at(self, chance: float) -> None:
+        """Let an untrained tower give every class this score."""
+        assert self.output is not None and self.output.bias is not None
+        nn.init.constant_(self.output.bias, math.log(chance / (1 - chance)))
+
     def forward(
         self, x: torch.Tensor, invalid: torch.Tensor, gap: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -78,7 +83,7 @@ class Tower(nn.Module):
         """
         zero = invalid if self.opentad else gap
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = norm_relu(conv(x), norm, invalid, zero)
+            x = norm_relu(conv(x), cast(nn.LayerNorm, norm), invalid, zero)
         if self.output is None:
             return x
         return self.output(x).masked_fill(gap if self.opentad and gap is not None else invalid, 0)
@@ -93,8 +98,7 @@ class Heads(nn.Module):  # pylint: disable=abstract-method
         self.classification = Tower(*size, num_classes)
         self.regression = Tower(*size, distances)
         self.scale = nn.Parameter(torch.ones(config.levels))
-        prior = math.log(config.class_prior / (1 - config.class_prior))
-        nn.init.constant_(self.classification.output.bias, prior)
+        self.classification.start_at(config.class_prior)
 
     def logits(self, cells: Cells) -> torch.Tensor:
         """Class logits ``(N, K)`` of all cells, 0 where invalid."""
@@ -135,7 +139,7 @@ def read(
     cells asked for and what it sees around them, put together. At the seams it sees wrong neighbours, but
     their influence ends before the cells that are asked for.
     """
-    around = (cells.features, cells.invalid, cells.gap)
+    around = [cells.features, cells.invalid, cells.gap]
     if index is None:
         return tower(*around)[0]
     reach = sum(conv.kernel_size[0] // 2 for conv in (*tower.convs, tower.output))
@@ -191,7 +195,7 @@ def drop_path(x: torch.Tensor, probability: float, training: bool) -> torch.Tens
     return x * (kept / (1 - probability)).to(x.dtype)
 
 
-def position_encoding(length: int, table_length: int, channels: int, device) -> torch.Tensor:
+def position_encoding(length: int, table_length: int, channels: int, device: torch.device) -> torch.Tensor:
     """``(length, channels)`` sines and cosines over 1/sqrt(channels) (Vaswani et al., 2017).
 
     Made for ``table_length`` positions; a longer sequence gets them stretched.

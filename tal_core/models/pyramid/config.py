@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
 from torch import nn
 
 from tal_core.data.dataset.protocol import FeatureDataset
-from tal_core.models.config import ProposerConfig, setting
+from tal_core.models.config import Optimizer, ProposerConfig, Schedule, revised, setting
 from tal_core.models.shared.clips import ClipSampler, align, resample
 from tal_core.types import TimeGrid
 
@@ -32,30 +32,14 @@ PROGRAM = setting(  # of the methods that OpenTAD computes in its own way
 class PyramidConfig(ProposerConfig):
     """Settings that the pyramid methods share; defaults for THUMOS14."""
 
-    epochs: int = setting(
-        35, "Passes over the training videos, warm-up included.", "Optimisation", ge=1, le=10_000
-    )
-    batch_size: int = setting(2, "Videos in one optimisation step.", "Optimisation", ge=1, le=1024)
-    optimizer: Literal["adam", "adamw"] = setting(
-        "adamw", "AdamW decays weight matrices only, apart from the gradient.", "Optimisation"
-    )
-    weight_decay: float = setting(0.05, "Pull of the weights towards zero.", "Optimisation", ge=0, le=1)
-    schedule: Literal["constant", "cosine"] = setting(
-        "cosine", "Learning rate after the warm-up: kept, or lowered along a cosine.", "Optimisation"
-    )
-    warmup_epochs: float = setting(
-        5.0, "Epochs during which the learning rate rises linearly.", "Optimisation", ge=0, le=1000
-    )
-    gradient_clip: float | None = setting(
-        1.0, "Largest norm of the gradient; empty for no limit.", "Optimisation", gt=0, le=1e6
-    )
-    ema_decay: float | None = setting(
-        0.999,
-        "Average the weights over steps with this decay and use the average for detection; empty for none.",
-        "Optimisation",
-        ge=0,
-        lt=1,
-    )
+    epochs: int = revised("epochs", 35, "Passes over the training videos, warm-up included.")
+    batch_size: int = revised("batch_size", 2, "Videos in one optimisation step.", le=1024)
+    optimizer: Optimizer = revised("optimizer", "adamw")
+    weight_decay: float = revised("weight_decay", 0.05)
+    schedule: Schedule = revised("schedule", "cosine")
+    warmup_epochs: float = revised("warmup_epochs", 5.0)
+    gradient_clip: float | None = revised("gradient_clip", 1.0)
+    ema_decay: float | None = revised("ema_decay", 0.999)
     label_smoothing: float = setting(
         0.0, "How far class targets are drawn towards equal chances.", "Optimisation", ge=0, lt=1
     )
@@ -151,9 +135,9 @@ class PyramidConfig(ProposerConfig):
         " the dataset's class scores of whole videos.",
         "Detection",
     )
-    nms_threshold: float = setting(0.1, "tIoU from which hard and linear NMS act.", "Detection", gt=0, le=1)
-    max_candidates: int = setting(
-        2000, "Best-scored candidates of each level that are kept before NMS.", "Detection", ge=1, le=100_000
+    nms_threshold: float = revised("nms_threshold", 0.1)
+    max_candidates: int = revised(
+        "max_candidates", 2000, "Best-scored candidates of each level that are kept before NMS."
     )
     min_candidate_score: float = setting(
         0.001, "Cells and classes with lower scores give no candidate.", "Detection", ge=0, lt=1
@@ -174,7 +158,7 @@ class PyramidConfig(ProposerConfig):
         return kernel_size
 
     @model_validator(mode="after")
-    def _consistent(self):
+    def _consistent(self) -> Self:
         bounds = self.regression_bounds
         if len(bounds) != self.levels - 1:
             raise ValueError(

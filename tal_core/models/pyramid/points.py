@@ -44,7 +44,9 @@ def points(cells: Cells, ranges: Sequence[tuple[float, float]]) -> Points:
     return Points(cells.position.float(), *rows[cells.level].unbind(1))
 
 
-def pad_segments(segments: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]):
+def pad_segments(
+    segments: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Ground truth of ``B`` videos as ``(B, M, 2)`` and ``(B, M)``; what is added has no length."""
     empty = segments[0].new_zeros(1, 2)
     padded = pad_sequence([*segments, empty], batch_first=True)[:-1]
@@ -112,7 +114,9 @@ def assign(
     return classes, distances / where.stride.unsqueeze(-1)
 
 
-def focal_loss(logits: torch.Tensor, targets: torch.Tensor, alpha=0.25, gamma=2.0) -> torch.Tensor:
+def focal_loss(
+    logits: torch.Tensor, targets: torch.Tensor, alpha: float = 0.25, gamma: float = 2.0
+) -> torch.Tensor:
     """Sigmoid focal loss of each entry, in float32 (Lin et al., ICCV 2017, eq. 5)."""
     logits = logits.float()
     chance = logits.sigmoid()
@@ -141,6 +145,8 @@ def smooth(targets: torch.Tensor, smoothing: float) -> torch.Tensor:
 
 class LossNormaliser(nn.Module):  # pylint: disable=abstract-method
     """Running mean of the number of positive points, by which loss sums are divided."""
+
+    value: torch.Tensor
 
     def __init__(self, initial: float, momentum: float = 0.9):
         super().__init__()

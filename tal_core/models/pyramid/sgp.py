@@ -89,11 +89,11 @@ class SGPBlock(nn.Module):
         wide = wide_kernel(window, window_factor)
         self.reach, self.drop = max(window, wide) // 2, drop
         self.norm = nn.LayerNorm(channels)
-        self.psi = depthwise(channels, window, deviation)
-        self.conv_w = depthwise(channels, window, deviation)
-        self.conv_kw = depthwise(channels, wide, deviation)
-        self.fc = depthwise(channels, 1, deviation)
-        self.global_fc = depthwise(channels, 1, deviation)
+        self.psi = Depthwise(channels, window, deviation)
+        self.conv_w = Depthwise(channels, window, deviation)
+        self.conv_kw = Depthwise(channels, wide, deviation)
+        self.fc = Depthwise(channels, 1, deviation)
+        self.global_fc = Depthwise(channels, 1, deviation)
         self.group_norm = nn.GroupNorm(NORM_GROUPS, channels)
         self.mlp_in = Convolution(channels, mlp_channels, 1)
         self.mlp_out = Convolution(mlp_channels, channels, 1)
@@ -121,8 +121,9 @@ class SGPBlock(nn.Module):
         weight = self.conv_kw.weight + F.pad(self.conv_w.weight, (spread, spread))
         bias = self.conv_kw.bias + self.conv_w.bias
         if self.scale_branch is not None:
-            factor, shift, bias = (part * self.scale_branch for part in (factor, shift, bias))
-            weight = weight * self.scale_branch.view(-1, 1, 1)
+            scale = self.scale_branch
+            factor, shift, bias = factor * scale, shift * scale, bias * scale
+            weight = weight * scale.view(-1, 1, 1)
         wide = convolve_depthwise(y, weight, bias)
         return y * factor + shift + wide * convolve_depthwise(y, self.psi.weight, self.psi.bias)
 
@@ -141,16 +142,19 @@ class SGPBlock(nn.Module):
         hidden = F.gelu(self.mlp_in(x))
         if self.scale_mlp is None:
             return self.mlp_out(hidden)
-        weight, bias = self.mlp_out.weight * self.scale_mlp.view(-1, 1, 1), self.mlp_out.bias * self.scale_mlp
-        return convolve(hidden, weight, bias)
+        weight, bias = self.mlp_out.weight * self.scale_mlp.view(-1, 1, 1), self.mlp_out.bias
+        return convolve(hidden, weight, None if bias is None else bias * self.scale_mlp)
 
 
-def depthwise(channels: int, taps: int, deviation: float) -> nn.Conv1d:
+class Depthwise(nn.Conv1d):
     """Weights of a convolution of each channel by itself."""
-    conv = nn.Conv1d(channels, channels, taps, groups=channels)
-    nn.init.normal_(conv.weight, 0, deviation)
-    nn.init.zeros_(conv.bias)
-    return conv
+
+    bias: nn.Parameter  # type: ignore[assignment]  # always there
+
+    def __init__(self, channels: int, taps: int, deviation: float):
+        super().__init__(channels, channels, taps, groups=channels)
+        nn.init.normal_(self.weight, 0, deviation)
+        nn.init.zeros_(self.bias)
 
 
 def convolve_depthwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:

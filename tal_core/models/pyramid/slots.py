@@ -62,7 +62,9 @@ class Layout(NamedTuple):
         return Cells(spaced.masked_fill(gap, 0), invalid, gap, self.number, self.video, self.position)
 
 
-def lay_out(lengths: Sequence[int], padded: Sequence[int], levels: int, reach: int, device) -> Layout:
+def lay_out(
+    lengths: Sequence[int], padded: Sequence[int], levels: int, reach: int, device: torch.device
+) -> Layout:
     """Slots for videos of ``lengths`` snippets on ``levels`` levels, fine to coarse.
 
     ``padded`` are the lengths to which the reference pads, multiples of the coarsest stride. Convolutions see
@@ -83,7 +85,7 @@ def lay_out(lengths: Sequence[int], padded: Sequence[int], levels: int, reach: i
     return _joined(laid, reach)
 
 
-def _level(slots: list[int], lengths: list[int], real: list[int], device) -> Level:
+def _level(slots: list[int], lengths: list[int], real: list[int], device: torch.device) -> Level:
     """Tables of one level whose slots hold ``lengths`` valid and ``real`` valid or padding cells."""
     size, valid, end = torch.tensor([slots, lengths, real], device=device)
     video = torch.arange(len(slots), device=device).repeat_interleave(size, output_size=sum(slots))

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self, cast
 
 import torch
 import torch.nn.functional as F
 from pydantic import model_validator
 from torch import nn
 
-from tal_core.models.config import setting
+from tal_core.models.config import revised, setting
 from tal_core.models.method import Method
 from tal_core.models.pyramid.auto import check_pyramid, suggest_pyramid
 from tal_core.models.pyramid.blocks import Heads, join_levels, padded_length, shared_from_reference
@@ -47,9 +47,7 @@ EPSILON = 1e-5
 class TemporalMaxerConfig(PyramidConfig):
     """Settings of TemporalMaxer; defaults for THUMOS14."""
 
-    epochs: int = setting(
-        65, "Passes over the training videos, warm-up included.", "Optimisation", ge=1, le=10_000
-    )
+    epochs: int = revised("epochs", 65, "Passes over the training videos, warm-up included.")
     neck_norm: Literal["groupnorm", "layernorm"] = setting(
         "groupnorm",
         "Norm of the pyramid before the heads: over time and a quarter of the channels (THUMOS14), or over"
@@ -70,7 +68,7 @@ class TemporalMaxerConfig(PyramidConfig):
     )
 
     @model_validator(mode="after")
-    def _divisible(self):
+    def _divisible(self) -> Self:
         if self.neck_norm == "groupnorm" and self.embed_dim % NORM_GROUPS:
             raise ValueError(
                 f"embed_dim can't be {self.embed_dim}: neck_norm=groupnorm needs a multiple of {NORM_GROUPS}"
@@ -122,7 +120,7 @@ class TemporalMaxer(PyramidNetwork[TemporalMaxerConfig]):
         """The neck; level ``l`` counts as padded to ``padded / 2**l`` cells."""
         if self.neck is not None:
             return [self.neck(level) for level in levels]
-        behind = F.relu(self.embedding.norms[-1].bias)
+        behind = F.relu(cast(nn.LayerNorm, self.embedding.norms[-1]).bias)
         return [
             padded_group_norm(level, padded // 2**number, behind if number == 0 else torch.zeros_like(behind))
             for number, level in enumerate(levels)

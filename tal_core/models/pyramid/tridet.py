@@ -12,13 +12,15 @@ Tensors are time first, ``(B, T, C)``.
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
-from pydantic import field_validator, model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 from torch import nn
 
-from tal_core.models.config import setting
+from tal_core.models.config import revised, setting
 from tal_core.models.method import Method
 from tal_core.models.pyramid.auto import check_pyramid, suggest_tridet
 from tal_core.models.pyramid.blocks import (
@@ -42,13 +44,9 @@ class TriDetConfig(PyramidConfig):
 
     program: Program = PROGRAM
     drop_path: float = DROP_PATH
-    epochs: int = setting(
-        40, "Passes over the training videos, warm-up included.", "Optimisation", ge=1, le=10_000
-    )
-    warmup_epochs: float = setting(
-        20.0, "Epochs during which the learning rate rises linearly.", "Optimisation", ge=0, le=1000
-    )
-    weight_decay: float = setting(0.025, "Pull of the weights towards zero.", "Optimisation", ge=0, le=1)
+    epochs: int = revised("epochs", 40, "Passes over the training videos, warm-up included.")
+    warmup_epochs: float = revised("warmup_epochs", 20.0)
+    weight_decay: float = revised("weight_decay", 0.025)
     iou_power: float = setting(
         0.2,
         "The classification loss of a positive cell is weighted by the tIoU of its segment to this power.",
@@ -86,23 +84,17 @@ class TriDetConfig(PyramidConfig):
         16, "Farthest start or end that a cell detects, in strides of its level.", "Network", ge=1, le=256
     )
 
-    max_detections: int = setting(
-        2000,
-        "Best-scored detections of a video that are kept after NMS.",
-        "Detection",
-        ge=1,
-        le=100_000,
-    )
+    max_detections: int = revised("max_detections", 2000)
 
     @field_validator("window", "embed_kernel_size", "boundary_kernel_size")
     @classmethod
-    def _odd_taps(cls, taps: int, info) -> int:
+    def _odd_taps(cls, taps: int, info: ValidationInfo) -> int:
         if taps % 2 == 0:
             raise ValueError(f"{info.field_name} can't be {taps}, it has to be odd")
         return taps
 
     @model_validator(mode="after")
-    def _divisible(self):
+    def _divisible(self) -> Self:
         if self.embed_dim % NORM_GROUPS:
             raise ValueError(f"embed_dim can't be {self.embed_dim}, it has to be a multiple of {NORM_GROUPS}")
         return self
@@ -118,23 +110,27 @@ class TriDet(PyramidNetwork[TriDetConfig]):
 
     def __init__(self, config: TriDetConfig, num_features: int, num_classes: int):
         super().__init__(config, num_features, num_classes, config.embed_kernel_size)
-        size = (config.embed_dim, config.mlp_dim)
-        shape = {"window_factor": config.window_factor, "deviation": config.sgp_init}
-        self.stem = nn.ModuleList(
-            SGPBlock(*size, window=1, scaled=False, **shape) for _ in range(config.stem_blocks)
+        block = partial(
+            SGPBlock,
+            config.embed_dim,
+            config.mlp_dim,
+            window_factor=config.window_factor,
+            deviation=config.sgp_init,
         )
+        self.stem = nn.ModuleList(block(window=1, scaled=False) for _ in range(config.stem_blocks))
         self.branch = nn.ModuleList(
-            SGPBlock(*size, window=config.window, drop=config.drop_path, **shape)
-            for _ in range(config.levels - 1)
+            block(window=config.window, drop=config.drop_path) for _ in range(config.levels - 1)
         )
         self.neck = nn.ModuleList(
             nn.LayerNorm(config.embed_dim, config.epsilon) for _ in range(config.levels)
         )
         self.heads = Heads(config, self.num_classes, 2 * (config.bins + 1))
-        size = (config.embed_dim, config.head_dim, config.head_layers - 1, config.boundary_kernel_size)
-        self.start, self.end = (Tower(config, *size, self.num_classes) for _ in range(2))
+        layers, taps = config.head_layers - 1, config.boundary_kernel_size
+        self.start, self.end = (
+            Tower(config, config.embed_dim, config.head_dim, layers, taps, self.num_classes) for _ in range(2)
+        )
         for head in (self.start, self.end):
-            nn.init.constant_(head.output.bias, math.log(config.class_prior / (1 - config.class_prior)))
+            head.start_at(config.class_prior)
         self.normaliser = LossNormaliser(config.initial_normaliser)
         self.gap = max(config.kernel_size, config.boundary_kernel_size) // 2
 
@@ -205,7 +201,7 @@ class TriDet(PyramidNetwork[TriDetConfig]):
 
     def _reach(self, level: int) -> int:
         blocks = self.stem if level == 0 else self.branch[level - 1 : level]
-        return sum(block.reach for block in blocks)
+        return sum(cast(SGPBlock, block).reach for block in blocks)
 
     def loss_sums(self, outputs: Outputs, targets: Targets) -> LossSums:
         """Focal loss of all valid cells, weighted by tIoU where positive, and distance-IoU loss."""

@@ -22,6 +22,7 @@ from torch import nn
 
 from tal_core.models.config import ProposerConfig, setting
 from tal_core.models.method import Candidates
+from tal_core.models.shared.normalisation import Normalised
 
 INSIDE_PARTS, FLANK_PARTS = 8, 4
 # A segment is background up to the first IoU with ground truth, an action from the second, and so much of
@@ -73,18 +74,13 @@ class DilatedBlock(nn.Module):
         return (hidden + self.dropout(change)) * mask
 
 
-class ProposalClassifier(nn.Module):
-    """Class and completeness of segments, from the features in and around them.
-
-    ``mean`` and ``std`` (D,) normalise the features; `baseline.prepare` takes them from the training data.
-    """
+class ProposalClassifier(Normalised):
+    """Class and completeness of segments, from the features in and around them."""
 
     def __init__(self, config: ProposalConfig, num_features: int, num_classes: int):
-        super().__init__()
+        super().__init__(num_features)
         channels, dropout = config.classifier_channels, config.classifier_dropout
         self.segments_per_video, self.num_classes = config.classifier_segments, num_classes
-        self.register_buffer("mean", torch.zeros(num_features))
-        self.register_buffer("std", torch.ones(num_features))
         self.channel_dropout = nn.Dropout1d(
             dropout
         )  # whole channels, as ASFormer (Yi et al., BMVC 2021) does
@@ -102,7 +98,7 @@ class ProposalClassifier(nn.Module):
     def encode(self, features: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """``(B, T, D)`` features and (B, T) mask -> ``(B, T, C)``, zero on padding."""
         real = torch.ones_like(features[:, :1, :1]) if mask is None else mask[:, None].to(features.dtype)
-        normalised = ((features - self.mean) / self.std).clamp(-10, 10)
+        normalised = self.normalise(features).clamp(-10, 10)
         hidden = self.embed(self.channel_dropout(normalised.transpose(1, 2))) * real
         for block in self.blocks:
             hidden = block(hidden, real)
@@ -156,7 +152,7 @@ class ProposalClassifier(nn.Module):
             "iou": F.binary_cross_entropy_with_logits(quality.float(), iou.flatten()),
             "snippet": F.cross_entropy(self.snippet_classes(encoded)[mask].float(), snippets[mask]),
         }
-        return terms | {"loss": sum(terms.values())}
+        return terms | {"loss": terms["class"] + terms["iou"] + terms["snippet"]}
 
 
 def segment_means(
@@ -222,7 +218,7 @@ def draw_segments(
     anywhere and are as long as actions are. ``truth`` (B, M, 2), ``real`` (B, M) tells it from padding,
     ``lengths`` (B,) snippets. ``generator``: by default torch's own.
     """
-    chance = {"generator": generator, "dtype": truth.dtype, "device": truth.device}
+    chance: dict[str, Any] = {"generator": generator, "dtype": truth.dtype, "device": truth.device}
     moved, joined = number // 2, number // 4
     # A video without ground truth is all background; in it an "action" is a tenth of the video.
     empty = ~real.any(dim=1, keepdim=True)

@@ -15,13 +15,16 @@ import torch
 import torch.nn.functional as F
 
 from tal_core.data.dataset.protocol import FeatureDataset
+from tal_core.models.shared.batches import Batches
 from tal_core.models.shared.feature_reader import FeatureReader, Keep
 from tal_core.types import TimeGrid
 
 CROP_TRIALS = 200
 
 
-def training_segments(dataset: FeatureDataset, videos: Sequence[str]) -> dict[str, tuple]:
+def training_segments(
+    dataset: FeatureDataset, videos: Sequence[str]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Ground truth by video: segments ``(N, 2)`` float32 in grid positions and ``(N,)`` int64 classes.
 
     Segments of no length and those wholly outside the features are left out: they teach nothing.
@@ -30,10 +33,10 @@ def training_segments(dataset: FeatureDataset, videos: Sequence[str]) -> dict[st
     grids = [dataset.grid(video) for video in videos]
     lengths = dataset.lengths(videos)
     table = dataset.ground_truth(videos=videos)
-    of = pd.Index(videos).get_indexer(table["video_id"])
+    of = pd.Index(videos).get_indexer(pd.Index(table["video_id"]))
     strides, offsets = np.array([(grid.stride, grid.offset) for grid in grids]).reshape(-1, 2).T[:, of, None]
     segments = (table[["start", "end"]].to_numpy(np.float64) - offsets) / strides
-    labels = pd.Index(dataset.labels).get_indexer(table["label"]).astype(np.int64)
+    labels = pd.Index(dataset.labels).get_indexer(pd.Index(table["label"])).astype(np.int64)
     # A snippet reaches half a step to each side of its centre.
     inside = (segments[:, 1] > -0.5) & (segments[:, 0] < lengths[of] - 0.5)
     kept = np.flatnonzero(inside & (segments[:, 1] > segments[:, 0]))
@@ -123,7 +126,9 @@ class ClipSampler:
         low, high = (max(1, round(share * length)) for share in self.crop)
         return int(random.integers(low, high + 1))
 
-    def _crop(self, segments: np.ndarray, length: int, size: int, random: np.random.Generator):
+    def _crop(
+        self, segments: np.ndarray, length: int, size: int, random: np.random.Generator
+    ) -> tuple[int, np.ndarray]:
         """Start of a crop, and which segments ``(N,)`` it holds."""
         starts = random.integers(0, length - size + 1, CROP_TRIALS)
         begin, end = segments[:, 0], segments[:, 1]
@@ -136,7 +141,7 @@ class ClipSampler:
         return int(starts[trial]), held[trial]
 
 
-class ClipBatches(Sequence):
+class ClipBatches(Batches):
     """The batches of one epoch; batch ``i`` depends on the epoch's draw and ``i`` alone.
 
     A batch: ``features`` (B, T, D) padded with zeros to its longest clip, ``mask`` (B, T) true on real
@@ -144,18 +149,13 @@ class ClipBatches(Sequence):
     """
 
     def __init__(self, sampler: ClipSampler, order: list[int], seed: int):
-        self.sampler, self.order, self.seed = sampler, order, seed
+        super().__init__(order, sampler.batch_size)
+        self.sampler, self.seed = sampler, seed
 
-    def __len__(self) -> int:
-        return -(-len(self.order) // self.sampler.batch_size)
-
-    def __getitem__(self, step: int) -> dict[str, Any]:
-        if not 0 <= step < len(self):
-            raise IndexError(step)
-        size = self.sampler.batch_size
+    def read(self, step: int, entries: Sequence[int]) -> dict[str, Any]:
+        """The clips of the videos numbered ``entries``."""
         random = np.random.default_rng((self.seed, step))
-        chosen = [self.sampler.videos[i] for i in self.order[step * size : (step + 1) * size]]
-        return collate([self.sampler.clip(video, random) for video in chosen])
+        return collate([self.sampler.clip(self.sampler.videos[number], random) for number in entries])
 
 
 def collate(clips: Sequence[tuple[torch.Tensor, np.ndarray, np.ndarray]]) -> dict[str, Any]:

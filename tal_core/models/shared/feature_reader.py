@@ -87,6 +87,7 @@ class FeatureReader:
         if not self.ready[number]:
             video = self.videos[number]
             part = torch.from_numpy(self.dataset.features(video, as_stored=True))
+            assert self.kept is not None
             self.kept[first : first + len(part)] = part
             self.ready[number] = True
         return first

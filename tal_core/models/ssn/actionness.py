@@ -11,18 +11,18 @@ and groups within each; the proposals stay class-agnostic.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tal_core.models.baseline import prepare
 from tal_core.models.config import MethodConfig, setting
 from tal_core.models.method import Candidates, Method
 from tal_core.models.shared.class_head import DilatedBlock, pad_truth
 from tal_core.models.shared.clips import ClipSampler
+from tal_core.models.shared.normalisation import Normalised, take_statistics
 from tal_core.types import TimeGrid
 
 # Of the authors' proposal script.
@@ -43,14 +43,19 @@ class ActionnessConfig(MethodConfig):
     )
 
 
-class Actionness(nn.Module):
+class Outputs(NamedTuple):
+    """``logits`` (B, T, G) of snippets, real where ``mask`` (B, T); G = 1 or the number of classes."""
+
+    logits: torch.Tensor
+    mask: torch.Tensor
+
+
+class Actionness(Normalised):
     """Features -> dilated convolutions -> actionness of every snippet, of all classes or of each."""
 
     def __init__(self, config: ActionnessConfig, num_features: int, num_classes: int):
-        super().__init__()
+        super().__init__(num_features)
         self.config = config
-        self.register_buffer("mean", torch.zeros(num_features))
-        self.register_buffer("std", torch.ones(num_features))
         self.embed = nn.Conv1d(num_features, config.channels, 3, padding=1)
         self.blocks = nn.ModuleList(
             DilatedBlock(config.channels, 2**layer, config.dropout) for layer in range(config.layers)
@@ -60,7 +65,7 @@ class Actionness(nn.Module):
     def forward(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """``(B, T, D)`` and (B, T) -> logits ``(B, T, G)``, G = 1 or the number of classes."""
         real = mask[:, None].to(features.dtype)
-        normalised = ((features - self.mean) / self.std).clamp(-10, 10)
+        normalised = self.normalise(features).clamp(-10, 10)
         hidden = torch.relu(self.embed(normalised.transpose(1, 2) * real)) * real
         for block in self.blocks:
             hidden = block(hidden, real)
@@ -68,16 +73,27 @@ class Actionness(nn.Module):
 
     def loss(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         """Binary cross-entropy over the snippets of a batch of ``clips.ClipSampler``."""
-        mask = batch["mask"]
-        logits = self(batch["features"], mask).float()
+        outputs = self.outputs(batch["features"], batch["mask"])
+        targets = self.targets(outputs, batch["segments"], batch["labels"])
+        logits, mask = outputs
+        return {"loss": F.binary_cross_entropy_with_logits(logits.float()[mask], targets[mask])}
+
+    def outputs(self, features: torch.Tensor, mask: torch.Tensor) -> Outputs:
+        """Logits of videos ``(B, T, D)``, real where ``mask`` (B, T) is true."""
+        return Outputs(self(features, mask), mask)
+
+    def targets(
+        self, outputs: Outputs, segments: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        """``(B, T, G)`` of 0 and 1: whether an action covers the centre of a snippet."""
+        logits, mask = outputs
         groups = logits.shape[2]
-        truth, labels = pad_truth(batch["segments"], batch["labels"], background=-1)
+        truth, classes = pad_truth(segments, labels, background=-1)
         time = torch.arange(mask.shape[1], device=mask.device)[None, :, None]
         covers = (truth[:, None, :, 0] <= time) & (time < truth[:, None, :, 1])
-        group = labels if groups > 1 else torch.where(labels >= 0, 0, -1)
+        group = classes if groups > 1 else torch.where(classes >= 0, 0, -1)
         member = group[:, :, None] == torch.arange(groups, device=mask.device)
-        wanted = torch.matmul(covers.float(), member.float()).clamp(max=1)
-        return {"loss": F.binary_cross_entropy_with_logits(logits[mask], wanted[mask])}
+        return torch.matmul(covers.float(), member.float()).clamp(max=1)
 
     @torch.no_grad()
     def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, None]:
@@ -115,7 +131,7 @@ def group_actionness(
     return segments, _contrast(actionness, segments)
 
 
-def _basins(actionness: np.ndarray, threshold: float):
+def _basins(actionness: np.ndarray, threshold: float) -> tuple[np.ndarray, ...]:
     """First snippet and the one after the last of each basin, and where the line between snippets crosses."""
     edges = np.diff(np.concatenate([[0], actionness >= threshold, [0]]).astype(np.int8))
     rise, fall = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
@@ -124,14 +140,23 @@ def _basins(actionness: np.ndarray, threshold: float):
     return rise, fall, start, end
 
 
-def _crossing(actionness, inside, outside, threshold) -> np.ndarray:
+def _crossing(
+    actionness: np.ndarray, inside: np.ndarray, outside: np.ndarray, threshold: float
+) -> np.ndarray:
     """Part of the way from a snippet to its neighbour; half a snippet at the ends of the video."""
     last = len(actionness) - 1
     high, low = actionness[inside], actionness[outside.clip(0, last)]
     return np.where((outside < 0) | (outside > last), 0.5, (high - threshold) / np.maximum(high - low, 1e-9))
 
 
-def _grouped(rise, fall, start, end, below, tolerance) -> np.ndarray:
+def _grouped(
+    rise: np.ndarray,
+    fall: np.ndarray,
+    start: np.ndarray,
+    end: np.ndarray,
+    below: np.ndarray,
+    tolerance: float,
+) -> np.ndarray:
     """``(2 n, 2)`` segments: the longest tolerable group from each basin forwards, and backwards."""
     count = len(rise)
     rows = np.arange(count)
@@ -179,5 +204,5 @@ METHOD = Method(
     sampler=lambda model, dataset, config: ClipSampler(
         dataset, config.batch_size, config.sequence_length, keep=config.keep_features, device=config.device
     ),
-    prepare=prepare,
+    prepare=take_statistics,
 )

@@ -17,8 +17,8 @@ Positions: *edges* count from the beginning of snippet 0, so snippet t reaches f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, Self, cast
 
 import numpy as np
 import torch
@@ -26,13 +26,12 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import nn
 
-from tal_core.data.dataset.protocol import FeatureDataset
-from tal_core.models import baseline
-from tal_core.models.config import MethodConfig, setting
-from tal_core.models.method import Candidates, Method
+from tal_core.models.config import NMS, MethodConfig, revised, setting
+from tal_core.models.method import Candidates, Method, Model
 from tal_core.models.shared.class_head import FLANK_PARTS, INSIDE_PARTS, DilatedBlock, segment_means
+from tal_core.models.shared.normalisation import Normalised, take_statistics
 from tal_core.models.ssn.auto import check, suggest
-from tal_core.models.ssn.stages import StagedSampler, make_proposer, proposer_of
+from tal_core.models.ssn.stages import StagedSampler, Table, make_proposer, proposer_of, training_table
 from tal_core.models.ssn.structured_segments import (
     KindRules,
     PyramidLayout,
@@ -48,16 +47,16 @@ from tal_core.models.ssn.structured_segments import (
 from tal_core.types import TimeGrid
 
 Parts = list[Annotated[int, Field(ge=1, le=16)]]
+# Edges (N, 2), the three outputs of the heads, class logits (T, K + 1) of the snippets.
+Rated = tuple[torch.Tensor, Sequence[torch.Tensor], torch.Tensor]
 
 
 class SSNConfig(MethodConfig):
     """Settings of SSN; the defaults are the paper's."""
 
-    epochs: int = setting(
-        20, "Passes over the training videos, proposals first.", "Optimisation", ge=2, le=10_000
-    )
-    batch_size: int = setting(16, "Videos in one optimisation step.", "Optimisation", ge=1, le=4096)
-    learning_rate: float = setting(1e-3, "Highest learning rate.", "Optimisation", gt=0, le=10)
+    epochs: int = revised("epochs", 20, "Passes over the training videos, proposals first.", ge=2)
+    batch_size: int = revised("batch_size", 16, "Videos in one optimisation step.", le=4096)
+    learning_rate: float = revised("learning_rate", 1e-3)
     repeats: int = setting(10, "Times that each video comes in an epoch.", "Optimisation", ge=1, le=1000)
     activity_weight: float = setting(1.0, "Weight of the activity loss.", "Optimisation", ge=0, le=1000)
     completeness_weight: float = setting(
@@ -140,9 +139,7 @@ class SSNConfig(MethodConfig):
         gt=0,
         le=1,
     )
-    nms: Literal["none", "hard", "soft", "linear"] = setting(
-        "none", "Suppression of the moved segments; the paper's comes before.", "Detection"
-    )
+    nms: NMS = revised("nms", "none", "Suppression of the moved segments; the paper's comes before.")
 
     @property
     def proposal_epochs(self) -> int:
@@ -150,7 +147,7 @@ class SSNConfig(MethodConfig):
         return min(max(round(self.proposal_share * self.epochs), 1), self.epochs - 1)
 
     @model_validator(mode="after")
-    def _consistent(self):
+    def _consistent(self) -> Self:
         if self.epochs < 2:
             raise ValueError("epochs can't be 1: proposals and heads are trained one after the other")
         for name, most in (
@@ -223,7 +220,8 @@ class StructuredHeads(nn.Module):
 
         Rows: activity, completeness slot by slot, regression slot by slot. A bias is shared by the slots.
         """
-        weights, biases = [self.activity.weight], [self.activity.bias]
+        weights: list[torch.Tensor] = [self.activity.weight]
+        biases: list[torch.Tensor] = [self.activity.bias]
         for layer in (self.completeness, self.regression):
             weights.append(layer.weight.unflatten(1, (slots, -1)).transpose(0, 1).flatten(0, 1))
             biases.append(layer.bias.repeat(slots) / slots)
@@ -263,39 +261,49 @@ class ContextEncoder(nn.Module):
         return torch.relu(self.segment(torch.cat([parts, length], dim=1)))
 
 
-class SSN(nn.Module):
-    """Proposals' network and structured segment network.
+class Outputs(NamedTuple):
+    """What is said of N proposals: their ``edges`` (N, 2) and the ``video`` (N,) each is in.
 
-    Buffers: ``mean`` and ``std`` (D,) of the features; ``regression_mean`` and ``regression_std`` (2,) of the
-    regression targets, set when the proposals are there.
+    ``activity`` (N, K + 1), column 0 background, ``completeness`` (N, K), ``regression`` (N, K, 2), and
+    ``snippets`` (B, T, K + 1), class logits of all snippets, of which ``mask`` (B, T) are real.
     """
 
+    edges: torch.Tensor
+    video: torch.Tensor
+    activity: torch.Tensor
+    completeness: torch.Tensor
+    regression: torch.Tensor
+    snippets: torch.Tensor
+    mask: torch.Tensor
+
+
+class SSN(Normalised):
+    """Proposals' network and structured segment network.
+
+    ``regression_mean`` and ``regression_std`` (2,) of the regression targets are set when the proposals are
+    there.
+    """
+
+    regression_mean: torch.Tensor
+    regression_std: torch.Tensor
+
     def __init__(self, config: SSNConfig, num_features: int, num_classes: int):
-        super().__init__()
+        super().__init__(num_features)
         self.config, self.num_classes = config, num_classes
-        for name, size, value in (
-            ("mean", num_features, 0.0),
-            ("std", num_features, 1.0),
-            ("regression_mean", 2, 0.0),
-            ("regression_std", 2, 1.0),
-        ):
-            self.register_buffer(name, torch.full((size,), value))
+        self.register_buffer("regression_mean", torch.zeros(2))
+        self.register_buffer("regression_std", torch.ones(2))
         self.proposer = make_proposer(config, num_features, num_classes)
         self.dropout = nn.Dropout(config.dropout)
+        self.encoder: ContextEncoder | None = None
         if config.encoder_layers:
             self.encoder = ContextEncoder(config, num_features, num_classes)
             size = 2 * config.encoder_channels
             self.heads = StructuredHeads(size, size, num_classes)
         else:
-            self.encoder = None
             self.pyramid = PyramidPooling(config.layout, config.counts)
             self.heads = StructuredHeads(num_features, num_features * config.layout.slots, num_classes)
 
-    def normalise(self, features: torch.Tensor) -> torch.Tensor:
-        """Features with the training data's mean and deviation taken out."""
-        return (features - self.mean) / self.std
-
-    def forward(self, batch: dict[str, Any]):
+    def forward(self, batch: dict[str, Any]) -> tuple[torch.Tensor | None, ...]:
         """Activity, completeness and regression of a batch's proposals, and class logits of its snippets.
 
         (N, K + 1), (N, K), (N, K, 2), and (B, T, K + 1) or None without an encoder.
@@ -310,9 +318,9 @@ class SSN(nn.Module):
     def loss(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         """Terms of a batch of ``ssn_stages.StagedSampler``, of the proposals' or of the second stage."""
         if "proposer" in batch:
-            return self.proposer.loss(batch["proposer"])
+            return cast(Model, self.proposer).loss(batch["proposer"])
         *outputs, snippets = self(batch)
-        terms = {}
+        terms: dict[str, torch.Tensor] = {}
         if snippets is not None:
             mask = batch["mask"]
             terms["snippet"] = F.cross_entropy(snippets[mask].float(), batch["snippet_labels"][mask])
@@ -330,15 +338,53 @@ class SSN(nn.Module):
             "completeness": self.config.completeness_weight,
             "regression": self.config.regression_weight,
         }
-        return terms | {"loss": sum(weights.get(name, 1.0) * term for name, term in terms.items())}
+        total = sum((weights.get(name, 1.0) * term for name, term in terms.items()), torch.zeros(()))
+        return terms | {"loss": total}
+
+    def outputs(self, features: torch.Tensor, mask: torch.Tensor) -> Outputs:
+        """What is said of the proposals of videos ``(B, T, D)``, real where ``mask`` (B, T) is true."""
+        lengths = mask.sum(dim=1).tolist()
+        rated = [self.rated(video[:n], TimeGrid(1.0)) for video, n in zip(features, lengths, strict=True)]
+        edges, outputs, snippets = zip(*rated, strict=True)
+        sizes = torch.tensor([len(of_video) for of_video in edges])
+        padded = torch.nn.utils.rnn.pad_sequence(list(snippets), batch_first=True)
+        activity, completeness, regression = (torch.cat(parts) for parts in zip(*outputs, strict=True))
+        return Outputs(
+            torch.cat(edges),
+            torch.arange(len(edges)).repeat_interleave(sizes),
+            activity,
+            completeness,
+            regression,
+            F.pad(padded, (0, 0, 0, mask.shape[1] - padded.shape[1])),
+            mask,
+        )
+
+    def targets(
+        self, outputs: Outputs, segments: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]
+    ) -> Table:
+        """Label, kind and regression targets of the proposals, as in training."""
+        tables = [
+            training_table(
+                outputs.edges[outputs.video == row],
+                segments[row].cpu().double() + 0.5,
+                labels[row].cpu(),
+                int(length),
+                self.config.rules,
+            )
+            for row, length in enumerate(outputs.mask.sum(dim=1))
+        ]
+        return Table(*(torch.cat(parts) for parts in zip(*tables, strict=True)))
+
+    def rated(self, features: torch.Tensor, grid: TimeGrid) -> Rated:
+        """The proposals of one ``(T, D)`` video and what is said of them."""
+        rate = self.rate_snippets if self.encoder is None else self.rate_encoded
+        return rate(self.normalise(features), self.proposals(features, grid))
 
     @torch.no_grad()
     def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor]:
         """Candidates of one video from its ``(T, D)`` features, and its ``(T, K)`` snippet scores."""
         config, length = self.config, len(features)
-        rate = self.rate_snippets if self.encoder is None else self.rate_encoded
-        edges, outputs, snippets = rate(self.normalise(features), self.proposals(features, grid))
-        activity, completeness, regression = outputs
+        edges, (activity, completeness, regression), snippets = self.rated(features, grid)
         chances = snippets.float().softmax(dim=1)[:, 1:]
         scores = class_scores(activity, completeness, config.scoring == "all")
         if config.video_classes:
@@ -351,7 +397,7 @@ class SSN(nn.Module):
         seconds = np.asarray(grid.seconds(segments.numpy() * length - 0.5)).clip(0, limit)
         return Candidates(seconds.astype(np.float32), values.float().numpy(), labels.numpy()), chances
 
-    def rate_snippets(self, features: torch.Tensor, edges: torch.Tensor):
+    def rate_snippets(self, features: torch.Tensor, edges: torch.Tensor) -> Rated:
         """The paper's test: the heads on normalised ``(T, D)`` snippets, pooled over whole-snippet proposals.
 
         Returns the proposals ``(N, 2)``, their three outputs, all on the CPU, and (T, K + 1) class logits.
@@ -364,8 +410,9 @@ class SSN(nn.Module):
         outputs = pool_scores(scored, ticks, scaling, self.config.layout, self.num_classes)
         return edges, outputs, self.heads.activity(features)
 
-    def rate_encoded(self, features: torch.Tensor, edges: torch.Tensor):
+    def rate_encoded(self, features: torch.Tensor, edges: torch.Tensor) -> Rated:
         """The same with an encoder, whose pooling is that of training."""
+        assert self.encoder is not None
         mask = torch.ones(1, len(features), dtype=torch.bool, device=features.device)
         encoded = self.encoder(features[None], mask)
         placed = edges.to(encoded)
@@ -379,7 +426,7 @@ class SSN(nn.Module):
 
     def proposals(self, features: torch.Tensor, grid: TimeGrid) -> torch.Tensor:
         """The best proposals of a video as edges ``(N, 2)``, float64 on the CPU; the whole video if none."""
-        found = self.proposer.candidates(features, grid)[0].segments[: self.config.max_proposals]
+        found = cast(Model, self.proposer).candidates(features, grid)[0].segments[: self.config.max_proposals]
         edges = torch.from_numpy(grid.index(found.astype(np.float64)) + 0.5).clamp(0, len(features))
         edges = edges[edges[:, 1] - edges[:, 0] > 1e-3]
         return edges if len(edges) else torch.tensor([[0.0, len(features)]], dtype=torch.float64)
@@ -402,13 +449,6 @@ def from_reference(state: Mapping[str, torch.Tensor], statistics: torch.Tensor) 
     return found | {"regression_mean": statistics[0].float(), "regression_std": statistics[1].float()}
 
 
-def prepare(model: SSN, dataset: FeatureDataset, config: SSNConfig) -> None:
-    """Take the features' mean and deviation from the training videos."""
-    baseline.prepare(model, dataset, config)
-    method, settings = proposer_of(config)
-    method.prepare(model.proposer, dataset, settings)
-
-
 METHOD = Method(
     name="ssn",
     title="SSN",
@@ -417,7 +457,7 @@ METHOD = Method(
     config=SSNConfig,
     build=SSN,
     sampler=StagedSampler,
-    prepare=prepare,
+    prepare=take_statistics,
     suggest=suggest,
     check=check,
 )

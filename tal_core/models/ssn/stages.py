@@ -13,6 +13,7 @@ from tal_core.models.bmn import bmn
 from tal_core.models.bsn import bsn
 from tal_core.models.config import MethodConfig, validated
 from tal_core.models.method import Method, Sampler
+from tal_core.models.shared.batches import Batches
 from tal_core.models.shared.class_head import draw_segments, snippet_labels
 from tal_core.models.shared.clips import training_segments
 from tal_core.models.shared.feature_reader import FeatureReader
@@ -121,7 +122,7 @@ class StagedSampler:
     when they are first needed, are the same in a run that was stopped and resumed.
     """
 
-    def __init__(self, model: nn.Module, dataset: FeatureDataset, config: Any):
+    def __init__(self, model: Any, dataset: FeatureDataset, config: Any):
         self.model, self.dataset, self.config = model, dataset, config
         method, settings = proposer_of(config)
         self.first: Sampler = method.sampler(model.proposer, dataset, settings)
@@ -197,7 +198,7 @@ class StagedSampler:
         return draw_segments(truth - 0.5, real, lengths, self.config.moved_truth, own)[0] + 0.5
 
 
-class FirstStage(Sequence):
+class FirstStage(Sequence[Any]):
     """Batches of the proposals' network, of several passes."""
 
     def __init__(self, passes: Sequence[Sequence[Any]]):
@@ -208,12 +209,12 @@ class FirstStage(Sequence):
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, step: int) -> dict[str, Any]:
+    def __getitem__(self, step: Any) -> Any:
         row, place = self.places[step]
         return {"proposer": self.passes[row][place]}
 
 
-class ProposalBatches(Sequence):
+class ProposalBatches(Batches):
     """Labelled proposals of some videos a batch; batch ``i`` depends on the epoch's draw and ``i`` alone.
 
     ``labels``, ``kinds`` (N,) and ``targets`` (N, 2), block by block, one a video, each foreground,
@@ -223,17 +224,14 @@ class ProposalBatches(Sequence):
     """
 
     def __init__(self, sampler: StagedSampler, order: list[int], seed: int):
-        self.sampler, self.order, self.seed = sampler, order, seed
+        super().__init__(order, sampler.config.batch_size)
+        self.sampler, self.seed = sampler, seed
 
-    def __len__(self) -> int:
-        return -(-len(self.order) // self.sampler.config.batch_size)
-
-    def __getitem__(self, step: int) -> dict[str, Any]:
-        if not 0 <= step < len(self):
-            raise IndexError(step)
-        sampler, size = self.sampler, self.sampler.config.batch_size
+    def read(self, step: int, entries: Sequence[int]) -> dict[str, Any]:
+        """The proposals of the videos numbered ``entries``."""
+        sampler = self.sampler
         generator = torch.Generator().manual_seed((self.seed + step) % 2**63)
-        videos = [sampler.videos[i] for i in self.order[step * size : (step + 1) * size]]
+        videos = [sampler.videos[number] for number in entries]
         clips = [sampler.clip(video, generator) for video in videos]
         table = Table(*(torch.cat(columns) for columns in zip(*(clip.table for clip in clips), strict=True)))
         sizes = torch.tensor([len(clip.table.kinds) for clip in clips])
@@ -265,7 +263,13 @@ class ProposalBatches(Sequence):
         mask = torch.arange(longest) < lengths[:, None]
         return {"features": features, "mask": mask, "snippet_labels": labels}
 
-    def _snippets(self, videos, edges, of_clip, generator) -> dict[str, torch.Tensor]:
+    def _snippets(
+        self,
+        videos: Sequence[str],
+        edges: torch.Tensor,
+        of_clip: torch.Tensor,
+        generator: torch.Generator,
+    ) -> dict[str, torch.Tensor]:
         config, reader = self.sampler.config, self.sampler.reader
         lengths = torch.tensor([reader.lengths[video] for video in videos])[of_clip]
         start = torch.minimum(edges[:, 0].long().clamp(min=0), lengths - 1)

@@ -145,6 +145,9 @@ class PyramidLayout(NamedTuple):
 class PyramidPooling(nn.Module):
     """STPP over sampled snippets: a fixed linear map from snippets to slots (section 3.2)."""
 
+    weights: torch.Tensor
+    stage: torch.Tensor
+
     def __init__(self, layout: PyramidLayout, counts: Sequence[int]):
         super().__init__()
         rows, stages, begin = [], [], 0
@@ -244,7 +247,9 @@ def pool_scores(
     return activity.float(), pooled[:, :num_classes], pooled[:, num_classes:].unflatten(1, (num_classes, 2))
 
 
-def _pieces(ticks, scaling, layout: PyramidLayout, length: int):
+def _pieces(
+    ticks: torch.Tensor, scaling: torch.Tensor, layout: PyramidLayout, length: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Where each slot of each proposal begins and ends, (N, slots), and what a snippet in it weighs."""
     lefts, rights, weights = [], [], []
     factors = (scaling[:, 0], torch.ones_like(scaling[:, 0]), scaling[:, 1])
@@ -280,8 +285,8 @@ def suppress_per_class(
     """Rows that hard NMS keeps, best first; what overlaps a better one of its class by more goes."""
     order = scores.argsort(descending=True, stable=True)
     placed, label = segments[order], labels[order]
-    rival = (pairwise_iou(placed, placed) > threshold) & (label[:, None] == label)
-    rival, alive = rival.cpu().numpy(), torch.ones(len(order), dtype=torch.bool).numpy()
+    overlapping = (pairwise_iou(placed, placed) > threshold) & (label[:, None] == label)
+    rival, alive = overlapping.cpu().numpy(), torch.ones(len(order), dtype=torch.bool).numpy()
     for row in range(len(order)):
         if alive[row]:
             alive[row + 1 :] &= ~rival[row, row + 1 :]

@@ -95,6 +95,7 @@ def close(ours, theirs, absolute=0.0, relative=0.0):
     np.testing.assert_allclose(ours, theirs, atol=absolute, rtol=relative)
 
 
+@pytest.mark.parity
 def test_proposals_are_the_valid_cells(golden):
     valid = golden.arrays["valid_mask"].astype(bool)
     ours = np.zeros((T, T), bool)
@@ -102,6 +103,7 @@ def test_proposals_are_the_valid_cells(golden):
     assert (ours == valid).all() and len(golden.first) == valid.sum()
 
 
+@pytest.mark.parity
 def test_targets(golden):
     targets, arrays = golden.targets, golden.arrays
     close(targets.start, arrays["target_start"], 1e-6)
@@ -110,6 +112,7 @@ def test_targets(golden):
     assert targets.cells.all() and targets.snippets.all()
 
 
+@pytest.mark.parity
 def test_sampling_equals_the_dense_mask(golden):
     cells = map_cells(T, T, reach=4)
     matrix, transposed = (dense(part, 16928 // T) for part in sampling(cells, T, 32, 3, 0.5))
@@ -128,6 +131,7 @@ def dense(sums, columns):
     return full[:, : T * 32] if len(full) < T * 32 else full
 
 
+@pytest.mark.parity
 def test_intermediate_values(golden):
     model, arrays = golden.model, golden.arrays
     with torch.no_grad():
@@ -141,6 +145,7 @@ def test_intermediate_values(golden):
     close(wide.transpose(1, 2), arrays["mid_after_3d"][:, :, cells.start, cells.last], 1e-4)
 
 
+@pytest.mark.parity
 def test_sampled_cells(golden):
     # Our layer never forms the samples; the table that it sums by must give them.
     cells, arrays = map_cells(T, T, reach=0), golden.arrays
@@ -152,6 +157,7 @@ def test_sampled_cells(golden):
         close(arrays["mid_proposal_input"] @ weights, arrays["mid_sampled"][:, column], 1e-5)
 
 
+@pytest.mark.parity
 def test_outputs(golden):
     outputs, arrays = golden.outputs, golden.arrays
     close(outputs.start.sigmoid(), arrays["out_start"], 1e-5)
@@ -160,6 +166,7 @@ def test_outputs(golden):
     close(outputs.confidence.sigmoid().transpose(1, 2), valid, 1e-5)
 
 
+@pytest.mark.parity
 def test_regression_cells(golden):
     kept = regression_cells(golden.targets.iou, golden.uniform)
     weights = golden.arrays["pem_reg_weights"]
@@ -167,6 +174,7 @@ def test_regression_cells(golden):
     assert weights.sum() == kept.sum()
 
 
+@pytest.mark.parity
 def test_losses(golden):
     terms, arrays = golden.terms, golden.arrays
     for ours, theirs in (
@@ -180,6 +188,7 @@ def test_losses(golden):
     close(terms["start"] + terms["end"], arrays["loss_tem"], relative=1e-5)
 
 
+@pytest.mark.parity
 def test_gradients(golden):
     gradients = {name: weight.grad.norm() for name, weight in golden.model.named_parameters()}
     names = golden.arrays["grad_name"]
@@ -196,6 +205,7 @@ def stored_proposals(arrays, video):
     return segments, arrays["prop_score"][rows], rows
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("video", [0, 1, 2])
 def test_proposals(golden, video):
     arrays = golden.arrays
@@ -212,6 +222,7 @@ def test_proposals(golden, video):
     close(ious[:, 1], arrays["prop_class_score"][rows], 1e-5)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("video", [0, 1, 2])
 def test_soft_nms_and_final_segments(golden, video):
     arrays = golden.arrays
@@ -232,6 +243,7 @@ def test_soft_nms_and_final_segments(golden, video):
     close(kept, arrays["final_score"][final], 1e-5)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("video", [0, 1, 2])
 def test_whole_way_from_features_to_final_segments(golden, video):
     arrays, model = golden.arrays, golden.model

@@ -80,6 +80,7 @@ def in_order(xmin, xmax, *columns):
     return [np.asarray(column)[order] for column in (xmin, xmax, *columns)]
 
 
+@pytest.mark.parity
 def test_targets(case):
     for video in range(VIDEOS):
         targets = bsn.boundary_targets(torch.from_numpy(positions(case, video)), T, 0.1, 1.0)
@@ -87,12 +88,14 @@ def test_targets(case):
             assert row.numpy() == pytest.approx(case[f"tem_target_{name}"][video], abs=1e-6)
 
 
+@pytest.mark.parity
 def test_anchors(case):
     # Our grid has no anchors; snippet t reaches from t - 0.5 to t + 0.5 as theirs from xmin to xmax.
     assert relative(np.arange(T) - 0.5) == pytest.approx(case["tem_anchor_xmin"], abs=1e-12)
     assert relative(np.arange(T) + 0.5) == pytest.approx(case["tem_anchor_xmax"], abs=1e-12)
 
 
+@pytest.mark.parity
 def test_temporal_evaluation(case, model):
     with torch.no_grad():
         curves = model(batch(case)["features"]).numpy()
@@ -100,6 +103,7 @@ def test_temporal_evaluation(case, model):
     assert curves == pytest.approx(case["tem_file_scores"], abs=1e-5)
 
 
+@pytest.mark.parity
 def test_loss_and_gradients(case, model):
     terms = model.loss(batch(case))
     for ours, theirs in (("action", "action"), ("start", "start"), ("end", "end"), ("loss", "total")):
@@ -109,6 +113,7 @@ def test_loss_and_gradients(case, model):
         assert model.get_parameter(f"tem.{name}").grad.norm().item() == pytest.approx(norm, rel=1e-4)
 
 
+@pytest.mark.parity
 def test_padding_changes_nothing(case, model):
     plain = model.loss(batch(case))
     padded = batch(case)
@@ -118,6 +123,7 @@ def test_padding_changes_nothing(case, model):
     assert {k: v.item() for k, v in again.items()} == pytest.approx({k: v.item() for k, v in plain.items()})
 
 
+@pytest.mark.parity
 def test_candidates(case):
     for video in range(VIDEOS):
         for channel, name in ((1, "start"), (2, "end")):
@@ -125,6 +131,7 @@ def test_candidates(case):
             assert found.tolist() == np.flatnonzero(case[f"pgm_{name}_candidate"][video]).tolist()
 
 
+@pytest.mark.parity
 def test_proposals(case):
     for video in range(VIDEOS):
         rows = case["pgm_video"] == video
@@ -137,6 +144,7 @@ def test_proposals(case):
             assert values == pytest.approx(theirs, abs=1e-9)
 
 
+@pytest.mark.parity
 def test_longest_proposal_only_drops(case):
     _, start, end = case["tem_file_scores"][0]
     full = proposals.generate_proposals(start, end, 0.5)
@@ -146,6 +154,7 @@ def test_longest_proposal_only_drops(case):
     assert short.segments.tolist() == full.segments[kept].tolist()
 
 
+@pytest.mark.parity
 def test_proposal_features(case):
     for video in range(VIDEOS):
         rows = np.flatnonzero(case["pgm_video"] == video)[:INFERENCE_ROWS]
@@ -154,6 +163,7 @@ def test_proposal_features(case):
         assert features == pytest.approx(case["pgm_feature"][case["pgm_feature_video"] == video], abs=1e-9)
 
 
+@pytest.mark.parity
 def test_training_proposals(case, model):
     for video in range(VIDEOS):
         found, values = model.proposals(batch(case)["features"][video], TRAINING_ROWS)
@@ -171,6 +181,7 @@ def test_training_proposals(case, model):
             assert mine == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parity
 def test_proposal_evaluation(case, model):
     features = torch.from_numpy(case["pem_train_feature"])
     iou = torch.from_numpy(case["pem_target_iou"])
@@ -184,6 +195,7 @@ def test_proposal_evaluation(case, model):
         assert model.get_parameter(f"pem.{name}").grad.norm().item() == pytest.approx(norm, rel=1e-4)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(("low", "suffix"), [(2.2, ""), (0.2, "_low_threshold_0p2")])
 def test_balanced_proposal_loss(case, low, suffix):
     iou = torch.from_numpy(case["pem_target_iou"])
@@ -194,6 +206,7 @@ def test_balanced_proposal_loss(case, low, suffix):
     assert loss.item() == pytest.approx(float(case[f"extra_pem_loss_truly_weighted{suffix}"]), rel=1e-5)
 
 
+@pytest.mark.parity
 def test_scored_proposals(case, model):
     for video in range(VIDEOS):
         found, values = model.proposals(batch(case)["features"][video], INFERENCE_ROWS)
@@ -206,6 +219,7 @@ def test_scored_proposals(case, model):
             assert mine == pytest.approx(theirs, abs=1e-5)
 
 
+@pytest.mark.parity
 def test_soft_nms(case):
     for video in range(VIDEOS):
         rows = case["pem_video"] == video
@@ -220,6 +234,7 @@ def test_soft_nms(case):
         assert relative(segments[kept]) == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parity
 def test_final_segments(case, model):
     for video in range(VIDEOS):
         frames = case["duration_frame"][video]
@@ -264,7 +279,7 @@ def test_stages(tmp_path, length):
     config = tiny(length=length)
     torch.manual_seed(0)
     model = bsn.BSN(config, dataset.num_features, len(dataset.labels))
-    bsn.prepare(model, dataset, config)
+    bsn.METHOD.prepare(model, dataset, config)
     assert model.head.mean.tolist() == model.mean.tolist() != [0] * 5
     sampler = bsn.StagedSampler(model, dataset, config)
     first, last = (sampler.epoch(epoch, torch.Generator().manual_seed(1)) for epoch in (1, 2))
@@ -344,7 +359,7 @@ def test_class_head_learns(tmp_path):
     config = tiny(length=None, tem_scale=1.0, batch_size=6, **small)
     torch.manual_seed(0)
     model = bsn.BSN(config, dataset.num_features, len(dataset.labels))
-    bsn.prepare(model, dataset, config)
+    bsn.METHOD.prepare(model, dataset, config)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     batch_ = bsn.StagedSampler(model, dataset, config).epoch(0, torch.Generator().manual_seed(0))[0]
     for _ in range(40):

@@ -61,6 +61,7 @@ def close(found, wanted, tolerance):
     torch.testing.assert_close(found.double(), wanted.double(), rtol=0, atol=tolerance)
 
 
+@pytest.mark.parity
 def test_proposals_are_named_like_the_reference(case):
     for video in range(3):
         spans, truth = case["span_video"] == video, case["gt_video"] == video
@@ -80,6 +81,7 @@ def test_proposals_are_named_like_the_reference(case):
     close(case["span_overlap_self"], case["prop_overlap_self"], 5.1e-5)
 
 
+@pytest.mark.parity
 def test_kinds_and_regression_targets(case, settings):
     rules = settings["sampling"]
     bounds = KindRules(
@@ -107,6 +109,7 @@ def test_kinds_and_regression_targets(case, settings):
     close(targets[kinds == 0].std(dim=0, unbiased=False), case["regression_std"], 1e-6)
 
 
+@pytest.mark.parity
 def test_drawn_proposals_follow_from_their_rows(case):
     """The draw itself is chance; what it says of each drawn row is not."""
     rows, whole = case["train_proposal"], case["train_is_ground_truth"]
@@ -126,6 +129,7 @@ def test_drawn_proposals_follow_from_their_rows(case):
     assert kinds.view(3, 8).tolist() == [[0, 1, 1, 1, 1, 1, 1, 2]] * 3
 
 
+@pytest.mark.parity
 def test_snippets_of_a_proposal(case):
     lengths = case["video_num_frames"][case["train_video"]]
     places, scaling = proposal_snippets(case["train_frames"], lengths, (2, 5, 2))
@@ -147,6 +151,7 @@ def test_random_snippets_stay_in_their_share_of_the_stage():
     assert ((places[0, 2:7] > 10) & (places[0, 2:7] <= 40)).all()
 
 
+@pytest.mark.parity
 def test_pyramid_heads_and_pooling(case, model):
     course, pyramid = model.pyramid(case["train_features"], case["train_scaling"])
     close(course, case["train_course_feature"], 1e-6)
@@ -157,6 +162,7 @@ def test_pyramid_heads_and_pooling(case, model):
     close(regression, case["train_regression_scores"], 1e-5)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("number", [0, 1])
 def test_pyramids_of_other_layouts(case, settings, number):
     given = settings["op_cases"][number]
@@ -181,6 +187,7 @@ def golden_batch(case):
     }
 
 
+@pytest.mark.parity
 def test_losses_and_gradients(case, model):
     model.zero_grad()
     settings = {"activity": 1.0, "completeness": 0.1, "regression": 0.1}
@@ -196,6 +203,7 @@ def test_losses_and_gradients(case, model):
         assert float(weights[f"{names[layer]}.{kind}"].grad.norm()) == pytest.approx(float(norm), rel=1e-4)
 
 
+@pytest.mark.parity
 def test_rows_of_each_loss_and_mined_proposals(case):
     kinds, labels = case["train_kind"], case["train_label"]
     rated, judged, moved = kinds != 1, kinds != 2, kinds == 0
@@ -222,6 +230,7 @@ def test_rows_of_each_loss_and_mined_proposals(case):
     close(hinge, case["ohem_incomplete_hinge"], 1e-5)
 
 
+@pytest.mark.parity
 def test_merged_layer_and_pooled_scores(case, model, settings):
     weight, bias = model.heads.merged(PARTS.slots)
     close(weight, case["test_fc_weight"], 1e-6)
@@ -251,6 +260,7 @@ def test_merged_layer_and_pooled_scores(case, model, settings):
 WAYS = {"fgsoftmax_topk": (False, 40, 0), "allsoftmax": (True, None, 0), "videoclass": (True, None, 2)}
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("stage", ["candidates", "after_nms", "final"])
 def test_three_ways_to_detections(case, settings, way, stage):
