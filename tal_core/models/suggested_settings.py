@@ -1,4 +1,4 @@
-"""Settings chosen for a dataset, each with its reason, and warnings before a training."""
+"""Settings chosen for a dataset, each with its reason, and warnings before training."""
 
 from __future__ import annotations
 

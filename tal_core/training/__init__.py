@@ -1,1 +1,1 @@
-"""Config, loop, run directory and background launch of trainings."""
+"""Config, loop, run directory and background launch."""

@@ -1,4 +1,4 @@
-"""Everything that a training needs to go on exactly where it stopped."""
+"""Everything that training needs to go on exactly where it stopped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tal_core.workspace import write_bytes
 
 @dataclass
 class Position:
-    """How far a training is.
+    """How far training is.
 
     ``epoch`` and ``step``: the next step to do, counted from 0. ``total_steps``: steps done.
     ``sums``: loss terms summed over this epoch's steps so far. ``seconds``: time spent in this epoch.
@@ -45,7 +45,7 @@ class Position:
 
 @dataclass
 class State:
-    """The moving parts of a training. ``rng``: the random state at the step where it was resumed."""
+    """The moving parts of training. ``rng``: the random state at the step where it was resumed."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer

@@ -71,7 +71,7 @@ def stopped_by_signals(recorder: Recorder) -> Iterator[None]:
 
 
 def explained(error: BaseException, config: MethodConfig, device: torch.device) -> InputError | None:
-    """A failure that a person can mend, in one line; None if it is a fault of the program."""
+    """A failure that a person can fix, in one line; None if it is a fault of the program."""
     if isinstance(error, InputError):
         return error
     no_room = ("can't allocate memory", "not enough memory", "out of memory")

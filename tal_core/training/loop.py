@@ -59,7 +59,7 @@ def train(
     instead of the registered dataset of the run's name.
 
     Raises:
-        InputError: for what a person can mend: a run in use, a faulty dataset, a loss that is no number,
+        InputError: for what a person can fix: a run in use, a faulty dataset, a loss that is no number,
             no memory or disk left. The run's state is then ``failed``, with the reason.
     """
     if run.shipped:

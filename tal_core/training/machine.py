@@ -1,4 +1,4 @@
-"""What this machine offers a training."""
+"""What this machine offers for training."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def provenance_of(run: Run) -> dict[str, Any] | None:
 
 
 def _evaluate(data: Dataset, detections: Any) -> Evaluation | None:
-    """As a training does at its end; None without ground truth."""
+    """As training does at its end; None without ground truth."""
     subset = data.evaluation_subset
     truth = data.ground_truth(subset)
     if truth.empty:

@@ -83,7 +83,7 @@ def train_epoch(training: Training, steps: Steps, sampler: Sampler, info: Weight
 
 
 def new_state(model: nn.Module, config: MethodConfig, device: torch.device, precision: torch.dtype) -> State:
-    """A training at its start, on ``device``."""
+    """Training at its start, on ``device``."""
     model.to(device)
     return State(
         model=model,

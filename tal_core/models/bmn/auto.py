@@ -22,27 +22,27 @@ def suggest_bmn(summary: DataSummary) -> dict[str, Suggestion]:
     """Settings that suit a dataset."""
     if len(summary.segments) == 0:
         return {}
-    found = _suggest_windows(summary)
+    suggestions = _suggest_windows(summary)
     samples = summary.num_videos
-    if "windows_per_video" in found:
-        samples *= found["windows_per_video"].value
+    if "windows_per_video" in suggestions:
+        samples *= suggestions["windows_per_video"].value
     small = len(summary.segments) < SMALL
     if small:
         why = f"{len(summary.segments)} segments to learn from: narrow layers suffice"
-        found["base_channels"] = Suggestion(128, why)
-        found["map_channels"] = Suggestion(64, why)
-        found["sample_channels"] = Suggestion(128, why)
+        suggestions["base_channels"] = Suggestion(128, why)
+        suggestions["map_channels"] = Suggestion(64, why)
+        suggestions["sample_channels"] = Suggestion(128, why)
     batch = 4 if small else 16
-    found["batch_size"] = Suggestion(batch, f"{samples} samples in an epoch")
+    suggestions["batch_size"] = Suggestion(batch, f"{samples} samples in an epoch")
     per_epoch = ceil(samples / batch)
     epochs = int(np.clip(round(STEPS / per_epoch), 9, 200))
-    found["epochs"] = Suggestion(epochs, f"{epochs * per_epoch} steps, {per_epoch} in an epoch")
-    found["gradient_clip"] = Suggestion(1.0, "small batches now and then have a steep gradient")
-    found["min_score"] = Suggestion(1e-4, "scores are products of six factors")
+    suggestions["epochs"] = Suggestion(epochs, f"{epochs * per_epoch} steps, {per_epoch} in an epoch")
+    suggestions["gradient_clip"] = Suggestion(1.0, "small batches now and then have a steep gradient")
+    suggestions["min_score"] = Suggestion(1e-4, "scores are products of six factors")
     if summary.same_class_overlap < 0.01:
         why = "segments of a class don't overlap here, so what overlaps a detection is likely a double"
-        found["nms_sigma"] = Suggestion(0.2, why)
-    return found
+        suggestions["nms_sigma"] = Suggestion(0.2, why)
+    return suggestions
 
 
 def _suggest_windows(summary: DataSummary) -> dict[str, Suggestion]:
@@ -71,22 +71,22 @@ def _suggest_windows(summary: DataSummary) -> dict[str, Suggestion]:
 
 def check_bmn(config: Any, summary: DataSummary) -> list[str]:
     """What will go badly with these settings (``bmn.BMNConfig``) on this dataset."""
-    found = []
+    findings = []
     cells = config.length * config.longest
     size = 4 * config.batch_size * cells * (2 * config.sample_channels + 12 * config.map_channels)
     if size > MAP_BYTES:
-        found.append(
+        findings.append(
             f"length {config.length} by max_duration {config.longest} at batch_size {config.batch_size} needs"
             f" some {size / 1e9:.0f} GB; lower batch_size, max_duration or sample_channels."
         )
     if len(summary.segments) == 0:
-        return found
+        return findings
     scale = config.length / float(np.median(summary.lengths)) if config.input == "rescale" else 1.0
     segments = summary.segments * scale
     longer = int((segments > config.longest + 0.5).sum())
     if longer and (config.input == "windows" or config.longest < config.length):
         needed = ceil(float(segments.max()))
-        found.append(
+        findings.append(
             f"{longer} of {len(summary.segments)} training segments are longer than max_duration"
             f" ({config.longest} snippets) and can't be proposed whole; set max_duration={needed} and length"
             " at least as high."
@@ -94,8 +94,8 @@ def check_bmn(config: Any, summary: DataSummary) -> list[str]:
     shorter = int((segments < 0.5).sum())
     if shorter:
         hint = "set input=windows" if config.input == "rescale" else "extract features at a smaller stride"
-        found.append(
+        findings.append(
             f"{shorter} of {len(summary.segments)} training segments are shorter than half a snippet of the"
             f" network's input, the shortest proposal being one; {hint}."
         )
-    return found
+    return findings

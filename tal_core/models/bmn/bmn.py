@@ -198,7 +198,7 @@ class BMN(Normalised):
 
     @torch.no_grad()
     def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor | None]:
-        """Candidates of one video from its ``(T, D)`` features, and ``(T, K)`` class scores of the snippets.
+        """Candidates of one video from its ``(T, D)`` features, and ``(T, K)`` snippet scores.
 
         Without a class head, proposals of class -1.
         """

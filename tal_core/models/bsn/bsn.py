@@ -265,7 +265,7 @@ class BSN(Normalised):
 
     @torch.no_grad()
     def candidates(self, features: torch.Tensor, grid: TimeGrid) -> tuple[Candidates, torch.Tensor | None]:
-        """Detections of one video from its ``(T, D)`` features, with (T, K) class scores of the snippets.
+        """Detections of one video from its ``(T, D)`` features, with ``(T, K)`` snippet scores.
 
         Without a class head, proposals of class -1.
         """
@@ -388,7 +388,7 @@ def suggest(summary: DataSummary) -> dict[str, Suggestion]:
         ),
     }
     if few:
-        reason = f"{summary.num_videos} videos are few: guards against learning them by heart"
+        reason = f"{summary.num_videos} videos are few: guards against memorising them"
         small = {"tem_channels": 128, "tem_dropout": 0.5, "classifier_dropout": 0.5}
         chosen |= {name: Suggestion(value, reason) for name, value in small.items()}
         reason = "smaller factors need the many steps of a large dataset"

@@ -23,18 +23,18 @@ WHOLE_VIDEO_SHARE = 0.25  # segments this long against their video: positions ar
 
 
 def check_data(summary: DataSummary) -> list[str]:
-    """What no setting of any method mends, a line each."""
-    found = []
+    """What no setting of any method can fix, a line each."""
+    findings = []
     if summary.unseen:
         names = ", ".join(summary.unseen[:5]) + (", ..." if len(summary.unseen) > 5 else "")
-        found.append(
+        findings.append(
             f"{len(summary.unseen)} of {summary.num_classes} classes are evaluated but never trained and"
             f" can't be found: {names}."
         )
     empty = int((summary.counts == 0).sum())
     if empty:
-        found.append(f"{empty} of {summary.num_videos} training videos have no segment: only background.")
-    return found
+        findings.append(f"{empty} of {summary.num_videos} training videos have no segment: only background.")
+    return findings
 
 
 def check_schedule(config: MethodConfig) -> list[str]:
@@ -54,25 +54,25 @@ def suggest_pyramid(summary: DataSummary) -> dict[str, Suggestion]:
     """Settings of ``PyramidConfig`` for this data; without training segments there is nothing to go by."""
     if len(summary.segments) == 0 or summary.num_videos == 0:
         return {}
-    found = _windows(summary)
-    found |= _sizes(summary)
-    found |= _schedule(summary, found["batch_size"].value, found["embed_dim"].value)
-    found["input_dropout"] = _input_dropout(found["embed_dim"].value, len(summary.segments))
-    return found | _detection(summary)
+    suggestions = _windows(summary)
+    suggestions |= _sizes(summary)
+    suggestions |= _schedule(summary, suggestions["batch_size"].value, suggestions["embed_dim"].value)
+    suggestions["input_dropout"] = _input_dropout(suggestions["embed_dim"].value, len(summary.segments))
+    return suggestions | _detection(summary)
 
 
 def _windows(summary: DataSummary) -> dict[str, Suggestion]:
     """Clip length, levels and their regression ranges."""
     longest_video = int(summary.lengths.max())
     median, long = np.percentile(summary.segments, [50, 99])
-    found: dict[str, Suggestion] = {}
+    suggestions: dict[str, Suggestion] = {}
     scale, length = 1.0, longest_video
     share = median / np.median(summary.lengths)
     if share > WHOLE_VIDEO_SHARE and longest_video <= 4 * 192:
         length = 192
         scale = length / float(np.median(summary.lengths))
         why = f"actions fill {share:.0%} of these short videos, so all are stretched to one length"
-        found["resize"] = Suggestion(length, why)
+        suggestions["resize"] = Suggestion(length, why)
     first, levels = _pyramid(median * scale, long * scale, length)
     stride = 2 ** (levels - 1)
     clip = -(-min(length, LONGEST_CLIP) // stride) * stride
@@ -83,15 +83,15 @@ def _windows(summary: DataSummary) -> dict[str, Suggestion]:
         why = f"the longest training video has {longest_video} snippets and is cropped to this"
     else:
         why = f"holds the longest training video ({length} snippets) whole; a multiple of {stride}"
-    found["sequence_length"] = Suggestion(clip, why)
-    found["levels"] = Suggestion(
+    suggestions["sequence_length"] = Suggestion(clip, why)
+    suggestions["levels"] = Suggestion(
         levels,
         f"99 % of the segments have up to {long * scale:.0f} snippets: a coarsest stride of {stride}",
     )
     bounds = [float(first * 2**level) for level in range(levels - 1)]
     text = f"doubling from half of {2 * first} snippets: the median segment is {median * scale:.1f}"
-    found["regression_bounds"] = Suggestion(bounds, text)
-    return found
+    suggestions["regression_bounds"] = Suggestion(bounds, text)
+    return suggestions
 
 
 def _pyramid(median: float, long: float, length: int) -> tuple[int, int]:
@@ -120,7 +120,7 @@ def _sizes(summary: DataSummary) -> dict[str, Suggestion]:
 
 
 def _input_dropout(width: int, segments: int) -> Suggestion:
-    """Few segments are learnt by heart from a few telling channels, unless those are missing at times."""
+    """With few segments the network memorises them by a few channels, unless those are missing at times."""
     if width > 256:
         return Suggestion(
             0.0, f"{segments} training segments: enough to see all channels at once, as published"
@@ -161,25 +161,27 @@ def _detection(summary: DataSummary) -> dict[str, Suggestion]:
 
 def suggest_actionformer(summary: DataSummary) -> dict[str, Suggestion]:
     """``suggest_pyramid``, and attention windows that the coarsest level can fill."""
-    found = suggest_pyramid(summary)
-    if not found:
-        return found
-    coarsest = found["sequence_length"].value // 2 ** (found["levels"].value - 1)
+    suggestions = suggest_pyramid(summary)
+    if not suggestions:
+        return suggestions
+    coarsest = suggestions["sequence_length"].value // 2 ** (suggestions["levels"].value - 1)
     window = min(19, max(3, coarsest // 2 * 2 + 1))
     why = f"published for THUMOS14; the coarsest level has up to {coarsest} cells"
-    return found | {"attention_windows": Suggestion([window], why)}
+    return suggestions | {"attention_windows": Suggestion([window], why)}
 
 
 def suggest_tridet(summary: DataSummary) -> dict[str, Suggestion]:
     """``suggest_pyramid``, an MLP that goes with the width, and bins as far as segments reach."""
-    found = suggest_pyramid(summary)
-    if not found:
-        return found
-    width, stride = found["embed_dim"].value, 2 ** (found["levels"].value - 1)
-    scale = found["resize"].value / float(np.median(summary.lengths)) if "resize" in found else 1.0
+    suggestions = suggest_pyramid(summary)
+    if not suggestions:
+        return suggestions
+    width, stride = suggestions["embed_dim"].value, 2 ** (suggestions["levels"].value - 1)
+    scale = (
+        suggestions["resize"].value / float(np.median(summary.lengths)) if "resize" in suggestions else 1.0
+    )
     longest = float(summary.segments.max()) * scale
     bins = int(min(32, max(8, 4 * math.ceil(longest / stride / 4))))
-    return found | {
+    return suggestions | {
         "mlp_dim": Suggestion(2 * width, f"twice the {width} channels of the pyramid"),
         "sgp_init": Suggestion(
             0.1, "so that the blocks learn to look around; at 0 their branches have no gradient"
@@ -203,7 +205,7 @@ def _check_ranges(config: Any, summary: DataSummary) -> list[str]:
     text = f"{lost.sum()} of {len(lost)} training segments are in no level's reach and won't be learnt"
     lengths = summary.segments[lost]
     text += f" ({lengths.min():.3g} to {lengths.max():.3g} snippets long)"
-    mends = {
+    options = {
         f"levels={len(bounds) + 1} and regression_bounds={','.join(f'{bound:g}' for bound in bounds)}": _lost(
             bounds, summary, radius
         )
@@ -211,10 +213,10 @@ def _check_ranges(config: Any, summary: DataSummary) -> list[str]:
     }
     if radius is not None and radius < USUAL_RADIUS:
         reached = unassigned(summary.starts, summary.segments, config.ranges, USUAL_RADIUS)
-        mends[f"center_radius={USUAL_RADIUS:g}"] = int(reached.sum())
-    better = min(mends, key=mends.__getitem__)
-    if mends[better] < lost.sum():
-        hint = f"set {better}, which leaves {mends[better]}"
+        options[f"center_radius={USUAL_RADIUS:g}"] = int(reached.sum())
+    better = min(options, key=options.__getitem__)
+    if options[better] < lost.sum():
+        hint = f"set {better}, which leaves {options[better]}"
     else:
         hint = f"they fall between snippets {summary.stride:g} s apart: use features of a smaller stride"
     return [f"{text}: {hint}."]

@@ -132,7 +132,7 @@ class PyramidConfig(ProposerConfig):
     classes: Literal["all", "agnostic"] = setting(
         "all",
         "Learn the dataset's classes; or action as one class, which makes proposals that get the classes of"
-        " the dataset's class scores of whole videos.",
+        " the dataset's video class scores.",
         "Detection",
     )
     nms_threshold: float = revised("nms_threshold", 0.1)

@@ -1,6 +1,6 @@
 """What proposal methods share: settings, geometry, and the class head that turns proposals into detections.
 
-BSN and BMN say when something happens, not what. Where a dataset has class scores of whole videos, inference
+BSN and BMN say when something happens, not what. Where a dataset has video class scores, inference
 multiplies the two. Everywhere else, and above all where a video shows many classes, `ProposalClassifier` is
 trained beside the proposal network:
 
@@ -52,7 +52,7 @@ class ProposalConfig(ProposerConfig):
 
     @property
     def needs_class_scores(self) -> bool:
-        """Whether the classes come from scores of whole videos."""
+        """Whether the classes come from video class scores."""
         return self.classifier == "video_scores"
 
 

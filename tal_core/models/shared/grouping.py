@@ -51,7 +51,7 @@ def group(
     would outscore the action as a whole.
 
     Args:
-        scores: ``(T, K)`` class scores of the snippets, float64, on the CPU.
+        scores: ``(T, K)`` snippet scores, float64, on the CPU.
 
     Returns:
         ``(N, 2)`` grid positions, ``(N,)`` scores and ``(N,)`` classes.
