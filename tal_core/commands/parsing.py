@@ -156,9 +156,9 @@ def progress_bar() -> Progress:
 
 def print_findings(findings: pd.DataFrame) -> None:
     """One line per finding (``FINDING_COLUMNS``)."""
-    for row in findings.itertuples():
-        where = f"{row.video_id}: " if row.video_id else ""
-        print(f"  {row.level}: {where}{row.detail}" + (f" ({row.advice})" if row.advice else ""))
+    for row in findings.to_dict("records"):
+        where = f"{row['video_id']}: " if row["video_id"] else ""
+        print(f"  {row['level']}: {where}{row['detail']}" + (f" ({row['advice']})" if row["advice"] else ""))
 
 
 def print_detection_findings(inputs: Inputs) -> None:

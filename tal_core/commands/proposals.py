@@ -48,8 +48,8 @@ def run_proposals(options: argparse.Namespace) -> None:
     counts = f"{recall.num_ground_truth} annotations in {recall.num_videos} videos"
     print(f"{recall.num_proposals} proposals, {counts}")
     for number in SHOWN:
-        if recall.at(number) is not None:
-            print(f"{f'AR@{number}':8s}{100 * recall.at(number):7.2f} %")
+        if (value := recall.at(number)) is not None:
+            print(f"{f'AR@{number}':8s}{100 * value:7.2f} %")
     print(
         f"{'AUC':8s}{100 * recall.auc:7.2f} %   up to {recall.proposals_per_video[-1]:g} proposals per video"
     )
