@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 from tal_core.data.dataset.dataset import open_dataset
-from tal_core.data.dataset.entry import load_entry
-from tal_core.data.dataset.registry import list_datasets
+from tal_core.data.dataset.entry import list_datasets, load_entry
 from tal_core.evaluation.average_precision import evaluate
 from tal_core.inference import detection_job
 from tal_core.inference.predict import predict_dataset

@@ -11,7 +11,7 @@ import streamlit as st
 from pages.common.notices import guard, progress
 from tal_core import workspace
 from tal_core.data.dataset import dataset as datasets
-from tal_core.data.dataset import registry
+from tal_core.data.dataset.entry import load_entry
 from tal_core.runs import run as training_runs
 
 MOST_DATASETS = 8
@@ -44,7 +44,7 @@ def _opened() -> dict[tuple, datasets.Dataset]:
 
 
 def _dataset_key(name: str) -> tuple:
-    entry = registry.load_entry(home(), name)
+    entry = load_entry(home(), name)
     files = (entry.annotations, entry.video_info, entry.blocked, *entry.features)
     return (str(home()), entry.model_dump_json(), *changed(*files))
 
@@ -76,7 +76,7 @@ def _read_detections(_run: training_runs.Run, key: tuple) -> pd.DataFrame:  # py
 
 def _detections_key(run: training_runs.Run) -> tuple:
     with guard(stop=False):
-        entry = registry.load_entry(home(), run.config()["dataset"])
+        entry = load_entry(home(), run.config()["dataset"])
         blocked = (str(entry.blocked), *changed(entry.blocked))
         return (str(run.folder), *changed(run.folder / "detections.json"), *blocked)
     return (str(run.folder), *changed(run.folder / "detections.json"))

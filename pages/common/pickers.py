@@ -10,7 +10,7 @@ from pages.common.address import choice, forget, pick
 from pages.common.loaders import home, load_dataset
 from pages.common.notices import guard
 from tal_core.data.dataset import dataset as datasets
-from tal_core.data.dataset import registry
+from tal_core.data.dataset.entry import list_datasets
 from tal_core.evaluation.average_precision import PROTOCOLS, parse_tiou
 from tal_core.evaluation.result import thresholds_text
 from tal_core.runs import run as training_runs
@@ -23,7 +23,7 @@ def pick_dataset(place: Any = None) -> datasets.Dataset:
     A link that names only a run opens that run's dataset.
     """
     with guard():
-        names = [entry.name for entry in registry.list_datasets(home())]
+        names = [entry.name for entry in list_datasets(home())]
         default = []
         if "dataset" not in st.query_params and st.query_params.get("run"):
             with guard(stop=False):

@@ -36,16 +36,16 @@ def show() -> None:
         labels = st.text_input(
             "Label file", placeholder="/data/kitchen/labels.csv", key="new_labels", help=LABELS
         )
-        subsets = subset_fields()
+        share = pick_share()
     if videos.strip() and labels.strip():
         with notices.guard(stop=False):
-            fill_in(name.strip(), Path(videos.strip()), Path(labels.strip()), subsets)
+            fill_in(name.strip(), Path(videos.strip()), Path(labels.strip()), share)
     extraction_watch.show()
 
 
-def subset_fields() -> dict[str, Any]:
-    """How videos are divided, for label files that don't say it."""
-    share = st.number_input(
+def pick_share() -> float:
+    """The share of videos held out, for label files that don't say how videos are divided."""
+    return st.number_input(
         "Share of videos held out for evaluation",
         min_value=0.05,
         max_value=0.95,
@@ -54,10 +54,9 @@ def subset_fields() -> dict[str, Any]:
         key="new_split",
         help="Used where the labels name no subsets: videos are drawn such that every class keeps its share.",
     )
-    return {"share": share}
 
 
-def fill_in(name: str, videos: Path, labels: Path, subsets: dict[str, Any]) -> None:
+def fill_in(name: str, videos: Path, labels: Path, share: float) -> None:
     """Tiers and preview, then the extractor, then the button."""
     tiers = tiers_of(str(labels), loaders.changed(labels))
     chosen = []
@@ -89,7 +88,7 @@ def fill_in(name: str, videos: Path, labels: Path, subsets: dict[str, Any]) -> N
         return
     named = {subset for subset in preview.annotations.videos["subset"] if subset}
     if len(named) < 2:
-        values["split"] = Split(fraction=subsets["share"])
+        values["split"] = Split(fraction=share)
     with notices.progress("Starting"):
         job = new_dataset.start(loaders.home(), make_plan({**values, "spec": spec.read_spec(settings)}))
     address.remember(extraction_watch.KEY, [job.job_id])

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.common import loaders, navigation, notices, pickers, readable
-from tal_core.data.dataset import registry
+from tal_core.data.dataset.entry import list_datasets, load_entry
 from tal_core.data.dataset.health import counts
 from tal_core.training.machine import describe_machine
 from tal_core.types import InputError
@@ -124,7 +124,7 @@ def show_machine() -> None:
 navigation.header(
     "Overview", "Find when actions happen in long videos: explore data, train a detector, see its mistakes."
 )
-names = [entry.name for entry in registry.list_datasets(loaders.home())]
+names = [entry.name for entry in list_datasets(loaders.home())]
 faulty = sorted({path.stem for path in (loaders.home() / "datasets").glob("*.toml")} - set(names))
 
 st.header("Datasets", anchor=False)
@@ -136,7 +136,7 @@ if len(names) > MOST_CARDS:
     st.caption(f"And {len(names) - MOST_CARDS} more: {', '.join(names[MOST_CARDS:])}.")
 for dataset_name in faulty:
     with notices.guard(stop=False):
-        registry.load_entry(loaders.home(), dataset_name)
+        load_entry(loaders.home(), dataset_name)
 with columns[-1] if len(names) == 1 else st.container():
     navigation.link("explore", "Add your own dataset", icon=":material/add:", view="Add data")
 

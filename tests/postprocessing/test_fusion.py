@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from tal_core.data.dataset.dataset import open_dataset
-from tal_core.data.dataset.registry import add_dataset, load_entry
+from tal_core.data.dataset.entry import load_entry
+from tal_core.data.dataset.registry import add_dataset
 from tal_core.inference.predict import predict_videos
 from tal_core.models.config import ProposerConfig
 from tal_core.models.method import Candidates, VideoClasses

@@ -11,18 +11,7 @@ import pandas as pd
 
 from tal_core.data.benchmarks.presets import find_preset
 from tal_core.data.dataset.dataset import Dataset, open_dataset, open_entry
-from tal_core.data.dataset.entry import (
-    DatasetEntry,
-    Split,
-    entry_path,
-    faulty_datasets,
-    list_datasets,
-    load_entry,
-    read_entry,
-    remove_dataset,
-    save_entry,
-    with_paths,
-)
+from tal_core.data.dataset.entry import DatasetEntry, entry_path, save_entry, with_paths
 from tal_core.data.dataset.subsets import stratified_split
 from tal_core.data.features.extraction_manifest import read_extracted
 from tal_core.data.formats.annotations import write_annotations
@@ -30,20 +19,6 @@ from tal_core.data.formats.class_scores import read_class_scores
 from tal_core.schema import validated
 from tal_core.types import Annotations, InputError, Progress
 from tal_core.workspace import check_name
-
-__all__ = [
-    "DatasetEntry",
-    "Split",
-    "add_dataset",
-    "faulty_datasets",
-    "free_path",
-    "list_datasets",
-    "load_entry",
-    "make_subset",
-    "read_entry",
-    "remove_dataset",
-    "save_entry",
-]
 
 
 def add_dataset(

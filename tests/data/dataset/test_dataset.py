@@ -13,18 +13,18 @@ from tal_core import workspace
 from tal_core.data.dataset import entry as entries
 from tal_core.data.dataset import inventory
 from tal_core.data.dataset.dataset import open_dataset
-from tal_core.data.dataset.entry import faulty_datasets, save_entry
-from tal_core.data.dataset.health import counts, health_report, summary
-from tal_core.data.dataset.index import index_path
-from tal_core.data.dataset.registry import (
+from tal_core.data.dataset.entry import (
     Split,
-    add_dataset,
+    faulty_datasets,
     list_datasets,
     load_entry,
-    make_subset,
     read_entry,
     remove_dataset,
+    save_entry,
 )
+from tal_core.data.dataset.health import counts, health_report, summary
+from tal_core.data.dataset.index import index_path
+from tal_core.data.dataset.registry import add_dataset, make_subset
 from tal_core.types import FINDING_COLUMNS, InputError, TimeGrid
 from tests.data.files_on_disk import (
     DIMENSION,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tal_core.data.dataset.dataset import open_dataset
-from tal_core.data.dataset.registry import Split, add_dataset, load_entry, remove_dataset
+from tal_core.data.dataset.entry import Split, load_entry, remove_dataset
+from tal_core.data.dataset.registry import add_dataset
 from tal_core.data.editing.changes import Change, Edits, Segment
 from tal_core.data.editing.save import annotations_folder, save_edited, suggest_name, use_earlier
 from tal_core.data.formats.annotations import read_annotations

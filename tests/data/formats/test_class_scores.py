@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tal_core.data.dataset.dataset import open_dataset
-from tal_core.data.dataset.registry import add_dataset, list_datasets
+from tal_core.data.dataset.entry import list_datasets
+from tal_core.data.dataset.registry import add_dataset
 from tal_core.data.formats.class_scores import THUMOS_CLASSES, read_class_scores
 from tal_core.types import InputError
 from tests.training.synthetic import make_dataset

@@ -6,8 +6,8 @@ import pytest
 
 from pages.explore import pooled, videos
 from tal_core.data.dataset.dataset import open_dataset
+from tal_core.data.dataset.entry import list_datasets
 from tal_core.data.dataset.health import health_report
-from tal_core.data.dataset.registry import list_datasets
 from tal_core.data.exploring import video_search
 from tests.pages.page_tools import button, open_page, selectbox, small_dataset, table, texts
 

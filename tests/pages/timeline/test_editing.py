@@ -6,7 +6,7 @@ import pytest
 
 from pages.timeline.editing import Editing
 from tal_core.data.dataset.dataset import open_dataset
-from tal_core.data.dataset.registry import load_entry
+from tal_core.data.dataset.entry import load_entry
 from tal_core.data.editing.changes import Change, Edits, Segment, draft_path, read_draft, write_draft
 from tal_core.workspace import write_json
 from tests.pages.page_tools import button, open_page, selectbox, small_dataset, small_run, table, texts
