@@ -127,8 +127,9 @@ class ExtractorSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field("motion", description="the extractor")
-    stride_seconds: float | None = Field(None, gt=0, description="seconds between snippets")
-    snippet_seconds: float | None = Field(None, gt=0, le=60, description="seconds of video in one snippet")
+    # Every extractor has a default for these two.
+    stride_seconds: float = Field(0.2, gt=0, description="seconds between snippets")
+    snippet_seconds: float = Field(0.4, gt=0, le=60, description="seconds of video in one snippet")
     frames: int | None = Field(None, ge=1, le=512, description="frames taken evenly from a snippet")
     frame_size: int | None = Field(
         None, ge=16, le=1024, description="pixels a side of the square that the encoder sees"
@@ -178,7 +179,6 @@ class ExtractorSpec(BaseModel):
         The built-in extractor's first snippet is cut off by the start of the video; an encoder's is the first
         that is whole.
         """
-        assert self.stride_seconds and self.snippet_seconds  # every extractor has defaults for both
         first = self.stride_seconds if self.kind.loader is None else self.snippet_seconds
         return TimeGrid(stride=self.stride_seconds, offset=first / 2)
 
