@@ -7,7 +7,7 @@ import pytest
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.lint
-PAGES = ("guide/lab.md",)
+PAGES = ("guide/lab.md", "reference.md")
 
 
 @pytest.mark.parametrize("page", PAGES)
