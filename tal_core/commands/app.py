@@ -8,14 +8,14 @@ import os
 import sys
 from pathlib import Path
 
-from tal_core.commands.parsing import command
+from tal_core.commands.parsing import Commands, command
 from tal_core.types import InputError
 from tal_core.workspace import home
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def add(commands: argparse._SubParsersAction) -> None:
+def add(commands: Commands) -> None:
     parser = command(
         commands, "app", run_app, "open the studio in the browser (streamlit run app.py)", "app --port 8501"
     )
