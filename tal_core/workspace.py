@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import secrets
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ _PACKAGE = Path(__file__).resolve().parent
 ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent / "assets"
 DEMO = ASSETS / "demo"
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+MOST_LETTERS = 80  # of a name
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MOST_LETTERS - 1}}}")
 
 
 def home() -> Path:
@@ -39,8 +42,16 @@ def check_name(name: str, what: str) -> str:
     return name
 
 
+def numbered(name: str, joint: str = "-", start: int = 2) -> Iterator[str]:
+    """``name``, ``name-2``, ``name-3`` and so on, cut so that each can be a name; for a free one."""
+    if start > 1:
+        yield name[:MOST_LETTERS]
+    for number in itertools.count(start):
+        yield name[: MOST_LETTERS - len(f"{joint}{number}")] + f"{joint}{number}"
+
+
 @contextmanager
-def writing(where: Path):
+def writing(where: Path) -> Iterator[None]:
     """Turn the operating system's refusals to write into an ``InputError`` that names the place."""
     try:
         yield

@@ -14,7 +14,7 @@ from tal_core.evaluation.average_precision import evaluate
 from tal_core.inference import detection_job
 from tal_core.inference.predict import predict_dataset
 from tal_core.runs.run import list_runs, open_run
-from tal_core.streaming.live.folder import list_streams, remove_stream
+from tal_core.streaming.live.folder import list_streams
 from tal_core.training.loop import train
 from tal_core.training.run_table import run_table
 from tal_core.video.extraction import jobs
@@ -95,13 +95,13 @@ def test_runs_are_compared(old):
 
 def test_a_stream_can_be_looked_at_and_removed(old):
     (stream,) = list_streams(old)
-    assert stream.stream_id == "short-film" and stream.config()["run"] == "demo-baseline"
+    assert stream.name == "short-film" and stream.request()["run"] == "demo-baseline"
     assert stream.status()["state"] == "finished" and len(stream.status()["labels"]) == 10
     assert [record["kind"] for record in stream.records()] == ["stream", "end", "over"]
     seconds, scores = stream.scores()
     assert len(seconds) == len(scores) > 10 and scores.shape[1] == 10
     assert stream.picture()[:2] == b"\xff\xd8"
-    remove_stream(stream)
+    stream.remove()
     assert list_streams(old) == []
 
 

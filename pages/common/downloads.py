@@ -89,7 +89,7 @@ def shown_detections(found: Mapping[str, pd.DataFrame], video: str) -> None:
 
 def stream_events(stream: StreamFolder, segments: Callable[[], pd.DataFrame]) -> None:
     """A menu of a stream's events as they were told, and of its closed segments."""
-    file = save.file_name(stream.stream_id)
+    file = save.file_name(stream.name)
     with _menu("Events", f"stream:{file}"):
         _button("JSONL, as they were told", lambda: _lines(stream), f"{file}.jsonl", "application/jsonl")
         _button("Segments, CSV", lambda: save.to_csv(segments()), f"{file}.csv", "text/csv")

@@ -1,11 +1,9 @@
 """The progress of background work, as pages show it."""
 
-from pathlib import Path
-
 import streamlit as st
 
 from pages.common import notices, readable
-from tal_core.background import job
+from tal_core.background.job_folder import JobFolder
 
 
 def show_progress(status: dict, title: str = "") -> None:
@@ -20,16 +18,18 @@ def show_progress(status: dict, title: str = "") -> None:
     st.progress(1.0 if state == "finished" else share, text=" · ".join(part for part in parts if part))
 
 
-def show_cancel(folder: Path, status: dict, key: str | None = None) -> None:
-    """The button that ends the work of a folder."""
+def show_cancel(job: JobFolder, status: dict, key: str | None = None) -> None:
+    """The button that ends a job."""
     stopping = status["state"] == "stopping"
-    st.button("Cancel", icon=":material/stop:", key=key, disabled=stopping, on_click=cancel, args=(folder,))
+    st.button(
+        "Cancel", icon=":material/stop:", key=key, disabled=stopping, on_click=request_stop, args=(job,)
+    )
 
 
-def cancel(folder: Path) -> None:
-    """Ask the work of a folder to end."""
+def request_stop(job: JobFolder) -> None:
+    """Ask a job to stop; it may have ended by itself meanwhile."""
     with notices.guard(stop=False):
-        job.request_stop(folder)
+        job.request_stop()
 
 
 def show_failure(status: dict, log: str) -> None:

@@ -78,8 +78,8 @@ def _detections_key(run: training_runs.Run) -> tuple:
     with guard(stop=False):
         entry = load_entry(home(), run.config()["dataset"])
         blocked = (str(entry.blocked), *changed(entry.blocked))
-        return (str(run.folder), *changed(run.folder / "detections.json"), *blocked)
-    return (str(run.folder), *changed(run.folder / "detections.json"))
+        return (str(run.folder), *changed(run.detections_file), *blocked)
+    return (str(run.folder), *changed(run.detections_file))
 
 
 def load_detections(run: training_runs.Run) -> pd.DataFrame:

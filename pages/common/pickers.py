@@ -58,7 +58,7 @@ def runs_of(dataset: str | None = None, *, with_detections: bool = False) -> lis
                 continue
         except InputError:
             continue
-        if not with_detections or (run.folder / "detections.json").exists():
+        if not with_detections or run.detections_file.exists():
             found.append(run)
     return found
 

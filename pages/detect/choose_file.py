@@ -8,13 +8,13 @@ from pages.common import address, loaders, navigation, notices, pickers, readabl
 from tal_core.data.dataset.folders import feature_files, video_files
 from tal_core.data.features.arrays import SUFFIXES
 from tal_core.data.formats.video_ids import VIDEO_SUFFIXES
-from tal_core.inference.detection_input import MOST_MB, Found, inspect, take_in, why_not
+from tal_core.inference.detection_input import MOST_MB, DetectionInput, inspect, take_in, why_not
 from tal_core.runs.run import Run
 
 UPLOAD, FOLDER = "Upload a file", "From a dataset's folders"
 
 
-def pick_source() -> Found | None:
+def pick_source() -> DetectionInput | None:
     """The chosen file, looked at; None as long as there is none that can be used."""
     way = address.pick(
         "File",
@@ -69,7 +69,7 @@ def from_folder() -> Path | None:
     return None
 
 
-def show_facts(found: Found) -> None:
+def show_facts(found: DetectionInput) -> None:
     """What the file holds, in a line."""
     if found.video:
         video = found.video
@@ -81,7 +81,7 @@ def show_facts(found: Found) -> None:
         st.caption(f"**{found.name}**: features, array of shape {found.shape[0]} × {found.shape[1]}")
 
 
-def pick_run(found: Found) -> Run | None:
+def pick_run(found: DetectionInput) -> Run | None:
     """A run that fits the file; the others are named with the reason."""
     reasons = {run.run_id: (run, why_not(run, found)) for run in pickers.runs_of()}
     fitting = {name: run for name, (run, reason) in reasons.items() if not reason}

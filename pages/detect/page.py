@@ -16,6 +16,6 @@ with st.container(border=True):
         if run is not None and st.button("Detect", type="primary", icon=":material/search:"):
             with notices.guard(stop=False):
                 started = detection_job.start(loaders.home(), run, found)
-                address.remember(results.KEY, [started.detect_id])
+                address.remember(results.KEY, [started.name])
 
 results.show()

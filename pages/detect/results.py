@@ -9,7 +9,6 @@ import streamlit as st
 from pages.common import address, cached_results, downloads, job_progress, loaders, notices
 from pages.common.player import show_player
 from pages.common.timeline_component import show_timeline
-from tal_core.background import job
 from tal_core.inference import detection_job
 from tal_core.plots import timeline as plots
 from tal_core.plots.colors import class_colors
@@ -28,12 +27,12 @@ COLUMNS = {
 
 def show() -> None:
     """The chosen detection of those that are kept, newest first."""
-    kept = {one.detect_id: one for one in detection_job.list_detections(loaders.home())}
-    if not kept:
+    jobs = {job.name: job for job in detection_job.list_detections(loaders.home())}
+    if not jobs:
         return
     place, side = st.columns([5, 1], vertical_alignment="bottom")
-    chosen = address.pick("Results", list(kept), KEY, place=place, format_func=lambda key: title(kept[key]))
-    detection = kept[chosen]
+    chosen = address.pick("Results", list(jobs), KEY, place=place, format_func=lambda key: title(jobs[key]))
+    detection = jobs[chosen]
     if side.button(
         "Remove", icon=":material/delete:", width="stretch", help="Deletes it and its uploaded file."
     ):
@@ -41,38 +40,38 @@ def show() -> None:
         address.forget(KEY)
         st.rerun()
     with notices.guard(stop=False):
-        if detection.status()["state"] in job.ACTIVE:
+        if detection.active:
             st.fragment(follow, run_every=1)(detection)
         else:
             show_end(detection)
 
 
-def title(detection: detection_job.Detection) -> str:
+def title(detection: detection_job.DetectionJob) -> str:
     """The file, the run and when."""
     try:
         request = detection.request()
         when = datetime.fromtimestamp(request["created"])
         return f"{request['name']} · {Path(request['run']).name} · {when:%d %b %H:%M}"
     except InputError:
-        return detection.detect_id
+        return detection.name
 
 
-def follow(detection: detection_job.Detection) -> None:
+def follow(detection: detection_job.DetectionJob) -> None:
     """Redrawn every second while the work goes on."""
     with notices.guard(stop=False):
         status = detection.status()
-        if status["state"] not in job.ACTIVE:
+        if status["state"] not in detection_job.ACTIVE:
             st.rerun()
         job_progress.show_progress(status)
-        job_progress.show_cancel(detection.folder, status)
+        job_progress.show_cancel(detection, status)
 
 
-def show_end(detection: detection_job.Detection) -> None:
+def show_end(detection: detection_job.DetectionJob) -> None:
     """The result, or why there is none."""
     status = detection.status()
     if status["state"] != "finished":
         job_progress.show_progress(status)
-        job_progress.show_failure(status, job.log_tail(detection.folder))
+        job_progress.show_failure(status, detection.log_tail())
         return
     request, table = detection.request(), detection.table()
     if status.get("damage"):
@@ -90,7 +89,7 @@ def show_end(detection: detection_job.Detection) -> None:
             player = show_player(source)
         with right:
             show_table(shown)
-    show_timeline(drawing, player=player, key=f"detected:{detection.detect_id}")
+    show_timeline(drawing, player=player, key=f"detected:{detection.name}")
     if request["kind"] != "video":
         show_table(shown)
     with st.container(horizontal=True):
@@ -101,15 +100,13 @@ def show_end(detection: detection_job.Detection) -> None:
 
 
 def choose(
-    detection: detection_job.Detection, request: dict, table: pd.DataFrame, labels: list[str]
+    detection: detection_job.DetectionJob, request: dict, table: pd.DataFrame, labels: list[str]
 ) -> tuple[pd.DataFrame, float]:
     """The detections above a threshold and of the chosen classes, and the threshold."""
     usual, note = usual_threshold(Run(Path(request["run"])))
     left, right = st.columns(2)
     with left:
-        score = st.slider(
-            "Score at least", 0.0, 1.0, usual, 0.01, key=f"score:{detection.detect_id}", help=note
-        )
+        score = st.slider("Score at least", 0.0, 1.0, usual, 0.01, key=f"score:{detection.name}", help=note)
     with right:
         classes = st.multiselect("Classes", labels, placeholder="all classes")
     shown = plots.of_classes(table[table["score"] >= score], classes)
@@ -134,7 +131,7 @@ def usual_threshold(run: Run) -> tuple[float, str]:
     return USUAL_THRESHOLD, f"the threshold starts at {USUAL_THRESHOLD:g}"
 
 
-def score_curves(detection: detection_job.Detection, request: dict, labels: list[str]) -> list[dict]:
+def score_curves(detection: detection_job.DetectionJob, request: dict, labels: list[str]) -> list[dict]:
     """Class scores per snippet, where the method has them."""
     kept = detection.scores()
     if kept is None:
@@ -154,17 +151,17 @@ def show_table(shown: pd.DataFrame) -> None:
     )
 
 
-def show_burn_in(detection: detection_job.Detection, shown: pd.DataFrame, colors: dict) -> None:
+def show_burn_in(detection: detection_job.DetectionJob, shown: pd.DataFrame, colors: dict) -> None:
     """Make, follow and download a video with the shown detections drawn under the picture."""
-    state = ""
-    if detection.burning.is_dir():
+    drawing, state = detection.burn_in, ""
+    if drawing.folder.is_dir():
         with notices.guard(stop=False):
-            state = job.read_status(detection.burning)["state"]
-    if state in job.ACTIVE:
-        st.fragment(follow_burn_in, run_every=1)(detection)
+            state = drawing.status()["state"]
+    if state in drawing.active_states:
+        st.fragment(follow_burn_in, run_every=1)(drawing)
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        label = "Burn in again" if detection.burnt.exists() else "Burn in"
+        label = "Burn in again" if drawing.video_file.exists() else "Burn in"
         note = (
             "Makes an MP4 with a bar under the picture: the actions of the moment and a strip of all of them."
         )
@@ -172,26 +169,26 @@ def show_burn_in(detection: detection_job.Detection, shown: pd.DataFrame, colors
             with notices.guard(stop=False):
                 detection_job.burn(loaders.home(), detection, shown, colors)
                 st.rerun()
-        if state == "finished" and detection.burnt.exists():
+        if state == "finished" and drawing.video_file.exists():
             name = f"{detection.request()['name']}-detections.mp4"
             st.download_button(
-                f"Download the video ({detection.burnt.stat().st_size / 2**20:.1f} MB)",
-                detection.burnt.read_bytes,
+                f"Download the video ({drawing.video_file.stat().st_size / 2**20:.1f} MB)",
+                drawing.video_file.read_bytes,
                 name,
                 "video/mp4",
                 icon=downloads.ICON,
                 on_click="ignore",
             )
-            st.caption(job.read_status(detection.burning).get("message", ""))
+            st.caption(drawing.status().get("message", ""))
     if state in ("failed", "killed"):
-        job_progress.show_failure(job.read_status(detection.burning), job.log_tail(detection.burning))
+        job_progress.show_failure(drawing.status(), drawing.log_tail())
 
 
-def follow_burn_in(detection: detection_job.Detection) -> None:
+def follow_burn_in(drawing: detection_job.BurnIn) -> None:
     """Redrawn every second while the video is made."""
     with notices.guard(stop=False):
-        status = job.read_status(detection.burning)
-        if status["state"] not in job.ACTIVE:
+        status = drawing.status()
+        if status["state"] not in drawing.active_states:
             st.rerun()
         job_progress.show_progress(status, "Burning in")
-        job_progress.show_cancel(detection.burning, status, key="stop_burning")
+        job_progress.show_cancel(drawing, status, key="stop_burning")

@@ -9,7 +9,6 @@ from tal_core.plots import frame_precision as plots
 from tal_core.postprocessing.candidates import load_all_snippet_scores
 from tal_core.runs.run import Run
 
-FILE = "snippet_scores.npz"
 PLAIN, CALIBRATED = "plain", "calibrated"
 
 
@@ -22,7 +21,7 @@ def ranked(
     subset: str | None,
 ) -> tuple[FrameEvaluation | None, Dataset]:
     """On a subset (None: on all videos), cached; None without scores there. Raises InputError."""
-    scores, labels = load_all_snippet_scores(_run.folder / FILE)
+    scores, labels = load_all_snippet_scores(_run.snippet_scores_file)
     if not scores.keys() & set(data.videos(subset, usable=False)):
         return None, data
     return evaluate_dataset_frames(data, scores, labels, subset), data
@@ -32,7 +31,7 @@ def gather(runs: list[Run], data: Dataset, subset: str | None) -> dict[str, Fram
     """The figures of the runs that have some; of the others the page says why not."""
     found, unscored, outside = {}, [], []
     for run in runs:
-        path = run.folder / FILE
+        path = run.snippet_scores_file
         if not path.exists():
             unscored.append(f"**{run.run_id}**")
             continue

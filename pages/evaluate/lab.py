@@ -60,7 +60,7 @@ def _answer(bench: Bench, settings: Suppression) -> tuple:
 
 
 def _with_candidates(runs: list[Run]) -> list[Run]:
-    return [run for run in runs if (run.folder / "candidates.npz").exists()]
+    return [run for run in runs if run.candidates_file.exists()]
 
 
 @st.fragment
@@ -78,7 +78,7 @@ def show_lab(runs: list[Run], data: Dataset, subset: str | None, tiou: tuple, pr
     if len(able) > 1:
         run = names[address.pick("Run in the lab", list(names), "lab_run", resets=("lab",))]
     with notices.guard(stop=False):
-        path = run.folder / "candidates.npz"
+        path = run.candidates_file
         stored, _ = _stored(str(run.folder), path.stat().st_mtime_ns, data, subset)
         present, _ = cached_results.evaluated(data, loaders.load_detections(run), subset, tiou, protocol)
         for note in stored.notes:

@@ -91,7 +91,7 @@ def fill_in(name: str, videos: Path, labels: Path, share: float) -> None:
         values["split"] = Split(fraction=share)
     with notices.progress("Starting"):
         job = new_dataset.start(loaders.home(), make_plan({**values, "spec": spec.read_spec(settings)}))
-    address.remember(extraction_watch.KEY, [job.job_id])
+    address.remember(extraction_watch.KEY, [job.name])
     st.rerun()
 
 

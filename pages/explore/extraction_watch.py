@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from pages.common import address, loaders, navigation, notices, readable
+from pages.common import address, job_progress, loaders, navigation, notices, readable
 from tal_core.types import InputError
 from tal_core.video.extraction import jobs
 
@@ -13,30 +13,30 @@ RESUMABLE = ("stopped", "failed", "killed")
 
 def show() -> None:
     """The chosen extraction, newest first."""
-    known = {job.job_id: job for job in jobs.list_jobs(loaders.home())}
+    known = {job.name: job for job in jobs.list_jobs(loaders.home())}
     if not known:
         return
     st.subheader("Extractions", anchor=False)
     chosen = address.pick("Extraction", list(known), KEY, format_func=lambda key: title(known[key]))
     with notices.guard(stop=False):
-        active = known[chosen].status()["state"] in jobs.ACTIVE
+        active = known[chosen].active
         st.fragment(watch, run_every=1 if active else None)(known[chosen], active)
 
 
-def title(job: jobs.Job) -> str:
+def title(job: jobs.ExtractionJob) -> str:
     """The dataset (or folder), the extractor and when."""
     try:
-        asked = job.asked()
-        name = (asked.get("dataset") or {}).get("name") or asked["out"]
-        return f"{name} · {asked['spec']['name']} · {job.job_id} · {job.status()['state']}"
+        request = job.request()
+        name = (request.get("dataset") or {}).get("name") or request["out"]
+        return f"{name} · {request['spec']['name']} · {job.name} · {job.status()['state']}"
     except (InputError, KeyError):
-        return job.job_id
+        return job.name
 
 
-def watch(job: jobs.Job, polling: bool) -> None:
+def watch(job: jobs.ExtractionJob, polling: bool) -> None:
     """Redrawn every second while it runs."""
     with notices.guard():
-        status, asked = job.status(), job.asked()
+        status, request = job.status(), job.request()
     state = status["state"]
     if polling and state not in jobs.ACTIVE:
         st.rerun()
@@ -53,20 +53,14 @@ def watch(job: jobs.Job, polling: bool) -> None:
     st.progress(1.0 if state == "finished" else min(1.0, done), text=" · ".join(parts))
     if status.get("error"):
         st.error(status["error"], icon=":material/error:")
-    show_buttons(job, state, asked)
+    show_buttons(job, state, request)
     show_problems(status)
     if state in ("failed", "killed"):
         with st.expander("Log", icon=":material/terminal:"):
             st.code(job.log_tail() or "Nothing logged.", language=None)
 
 
-def stop(job: jobs.Job) -> None:
-    """Ask an extraction to stop; it may have ended by itself meanwhile."""
-    with notices.guard(stop=False):
-        jobs.request_stop(job)
-
-
-def show_buttons(job: jobs.Job, state: str, asked: dict) -> None:
+def show_buttons(job: jobs.ExtractionJob, state: str, request: dict) -> None:
     """Stop, resume, or go on with the dataset."""
     with st.container(horizontal=True, vertical_alignment="center"):
         if state in jobs.ACTIVE:
@@ -76,7 +70,7 @@ def show_buttons(job: jobs.Job, state: str, asked: dict) -> None:
                 key="stop_job",
                 disabled=state == "stopping",
                 help="What is done stays; resume goes on with the next video.",
-                on_click=stop,
+                on_click=job_progress.request_stop,
                 args=(job,),
             )
             st.caption("It goes on when you close the browser or the studio.")
@@ -86,7 +80,7 @@ def show_buttons(job: jobs.Job, state: str, asked: dict) -> None:
             with notices.guard():
                 jobs.resume(loaders.home(), job)
                 st.rerun()
-        name = (asked.get("dataset") or {}).get("name")
+        name = (request.get("dataset") or {}).get("name")
         if state == "finished" and name:
             st.markdown(f"Dataset **{name}** is ready.")
             navigation.link("explore", "Explore it", icon=":material/insights:", dataset=name, view="Dataset")

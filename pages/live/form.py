@@ -55,7 +55,7 @@ def show_new() -> None:
     if begin and source:
         with notices.guard(stop=False):
             stream = start_stream(loaders.home(), run_id, source, delay=delay)
-            address.remember("stream", [stream.stream_id])
+            address.remember("stream", [stream.name])
             address.remember("panel", ["Watch"])
             st.rerun()
     show_trade_off(choices[run_id].run)

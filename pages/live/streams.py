@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.common import address, loaders, notices
-from tal_core.streaming.live.folder import ACTIVE, StreamFolder, list_streams, remove_stream
+from tal_core.streaming.live.folder import ACTIVE, StreamFolder, list_streams
 from tal_core.types import InputError
 
 COLUMNS = {
@@ -36,25 +36,25 @@ def show_all() -> None:
     position = rows[0] if rows and rows[0] < len(table) else 0
     stream, state = streams[position], table["state"].iloc[position]
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{stream.stream_id}**:")
+        st.markdown(f"**{stream.name}**:")
         if st.button("Watch", icon=":material/visibility:", key="live_open"):
-            address.remember("stream", [stream.stream_id])
+            address.remember("stream", [stream.name])
             address.remember("panel", ["Watch"])
             st.rerun()
         with st.popover("Remove", icon=":material/delete:", disabled=state in ACTIVE):
             st.markdown("Its events, scores and log are deleted for good.")
             if st.button("Remove it", type="primary", key="live_remove"):
                 with notices.guard():
-                    remove_stream(stream)
+                    stream.remove()
                     address.forget("stream")
                     st.rerun()
 
 
 def row_of(stream: StreamFolder) -> dict:
     """One row of the table; a stream that can't be read says so."""
-    row = {"stream": stream.stream_id, "state": "unreadable"}
+    row = {"stream": stream.name, "state": "unreadable"}
     try:
-        config, status = stream.config(), stream.status()
+        config, status = stream.request(), stream.status()
         stats = status.get("stats") or {}
         return {
             **row,

@@ -6,10 +6,9 @@ import time
 import pandas as pd
 import streamlit as st
 
-from pages.common import address, downloads, loaders, notices, readable
+from pages.common import address, downloads, job_progress, loaders, notices, readable
 from tal_core.plots import live as plots
 from tal_core.streaming.live.folder import ACTIVE, StreamFolder, list_streams, open_stream
-from tal_core.streaming.live.launch import request_stop
 from tal_core.types import DETECTION_COLUMNS
 
 MARKS = {
@@ -36,7 +35,7 @@ LIKELY = 0.3
 def show_watch() -> None:
     """Follow one stream; polls only while it is active."""
     with notices.guard():
-        streams = {stream.stream_id: stream for stream in list_streams(loaders.home())}
+        streams = {stream.name: stream for stream in list_streams(loaders.home())}
         if not streams:
             st.info("No stream yet. Start one under “New stream”.")
             return
@@ -53,15 +52,15 @@ def show_watch() -> None:
 def title(stream: StreamFolder) -> str:
     """How a stream is named in the picker."""
     with notices.guard(stop=False):
-        return f"{stream.stream_id} · {stream.config()['source']}"
-    return stream.stream_id
+        return f"{stream.name} · {stream.request()['source']}"
+    return stream.name
 
 
 def watch(stream_id: str, window: float, polling: bool) -> None:
     """The live part of the page, redrawn without the rest."""
     with notices.guard():
         stream = open_stream(loaders.home(), stream_id)
-        config, status, records = stream.config(), stream.status(), stream.records(MOST_ROWS)
+        config, status, records = stream.request(), stream.status(), stream.records(MOST_ROWS)
         times, scores = stream.scores(window)
     if polling and status["state"] not in ACTIVE:
         st.rerun()  # the whole page once: the picker names the new state, and polling ends
@@ -112,14 +111,13 @@ def show_state(stream: StreamFolder, config: dict, status: dict) -> None:
         place.error(status["error"], icon=":material/error:")
     if state in ACTIVE and state != "stopping":
         button.button(
-            "Stop", icon=":material/stop:", key="live_stop", width="stretch", on_click=stop, args=(stream,)
+            "Stop",
+            icon=":material/stop:",
+            key="live_stop",
+            width="stretch",
+            on_click=job_progress.request_stop,
+            args=(stream,),
         )
-
-
-def stop(stream: StreamFolder) -> None:
-    """Ask a stream to stop; it may have ended by itself meanwhile."""
-    with notices.guard(stop=False):
-        request_stop(stream)
 
 
 def show_picture(stream: StreamFolder) -> None:
@@ -199,5 +197,5 @@ def show_segments(stream: StreamFolder, segments: pd.DataFrame, records: list[di
 def all_segments(stream: StreamFolder) -> pd.DataFrame:
     """Every closed segment of the stream as a detection."""
     table = plots.segments_of(stream.records(10**9), 0.0)
-    table = table[~table["open"]].assign(video_id=stream.stream_id)
+    table = table[~table["open"]].assign(video_id=stream.name)
     return table[list(DETECTION_COLUMNS)]

@@ -100,10 +100,10 @@ def score_curves(runs: list[Run], data: Dataset, video: str, classes: list[str])
     """Score curves of the runs that keep them; a line says whose can't be read."""
     curves = []
     for run in runs:
-        if not (run.folder / "snippet_scores.npz").exists():
+        if not run.snippet_scores_file.exists():
             continue  # imported detections have none
         try:
-            scores, grid, names = load_snippet_scores(run.folder / "snippet_scores.npz", video)
+            scores, grid, names = load_snippet_scores(run.snippet_scores_file, video)
             curves.append(
                 plots.score_curve(run.run_id, scores, grid, names, classes, class_colors(data.labels))
             )
@@ -117,7 +117,7 @@ def explain_runs(dataset: str, chosen: list[Run]) -> None:
     if chosen:
         return
     runs = pickers.runs_of(dataset)
-    if any((run.folder / "detections.json").exists() for run in runs):
+    if any(run.detections_file.exists() for run in runs):
         return
     if runs:
         with notices.guard(stop=False):

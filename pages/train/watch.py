@@ -5,9 +5,9 @@ import time
 import pandas as pd
 import streamlit as st
 
-from pages.common import address, loaders, navigation, notices, pickers, readable
+from pages.common import address, job_progress, loaders, navigation, notices, pickers, readable
 from tal_core.plots import training as plots
-from tal_core.runs.run import ACTIVE, Run, open_run
+from tal_core.runs.run import ACTIVE, open_run
 from tal_core.training import launch
 
 RESUMABLE = ("created", "stopped", "failed", "killed")
@@ -78,27 +78,21 @@ def show_status(run, config: dict, status: dict) -> None:
                 icon=":material/stop:",
                 key="stop",
                 help="Writes a checkpoint.",
-                on_click=stop,
+                on_click=job_progress.request_stop,
                 args=(run,),
             )
         may_resume = state in RESUMABLE and not run.shipped
         label = "Start" if state == "created" else "Resume"
         if may_resume and st.button(label, icon=":material/play_arrow:", key="resume", type="primary"):
             with notices.guard():
-                launch.resume(loaders.home(), run)
+                launch.start(loaders.home(), run)
                 st.rerun()
-        if (run.folder / "detections.json").exists():
+        if run.detections_file.exists():
             query = {"run": run.run_id, "dataset": config["dataset"]}
             navigation.link(
                 "timeline", "See its mistakes on the timeline", icon=":material/view_timeline:", **query
             )
             navigation.link("evaluate", "Evaluate", icon=":material/target:", **query)
-
-
-def stop(run: Run) -> None:
-    """Ask a training to stop; it may have ended by itself meanwhile."""
-    with notices.guard(stop=False):
-        launch.request_stop(run)
 
 
 def show_numbers(status: dict, metrics: pd.DataFrame) -> None:

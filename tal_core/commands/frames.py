@@ -26,7 +26,7 @@ def run_frames(options: argparse.Namespace) -> None:
     from tal_core.postprocessing.candidates import load_all_snippet_scores
 
     run, data = open_run_and_dataset(options.run)
-    scores, labels = load_all_snippet_scores(run.folder / "snippet_scores.npz")
+    scores, labels = load_all_snippet_scores(run.snippet_scores_file)
     precision = evaluate_dataset_frames(data, scores, labels, data.evaluation_subset)
     print(format_frames(precision, f"{run.run_id}, subset {data.evaluation_subset}"))
     if options.json:

@@ -62,7 +62,7 @@ def run_online(options: argparse.Namespace) -> None:
         print("" if cut is None else f"; of detections with the score that streams ask for {100 * cut:.2f}")
     print(f"reported from a score of {rule['threshold']:.3g}; cost: seconds of computing a second of stream")
     if not run.shipped:
-        write_json(run.folder / "online.json", measured)
+        write_json(run.online_file, measured)
     if options.json:
         write_json(options.json, measured)
 

@@ -50,7 +50,7 @@ def run_postprocess(options: argparse.Namespace) -> None:
     run, data = open_run_and_dataset(options.run)
     config = changed_config(run, parse_settings(options.set))
     videos = data.videos(data.evaluation_subset, usable=False)
-    stored = open_candidates(run.folder / "candidates.npz", data.labels, videos, data.blocked)
+    stored = open_candidates(run.candidates_file, data.labels, videos, data.blocked)
     fusion = scores = None
     if options.class_scores:
         fusion = Fusion(options.fusion, options.top_k, options.power)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tal_core.background.processes import stop_signals
 from tal_core.commands.parsing import Commands, add_device, add_run, command
 from tal_core.workspace import home
 
@@ -81,9 +79,10 @@ def run_stream(options: argparse.Namespace) -> None:
     if options.out:
         sinks.append(JsonLines(options.out))
     session = make_session(model, source, extractor, sinks, run.run_id)
-    with interrupted() as stopped:
+    stopping = threading.Event()
+    with stop_signals(stopping.set):
         session.start()
-        while not stopped.is_set() and not session.wait(STATUS_SECONDS):
+        while not stopping.is_set() and not session.wait(STATUS_SECONDS):
             status.show(session.stats())
         session.stop()
         session.wait(CLOSE_SECONDS)  # a webhook is given a little time for what it still has to send
@@ -97,21 +96,6 @@ def run_stream(options: argparse.Namespace) -> None:
         sys.stdout.flush()
         # It hangs in the network, in code that Python can't end; the process need not wait for it.
         os._exit(0)
-
-
-@contextmanager
-def interrupted() -> Iterator[threading.Event]:
-    """An event that Ctrl-C, a closed terminal or a polite kill sets, instead of ending the program."""
-    stopped = threading.Event()
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGHUP"):
-        numbers.append(signal.SIGHUP)
-    before = [signal.signal(number, lambda *_: stopped.set()) for number in numbers]
-    try:
-        yield stopped
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 class StatusLine:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import threading
 from pathlib import Path
 
+from tal_core.background.processes import stop_signals
 from tal_core.commands.parsing import Commands, command, program
-from tal_core.commands.stream import interrupted
 from tal_core.types import InputError
 from tal_core.workspace import DEMO
 
@@ -35,13 +36,14 @@ def run_demo(options: argparse.Namespace) -> None:
     if not 0 <= options.port < 2**16:
         raise InputError(f"--port {options.port}", hint="Choose 1 to 65535, or 0 for a free one.")
     video = options.video or demo_video()
-    with interrupted() as stopped, RtmpServer(options.port) as server:
+    stopping = threading.Event()
+    with stop_signals(stopping.set), RtmpServer(options.port) as server:
         address = server.address(options.name)
         with Publisher(video, address, loop=not options.once) as publisher:
             print(f"{video.name} plays at {address}")
             print(f"watch it:  {program()} stream --run RUN --source {address}")
             print("end it:    Ctrl-C", flush=True)
-            while not stopped.is_set() and not publisher.wait(0.25):
+            while not stopping.is_set() and not publisher.wait(0.25):
                 pass
     print("The server and the sender have ended.")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +14,13 @@ from tal_core.device import choose_device, device_name
 from tal_core.importing.checkpoints import Imported, class_order, complete, read_imported
 from tal_core.models.registry import get_method
 from tal_core.models.shared.weights import WeightsInfo, save_weights
-from tal_core.runs.recorder import Recorder
+from tal_core.runs.recorder import RunRecorder
 from tal_core.runs.run import Run, create_run
 from tal_core.training.checkpoint import Position
 from tal_core.training.environment import describe
 from tal_core.training.loop import check_class_scores, detect, usual_grid
 from tal_core.training.steps import Training, new_state
 from tal_core.types import InputError, Progress
-from tal_core.workspace import write_bytes
 
 
 def import_checkpoint(
@@ -40,7 +37,7 @@ def import_checkpoint(
 ) -> Run:
     """A run that holds the checkpoint, and what it detects in the dataset's evaluation subset.
 
-    ``source`` is one of ``models.imported.SOURCES``, ``config`` the settings that the checkpoint was trained
+    ``source`` is one of ``checkpoints.SOURCES``, ``config`` the settings that the checkpoint was trained
     with, ``labels`` a file of its classes in its order, one a line. Without it the order is that of the
     annotations' ``label_id``, or else alphabetical. The run keeps the classes in the dataset's order.
 
@@ -65,7 +62,7 @@ def import_checkpoint(
     model.load_state_dict(complete(imported, model.state_dict(), order, weights))
 
     run = create_run(home, dataset, imported.method, imported.config, run_id)
-    try:
+    with run.removed_on_failure():
         info = WeightsInfo(
             imported.method,
             data.labels,
@@ -74,12 +71,9 @@ def import_checkpoint(
             usual_grid(data),
             data.entry.extractor,
         )
-        save_weights(run.checkpoints / "last.safetensors", model.state_dict(), info)
+        save_weights(run.weights_file("last"), model.state_dict(), info)
         words = f"Imported {weights.name} of {source}"
         _detect(run, imported, data, model, words, progress, classless=proposals)
-    except BaseException:
-        shutil.rmtree(run.folder, ignore_errors=True)
-        raise
     return run
 
 
@@ -127,14 +121,14 @@ def _detect(
     state = new_state(model, config, device, torch.float32)
     state.average = None
     state.position = Position(epoch=config.epochs)
-    with Recorder(run) as recorder:
+    with RunRecorder(run) as recorder:
         recorder.device = device
         recorder.update(
             device=device_name(device), precision="float32", epoch=config.epochs, epochs=config.epochs
         )
         recorder.log(f"{words}, trained for {imported.epoch or 'an unknown number of'} epochs there")
         environment = describe(device, torch.float32, data)
-        write_bytes(run.folder / "environment.json", (json.dumps(environment, indent=2) + "\n").encode())
+        run.write_json(run.environment_file, environment)
         training = Training(
             run=run,
             method=get_method(imported.method),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,11 +13,10 @@ from tal_core.data.dataset.protocol import evaluated_videos
 from tal_core.data.formats.blocked import without_blocked
 from tal_core.data.formats.detections import read_detections, write_detections
 from tal_core.data.formats.files import suffix
-from tal_core.evaluation.average_precision import evaluate
-from tal_core.runs.recorder import Recorder
+from tal_core.runs.evaluate_run import average_text, evaluate_run
+from tal_core.runs.recorder import RunRecorder
 from tal_core.runs.run import Run, create_run
 from tal_core.types import InputError, Progress
-from tal_core.workspace import write_bytes, write_json
 
 IMPORTED = "imported"
 """Where other runs name their method."""
@@ -114,11 +111,8 @@ def keep_detections(
         ImportedSettings(detections_file=name, video_prefix=prefix or ""),
         run_id,
     )
-    try:
+    with run.removed_on_failure():
         _write(run, data, detections, name, notes)
-    except BaseException:
-        shutil.rmtree(run.folder, ignore_errors=True)
-        raise
     return run, notes
 
 
@@ -199,30 +193,27 @@ def _strangers(detections: pd.DataFrame, data: Dataset, proposals: bool) -> list
 
 def _write(run: Run, data: Dataset, detections: pd.DataFrame, name: str, notes: list[str]) -> None:
     """Detections, evaluation, environment, log and status of a new run."""
-    with Recorder(run) as recorder:
-        write_detections(detections, run.folder / "detections.json", extra={"imported_from": name})
+    with RunRecorder(run) as recorder:
+        write_detections(detections, run.detections_file, extra={"imported_from": name})
         environment = {
             "imported_from": name,
             "dataset": {"name": data.name, "fingerprint": data.fingerprint(), "labels": data.labels},
         }
-        write_bytes(run.folder / "environment.json", (json.dumps(environment, indent=2) + "\n").encode())
+        run.write_json(run.environment_file, environment)
         message = f"Imported {len(detections)} detections from {name}"
         subset = data.evaluation_subset
         videos = evaluated_videos(data, usable=False)
-        inside = detections["video_id"].isin(videos) if videos else None
-        if inside is None:
+        if not videos:
             message += "; no annotated videos were held out, so there is no mAP."
         elif not detections["label"].any():
             message += "; they are proposals without classes, so there is no mAP."
-        elif not inside.any():
+        elif not detections["video_id"].isin(videos).any():
             message += f"; none is in a video of the subset {subset!r}, so there is no mAP."
-        else:
-            result = evaluate(data.ground_truth(subset), detections, data.tiou, videos=videos)
-            write_json(run.folder / "evaluation.json", result.to_json())
-            recorder.update(average_mAP=result.average_mAP)
-            low, high = min(result.tiou), max(result.tiou)
-            average = f"average mAP {100 * result.average_mAP:.2f} % (tIoU {low:g} to {high:g})"
-            message += f": {average} on the {result.num_videos} videos of subset {subset!r}."
+        elif evaluation := evaluate_run(data, detections):
+            run.write_json(run.evaluation_file, evaluation.to_json())
+            recorder.update(average_mAP=evaluation.average_mAP)
+            where = f"the {evaluation.num_videos} videos of subset {subset!r}"
+            message += f": {average_text(evaluation)} on {where}."
         for line in (message, *notes):
             recorder.log(line)
         recorder.finish("finished", phase="", message=message)

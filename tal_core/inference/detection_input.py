@@ -16,8 +16,8 @@ import numpy as np
 from tal_core.data.features.arrays import SUFFIXES, Source, read_header
 from tal_core.data.features.store import shape_problem
 from tal_core.data.formats.video_ids import VIDEO_SUFFIXES
-from tal_core.inference.predict import read_config
 from tal_core.models.shared.weights import WeightsInfo, read_info
+from tal_core.runs.run import Run
 from tal_core.types import InputError, Progress, TimeGrid
 from tal_core.video.extractors.extractor import BATCH, extract_with, make_extractor, spec_of
 from tal_core.video.frames import Damage, VideoInfo, duration_of, probe
@@ -31,7 +31,7 @@ _HEADS = {".npy": b"\x93NUMPY", ".npz": b"PK", ".h5": b"\x89HDF", ".hdf5": b"\x8
 
 
 @dataclass(frozen=True)
-class Found:
+class DetectionInput:
     """What a file holds: a ``video``, or features of ``shape`` as stored. ``name`` is its video id."""
 
     path: Path
@@ -40,7 +40,7 @@ class Found:
     shape: tuple[int, int] | None = None
 
 
-def inspect(path: Path) -> Found:
+def inspect(path: Path) -> DetectionInput:
     """Look at a video or feature file, at its content and not only its name.
 
     Raises:
@@ -56,7 +56,7 @@ def inspect(path: Path) -> Found:
         info = probe(path)
         if info.duration <= 0:
             raise InputError("the video has no duration", where=path.name, hint="Record or convert it again.")
-        return Found(path, path.stem, video=info)
+        return DetectionInput(path, path.stem, video=info)
     if suffix not in SUFFIXES:
         known = f"Videos: {' '.join(VIDEO_SUFFIXES)}. Features: {' '.join(SUFFIXES)}."
         raise InputError(f"unknown ending {suffix!r}", where=path.name, hint=known)
@@ -69,10 +69,10 @@ def inspect(path: Path) -> Found:
     problem = shape_problem(header)
     if problem:
         raise InputError(problem, where=path.name, hint="Give one 2-D array (time, channels).")
-    return Found(path, path.stem, shape=(header.shape[0], header.shape[1]))
+    return DetectionInput(path, path.stem, shape=(header.shape[0], header.shape[1]))
 
 
-def why_not(run: os.PathLike, found: Found) -> str:
+def why_not(run: os.PathLike, found: DetectionInput) -> str:
     """Why a run can't detect in this file; ``""`` if it can."""
     try:
         info = trained_weights(run)
@@ -91,9 +91,9 @@ def why_not(run: os.PathLike, found: Found) -> str:
 
 def trained_weights(run: os.PathLike) -> WeightsInfo:
     """What the weights that a run detects with say of themselves. Raises InputError if it has none."""
-    folder = Path(run)
-    _, config = read_config(folder)
-    return read_info(folder / "checkpoints" / f"{config.checkpoint}.safetensors")
+    run = Run(Path(run))
+    _, config = run.method_config()
+    return read_info(run.weights_file(config.checkpoint))
 
 
 def features_of_video(

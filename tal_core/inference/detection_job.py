@@ -1,8 +1,8 @@
 """Detections in one file, made in the background and kept in the workspace for a while.
 
-    detection = start(home, run, inspect(path))
-    detection.status(), detection.table(), detection.scores()
-    burn(home, detection, shown, colors)
+    job = start(home, run, inspect(path))
+    job.status(), job.table(), job.scores()
+    burn(home, job, shown, colors)
 
 <home>/detect/<id>/
   request.json         the run, the file and what it holds
@@ -10,7 +10,7 @@
   detections.json      ActivityNet result form
   snippet_scores.npz   where the method has some
   burn_in/             video.mp4 with the detections drawn in, once someone asked for it
-  and in each folder the files of ``tal_core.background.job``
+  and in each folder the files of ``tal_core.background.job_folder``
 
     python -m tal_core.inference.detection_job FOLDER
 
@@ -19,7 +19,6 @@ is the process that works there.
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
@@ -32,235 +31,211 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
-from tal_core.background import job
+from tal_core.background.job_folder import ACTIVE, FileOf, JobFolder, Status
+from tal_core.background.status_writer import StatusWriter, run_job
 from tal_core.data.features.store import read_feature_file
 from tal_core.data.formats.detections import read_detections, write_detections
-from tal_core.inference.detection_input import INCOMING, Found, features_of_video, safe_name
+from tal_core.inference.detection_input import INCOMING, DetectionInput, features_of_video, safe_name
 from tal_core.postprocessing.candidates import load_snippet_scores, save_snippet_scores
 from tal_core.types import InputError, TimeGrid
-from tal_core.video.drawing.burn_in import Stopped, burn_in
+from tal_core.video.drawing.burn_in import burn_in
 from tal_core.video.frames import Damage
-from tal_core.workspace import check_name, write_json, writing
+
+__all__ = ["ACTIVE", "BurnIn", "DetectionJob", "list_detections", "open_detection", "start"]
 
 KEPT = 20
 """Detections that stay in the workspace; older ones go when a new one starts."""
 _MODULE = "tal_core.inference.detection_job"
-_BURN_IN, _BURNT = "burn_in", "video.mp4"
+_BURN_IN = "burn_in"
+
+
+class DetectionStatus(Status):
+    """At the end also ``labels``, ``duration`` in s and ``damage``."""
+
+    labels: list[str] = Field(default_factory=list)
+    duration: float = 0.0
+    damage: str = ""
 
 
 @dataclass(frozen=True)
-class Detection:
-    """The detections of one run in one file."""
+class DetectionJob(JobFolder):
+    """The detections of one run in one file.
 
-    folder: Path
+    Its request: ``run``, ``source`` (path), ``name`` (video id), ``kind`` (video or features), ``duration``
+    of a video in seconds, ``layout`` and ``created``.
+    """
 
-    @property
-    def detect_id(self) -> str:
-        """The folder's name."""
-        return self.folder.name
+    kind = "detection"
+    required = ("run", "source", "name", "kind")
+    status_type = DetectionStatus
+    when_killed = "Detect again."
+
+    detections_file = FileOf("detections.json")
+    snippet_scores_file = FileOf("snippet_scores.npz")
 
     def request(self) -> dict[str, Any]:
-        """``run``, ``source`` (path), ``name`` (video id), ``kind`` (video or features), ``duration`` of a
-        video in seconds, ``layout`` and ``created``. Raises InputError if it is gone."""
-        return _read_json(self.folder / "request.json")
-
-    def status(self) -> dict[str, Any]:
-        """As ``background.read_status``; at the end also ``labels``, ``duration`` in s and ``damage``."""
-        return job.read_status(self.folder)
+        """As stored, with the whole path of the source."""
+        request = super().request()
+        return {**request, "source": str(self.folder / request["source"])}
 
     def table(self) -> pd.DataFrame:
         """The detections, once finished."""
-        return read_detections(self.folder / "detections.json")
+        return read_detections(self.detections_file)
 
     def scores(self) -> tuple[np.ndarray, TimeGrid, list[str]] | None:
         """Class scores per snippet ``(T, K)``, their grid and the classes; None if the method has none."""
-        path = self.folder / "snippet_scores.npz"
+        path = self.snippet_scores_file
         return load_snippet_scores(path, self.request()["name"]) if path.exists() else None
 
     @property
-    def burning(self) -> Path:
-        """The folder of the video with the detections drawn in; it may not be there."""
-        return self.folder / _BURN_IN
-
-    @property
-    def burnt(self) -> Path:
-        """That video; it may not be there."""
-        return self.burning / _BURNT
+    def burn_in(self) -> BurnIn:
+        """The job that draws the detections into the video; its folder may not be there."""
+        return BurnIn(self.folder / _BURN_IN)
 
 
-def start(home: Path, run: Any, found: Found, *, layout: str = "auto") -> Detection:
+@dataclass(frozen=True)
+class BurnIn(JobFolder):
+    """The detections that were shown, drawn into the video."""
+
+    kind = "burnt-in video"
+    required = ("source",)
+    when_killed = "Burn in again."
+
+    shown_file = FileOf("shown.json")
+    video_file = FileOf("video.mp4")
+
+
+def start(home: Path, run: Any, source: DetectionInput, *, layout: str = "auto") -> DetectionJob:
     """Detect in a file by a run, in the background. A file that was taken in moves into the new folder.
 
     Raises:
         InputError: if the workspace can't be written.
     """
-    root = home / "detect"
     clean_up(home)
-    with writing(root):
-        folder = _new_folder(root, found.name)
-        source = found.path
-        if home / INCOMING in source.parents:
-            source = source.rename(folder / f"source{source.suffix.lower()}")
-            found.path.parent.rmdir()
+    uploaded = home / INCOMING in source.path.parents
+    own = f"source{source.path.suffix.lower()}"
+    created = {"created": time.time()}
     request = {
         "run": str(Path(run)),
-        "source": str(source),
-        "name": found.name,
-        "kind": "video" if found.video else "features",
-        "duration": found.video.duration if found.video else 0.0,
+        "source": own if uploaded else str(source.path),
+        "name": source.name,
+        "kind": "video" if source.video else "features",
+        "duration": source.video.duration if source.video else 0.0,
         "layout": layout,
-        "created": time.time(),
     }
-    write_json(folder / "request.json", request)
-    job.launch(_MODULE, folder, home)
-    return Detection(folder)
+    ascii_name = safe_name(source.name).encode("ascii", "ignore").decode().strip("._-")[:40] or "file"
+    job = DetectionJob.create(
+        home / "detect",
+        {**request, **created},
+        {"state": "created", **created},
+        first=f"{datetime.now():%Y%m%d-%H%M%S}-{ascii_name}",
+        fill=lambda folder: source.path.rename(folder / own) if uploaded else None,
+    )
+    if uploaded:
+        with suppress(OSError):
+            source.path.parent.rmdir()
+    job.launch(home, _MODULE)
+    return job
 
 
-def burn(home: Path, detection: Detection, shown: pd.DataFrame, colors: Mapping[str, str]) -> None:
+def burn(home: Path, detection: DetectionJob, shown: pd.DataFrame, colors: Mapping[str, str]) -> None:
     """Draw the ``shown`` detections into the video, in the background; an earlier such video goes.
 
     Raises:
         InputError: if one is being made already, or the workspace can't be written.
     """
-    folder = detection.burning
-    if folder.exists():
-        with suppress(InputError):
-            if job.read_status(folder)["state"] in job.ACTIVE:
-                raise InputError("is being drawn already", where="the video", hint="Wait for it, or stop it.")
-        shutil.rmtree(folder, ignore_errors=True)
-    with writing(folder):
-        folder.mkdir(parents=True)
-    write_detections(shown, folder / "shown.json")
-    write_json(folder / "request.json", {"source": detection.request()["source"], "colors": dict(colors)})
-    job.launch(_MODULE, folder, home)
+    job = detection.burn_in
+    if job.running:
+        raise InputError("is being drawn already", where="the video", hint="Wait for it, or stop it.")
+    shutil.rmtree(job.folder, ignore_errors=True)
+    BurnIn.create(
+        detection.folder,
+        {"source": detection.request()["source"], "colors": dict(colors)},
+        {"state": "created", "created": time.time()},
+        name=_BURN_IN,
+        fill=lambda folder: write_detections(shown, BurnIn(folder).shown_file),
+    )
+    job.launch(home, _MODULE)
 
 
-def open_detection(home: Path, detect_id: str) -> Detection:
-    """The detection of this id. Raises InputError if there is none (any more)."""
-    folder = home / "detect" / check_name(detect_id, "detection")
-    if not (folder / "request.json").is_file():
-        hint = f"Only the newest {KEPT} are kept; detect again."
-        raise InputError(f"there is no detection {detect_id!r}", hint=hint)
-    return Detection(folder)
+def open_detection(home: Path, detect_id: str) -> DetectionJob:
+    """The detection of this id. Raises InputError if there is none; only the newest ``KEPT`` stay."""
+    return DetectionJob.open_in(home / "detect", detect_id)
 
 
-def list_detections(home: Path) -> list[Detection]:
+def list_detections(home: Path) -> list[DetectionJob]:
     """All of the workspace, newest first."""
-    folders = [path.parent for path in (home / "detect").glob("[!.]*/request.json")]
-    return [Detection(folder) for folder in sorted(folders, key=lambda one: one.name, reverse=True)]
+    return DetectionJob.list_in(home / "detect")
 
 
-def remove(detection: Detection) -> None:
+def remove(detection: DetectionJob) -> None:
     """Delete a detection, its uploaded file included; a process that works there stops."""
-    for folder in (detection.burning, detection.folder):
-        if folder.is_dir():
-            with suppress(InputError):
-                job.request_stop(folder)
+    for job in (detection.burn_in, detection):
+        with suppress(InputError):
+            job.request_stop()
     shutil.rmtree(detection.folder, ignore_errors=True)
 
 
 def clean_up(home: Path, keep: int = KEPT - 1) -> None:
     """Remove all but the newest ``keep`` detections; those at work stay."""
     for old in list_detections(home)[keep:]:
-        try:
-            busy = old.status()["state"] in job.ACTIVE
-        except InputError:
-            busy = False
-        if not busy:
+        if not old.running:
             remove(old)
-
-
-def _new_folder(root: Path, name: str) -> Path:
-    ascii_name = safe_name(name).encode("ascii", "ignore").decode().strip("._-")[:40] or "file"
-    first = f"{datetime.now():%Y%m%d-%H%M%S}-{ascii_name}"
-    root.mkdir(parents=True, exist_ok=True)
-    for number in range(1, 1000):
-        folder = root / (first if number == 1 else f"{first}-{number}")
-        with suppress(FileExistsError):
-            folder.mkdir()
-            return folder
-    raise InputError("too many detections were started at once", where=name, hint="Wait a second.")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        hint = "It was removed; detect again."
-        raise InputError(f"can't be read ({error.strerror})", where=path, hint=hint) from None
-    except (ValueError, TypeError):
-        raise InputError("is not a JSON object", where=path, hint="Detect again.") from None
 
 
 # --- the process --------------------------------------------------------------------------------------
 
 
-def detect(detection: Detection, report: job.Reporter) -> dict[str, Any]:
-    """Do the work of a detection; returns fields of the last status. Raises Stopped when asked to stop."""
+def detect(detection: DetectionJob, writer: StatusWriter[Any]) -> dict[str, Any]:
+    """Do the work of a detection; returns fields of the last status. Raises StopRequested."""
     from tal_core.inference.predict import load_model, predict_features  # pylint: disable=import-outside-toplevel
 
     request = detection.request()
-    report.progress(0, 0, "loading the run")
+    writer.progress(0, 0, "loading the run")
     model = load_model(Path(request["run"]))
     damage = Damage()
     source = Path(request["source"])
     if request["kind"] == "video":
-
-        def progress(done: int, total: int, message: str) -> None:
-            if report.stopped():
-                raise Stopped
-            report.progress(done, total, message)
-
-        features, grid = features_of_video(source, model.info, progress, damage)
+        features, grid = features_of_video(source, model.info, writer.progress, damage)
     else:
         features = read_feature_file(source, request["layout"], model.info.num_features)
         grid = model.info.grid
-    if report.stopped():
-        raise Stopped
-    report.progress(0, 0, "detecting")
+    writer.progress(0, 0, "detecting")
     table, scores = predict_features(model, features, grid, video_id=request["name"])
     if scores is not None:
-        kept = {request["name"]: (scores, grid)}
-        save_snippet_scores(detection.folder / "snippet_scores.npz", kept, model.info.labels)
+        by_video = {request["name"]: (scores, grid)}
+        save_snippet_scores(detection.snippet_scores_file, by_video, model.info.labels)
     seconds = request["duration"] or grid.seconds(len(features) - 0.5)
-    write_detections(table, detection.folder / "detections.json")
-    said = {"message": f"{len(table)} detections", "labels": model.info.labels}
-    return {**said, "duration": float(seconds), "damage": str(damage)}
+    write_detections(table, detection.detections_file)
+    fields = {"labels": model.info.labels, "duration": float(seconds), "damage": str(damage)}
+    return {"message": f"{len(table)} detections", **fields}
 
 
-def draw(folder: Path, report: job.Reporter) -> dict[str, Any]:
+def draw(job: BurnIn, writer: StatusWriter[Any]) -> dict[str, Any]:
     """Burn detections in; as ``detect``."""
-    request = _read_json(folder / "request.json")
+    request = job.request()
     notes = burn_in(
         Path(request["source"]),
-        read_detections(folder / "shown.json"),
-        folder / _BURNT,
+        read_detections(job.shown_file),
+        job.video_file,
         request["colors"],
-        progress=report.progress,
-        stop=report.stopped,
+        progress=writer.progress,
     )
     return {"message": " ".join(["The video is ready.", *notes])}
 
 
 def main(folder: str) -> int:
     """The background process."""
-    place = Path(folder)
-    with job.Reporter(place) as report:
-        try:
-            done = draw(place, report) if place.name == _BURN_IN else detect(Detection(place), report)
-        except Stopped:
-            report.end("stopped", "Stopped.")
-        except InputError as error:
-            print(error, file=sys.stderr)
-            report.end("failed", "Failed", error=str(error))
-            return 2
-        except BaseException as error:
-            report.end("failed", "Failed", error=f"{type(error).__name__}: {error}")
-            raise
-        else:
-            report.end("finished", **done)
-    return 0
+    path = Path(folder)
+    if path.name == _BURN_IN:
+        drawing = BurnIn(path)
+        writer: StatusWriter[Any] = StatusWriter(drawing)
+        return run_job(writer, lambda: draw(drawing, writer))
+    detection = DetectionJob(path)
+    writer = StatusWriter(detection)
+    return run_job(writer, lambda: detect(detection, writer))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,12 +15,12 @@ from torch import nn
 from tal_core.data.dataset.dataset import open_dataset
 from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.device import choose_device
-from tal_core.models.config import MethodConfig, validated
+from tal_core.models.config import MethodConfig
 from tal_core.models.method import Candidates
-from tal_core.models.registry import get_method
 from tal_core.models.shared.weights import WeightsInfo, load_weights, read_info
 from tal_core.postprocessing.candidates import post_process_predictions, suppression
 from tal_core.postprocessing.fusion import is_classless, with_classes
+from tal_core.runs.run import Run
 from tal_core.types import InputError, Progress, TimeGrid
 
 
@@ -50,9 +49,9 @@ def load_model(run: os.PathLike, *, device: str = "auto", checkpoint: str | None
     Raises:
         InputError: if the run has no weights, or they are faulty or of another method or size.
     """
-    folder = Path(run)
-    method, config = read_config(folder)
-    path = folder / "checkpoints" / f"{checkpoint or config.checkpoint}.safetensors"
+    run = Run(Path(run))
+    method, config = run.method_config()
+    path = run.weights_file(checkpoint or config.checkpoint)
     info = read_info(path)
     if info.method != method.name:
         what = f"are weights of {info.method}, but the run's config says {method.name}"
@@ -61,24 +60,6 @@ def load_model(run: os.PathLike, *, device: str = "auto", checkpoint: str | None
     network = method.build(config, info.num_features, len(info.labels))
     load_weights(path, network)
     return TrainedModel(network.to(chosen).eval(), config, info, chosen)
-
-
-def read_config(folder: Path):
-    """The method and validated config of a run's ``config.json``. Raises InputError if it is faulty."""
-    path = folder / "config.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        name = content.pop("model")
-        content.pop("dataset")
-    except OSError as error:
-        raise InputError(
-            f"can't be read ({error.strerror})", where=path, hint="Choose another run."
-        ) from None
-    except (ValueError, KeyError, AttributeError, TypeError):
-        hint = "It needs dataset, model and the method's settings."
-        raise InputError("is not a run's config", where=path, hint=hint) from None
-    method = get_method(name)
-    return method, validated(method.config, content, where=path)
 
 
 def predict_videos(

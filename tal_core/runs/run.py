@@ -17,35 +17,85 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
-from tal_core.background.processes import process_alive
+from tal_core.background.job_folder import ACTIVE, FileOf, JobFolder, Status
 from tal_core.data.dataset.entry import load_entry
 from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.data.formats.blocked import read_blocked, without_blocked
 from tal_core.data.formats.detections import read_detections
 from tal_core.evaluation.result import Evaluation
-from tal_core.models.config import MethodConfig
+from tal_core.models.config import MethodConfig, validated
 from tal_core.types import InputError
-from tal_core.workspace import DEMO, check_name, write_json, writing
+from tal_core.workspace import DEMO, check_name
 
-STATES = ("created", "running", "stopping", "stopped", "finished", "failed", "killed")
-ACTIVE = ("running", "stopping")
+if TYPE_CHECKING:
+    from tal_core.models.method import Method
+
+__all__ = ["ACTIVE", "Run", "create_run", "list_runs", "open_run"]
+
+
+class RunStatus(Status):
+    """``epoch`` is the current one, from 1, of ``epochs``; ``step`` of ``steps`` counts over all epochs.
+
+    ``phase``: preparing, training, validating or detecting; ``average_mAP``: the latest; ``seconds``: spent
+    since the start of the process; ``parameters``: of the network.
+    """
+
+    phase: str = ""
+    epoch: int | None = None
+    epochs: int | None = None
+    step: int | None = None
+    steps: int | None = None
+    seconds: float | None = None
+    samples_per_second: float | None = None
+    memory_mb: float | None = None
+    device: str | None = None
+    average_mAP: float | None = None
+    parameters: int | None = None
+
+
+class RunConfig(Protocol):
+    """What a run is made of beside dataset and method."""
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the training data."""
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """The settings by name."""
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(JobFolder):
     """One run directory. All reads raise InputError when it has been deleted or a file in it is faulty."""
 
-    folder: Path
+    kind = "run"
+    request_name = "config.json"
+    log_name = "train.log"
+    required = ("dataset", "model")
+    lasting = ("created", "average_mAP", "epoch", "epochs", "step", "steps", "parameters")
+    status_type = RunStatus
+    when_killed = "Resume continues from the last checkpoint."
+
+    config_file = FileOf(request_name)
+    metrics_file = FileOf("metrics.jsonl")
+    checkpoints = FileOf("checkpoints")
+    candidates_file = FileOf("candidates.npz")
+    snippet_scores_file = FileOf("snippet_scores.npz")
+    detections_file = FileOf("detections.json")
+    evaluation_file = FileOf("evaluation.json")
+    environment_file = FileOf("environment.json")
+    provenance_file = FileOf("provenance.json")
+    cost_file = FileOf("cost.json")
+    online_file = FileOf("online.json")
+    log_file = FileOf(log_name)
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -55,10 +105,9 @@ class Run:
         """The folder's name."""
         return self.folder.name
 
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the weights."""
-        return self.folder / "checkpoints"
+    def weights_file(self, checkpoint: str) -> Path:
+        """The weights of ``checkpoint``: ``last`` or ``best``."""
+        return self.checkpoints / f"{checkpoint}.safetensors"
 
     @property
     def shipped(self) -> bool:
@@ -67,42 +116,23 @@ class Run:
 
     def config(self) -> dict[str, Any]:
         """``dataset``, ``model`` and the method's settings, flat."""
-        config = self._read_json("config.json")
-        for name in ("dataset", "model"):
-            if not isinstance(config.get(name), str):
-                raise InputError(
-                    f"{name} is missing", where=self.folder / "config.json", hint="Start a new run."
-                )
-        return config
+        return self.request()
 
     def settings(self) -> dict[str, Any]:
         """The method's settings alone."""
-        return {name: value for name, value in self.config().items() if name not in ("dataset", "model")}
+        return {name: value for name, value in self.config().items() if name not in self.required}
 
-    def status(self) -> dict[str, Any]:
-        """What the run is doing; see ``records.Recorder`` for the keys.
+    def method_config(self) -> tuple[Method, MethodConfig]:
+        """The method and its validated config."""
+        from tal_core.models.registry import get_method  # pylint: disable=import-outside-toplevel  # loads torch
 
-        ``state`` is one of ``STATES``: ``killed`` when the file says running but its process is gone,
-        ``stopping`` when a stop was asked for and not yet done.
-        """
-        status = self._read_json("status.json")
-        if status.get("state") not in ACTIVE:
-            return status
-        if not process_alive(status):
-            status = self._read_json("status.json")  # it may have ended properly since
-            if status.get("state") in ACTIVE:
-                error = (
-                    f"The training process {status.get('pid')} is gone: it was killed, ran out of memory, or"
-                    " the machine restarted. Resume continues from the last checkpoint."
-                )
-                return {**status, "state": "killed", "error": error, "eta_seconds": None}
-            return status
-        return {**status, "state": "stopping"} if (self.folder / "stop").exists() else status
+        method = get_method(self.config()["model"])
+        return method, validated(method.config, self.settings(), where=self.config_file)
 
     def metrics(self) -> pd.DataFrame:
         """The lines of ``metrics.jsonl``; of a step done twice (after a crash) the later one."""
         lines = []
-        for line in self._read("metrics.jsonl", "").splitlines():
+        for line in self.read_text(self.metrics_file.name).splitlines():
             try:
                 lines.append(json.loads(line))
             except ValueError:
@@ -115,8 +145,8 @@ class Run:
 
     def evaluation(self) -> Evaluation | None:
         """The final evaluation; None as long as there is none."""
-        path = self.folder / "evaluation.json"
-        return Evaluation.from_json(self._read_json(path.name), where=path) if path.exists() else None
+        path = self.evaluation_file
+        return Evaluation.from_json(self.read_json(path.name), where=path) if path.exists() else None
 
     def detections(self) -> pd.DataFrame:
         """The final detections, outside the videos that the dataset blocks by now.
@@ -124,13 +154,11 @@ class Run:
         Raises:
             InputError: as long as there are none.
         """
-        path = self.folder / "detections.json"
-        if not path.exists():
+        if not self.detections_file.exists():
             self.config()
-            raise InputError(
-                "there are no detections yet", where=self.run_id, hint="Let the training finish."
-            )
-        return without_blocked(read_detections(path), self._blocked())
+            hint = "Let the training finish."
+            raise InputError("there are no detections yet", where=self.run_id, hint=hint)
+        return without_blocked(read_detections(self.detections_file), self._blocked())
 
     def _blocked(self) -> frozenset[str]:
         try:
@@ -139,38 +167,9 @@ class Run:
             return frozenset()
         return read_blocked(entry.blocked) if entry.blocked else frozenset()
 
-    def log_tail(self, lines: int = 40) -> str:
-        """The end of ``train.log``."""
-        return "\n".join(self._read("train.log", "").splitlines()[-lines:])
-
-    def _read(self, name: str, missing: str | None = None) -> str:
-        try:
-            return (self.folder / name).read_text(encoding="utf-8", errors="replace")
-        except OSError as error:
-            if not self.folder.is_dir():
-                raise InputError(
-                    "the run's folder is gone", where=self.run_id, hint="Choose another run."
-                ) from None
-            if missing is not None and isinstance(error, FileNotFoundError):
-                return missing
-            hint = "Delete the run's folder and start a new run."
-            raise InputError(
-                f"can't be read ({error.strerror})", where=self.folder / name, hint=hint
-            ) from None
-
-    def _read_json(self, name: str) -> dict[str, Any]:
-        try:
-            content = json.loads(self._read(name))
-        except ValueError as error:
-            hint = "Delete the run's folder and start a new run."
-            raise InputError(f"is not valid JSON ({error})", where=self.folder / name, hint=hint) from None
-        if not isinstance(content, dict):
-            raise InputError("is not a JSON object", where=self.folder / name, hint="Start a new run.")
-        return content
-
 
 def create_run(
-    home: Path, dataset: str | FeatureDataset, model: str, config: MethodConfig, run_id: str | None = None
+    home: Path, dataset: str | FeatureDataset, model: str, config: RunConfig, run_id: str | None = None
 ) -> Run:
     """Make the directory of a run that hasn't started; ``dataset`` is a registered name, or one in memory.
 
@@ -182,40 +181,22 @@ def create_run(
     else:
         dataset = dataset.name
     runs = home / "runs"
-    if run_id is None:
-        first = f"{dataset}-{model}-{datetime.now():%Y%m%d-%H%M%S}"[-80:].lstrip("._-")
-        taken = {path.name for path in runs.glob("*")}
-        run_id = next(name for name in _numbered(first) if name not in taken)
-    folder = runs / check_name(run_id, "run")
-    if folder.exists() or (DEMO / "runs" / run_id).exists():
-        raise InputError(
-            f"there is already a run {run_id!r}", hint="Choose another run id, or resume it with --resume."
-        )
-    with writing(folder):
-        runs.mkdir(parents=True, exist_ok=True)
-        # A run appears with its config and status in place, or not at all.
-        unborn = Path(tempfile.mkdtemp(dir=runs, prefix=".new-"))
-        try:
-            unborn.chmod(0o755)
-            (unborn / "checkpoints").mkdir()
-            write_json(
-                unborn / "config.json", {"dataset": dataset, "model": model, **config.model_dump(mode="json")}
-            )
-            created = {"state": "created", "created": time.time(), "epoch": 0, "epochs": config.epochs}
-            write_json(unborn / "status.json", created)
-            unborn.rename(folder)
-        except BaseException:
-            shutil.rmtree(unborn, ignore_errors=True)
-            raise
-    return Run(folder)
+    if run_id is not None and is_taken(home, check_name(run_id, "run")):
+        hint = "Choose another run id, or resume it with --resume."
+        raise InputError(f"there is already a run {run_id!r}", hint=hint)
+    return Run.create(
+        runs,
+        {"dataset": dataset, "model": model, **config.model_dump(mode="json")},
+        {"state": "created", "created": time.time(), "epoch": 0, "epochs": config.epochs},
+        name=run_id,
+        first=f"{dataset}-{model}-{datetime.now():%Y%m%d-%H%M%S}"[-76:].lstrip("._-"),
+        fill=lambda folder: Run(folder).checkpoints.mkdir(),
+    )
 
 
-def _numbered(name: str):
-    yield name
-    number = 2
-    while True:
-        yield f"{name}-{number}"
-        number += 1
+def is_taken(home: Path, run_id: str) -> bool:
+    """Whether there is a run of that id in the workspace or among those that came with the program."""
+    return any((folder / "runs" / run_id).exists() for folder in (home, DEMO))
 
 
 def open_run(home: Path, run_id: str) -> Run:
@@ -226,25 +207,14 @@ def open_run(home: Path, run_id: str) -> Run:
     """
     check_name(run_id, "run")
     for folder in (home / "runs" / run_id, DEMO / "runs" / run_id):
-        if (folder / "config.json").is_file():
+        if Run(folder).config_file.is_file():
             return Run(folder)
-    known = ", ".join(run.run_id for run in list_runs(home)[:8]) or "none yet"
-    raise InputError(f"there is no run {run_id!r}", hint=f"Known runs: {known}.")
+    names = ", ".join(run.run_id for run in list_runs(home)[:8]) or "none yet"
+    raise InputError(f"there is no run {run_id!r}", hint=f"Known runs: {names}.")
 
 
 def list_runs(home: Path) -> list[Run]:
     """Every run of the workspace, newest first, then those that came with the program."""
-    own = sorted(_runs_in(home / "runs"), key=_created, reverse=True)
+    own = Run.list_in(home / "runs")
     names = {run.run_id for run in own}
-    return own + [run for run in sorted(_runs_in(DEMO / "runs"), key=_created) if run.run_id not in names]
-
-
-def _runs_in(folder: Path) -> list[Run]:
-    return [Run(path.parent) for path in folder.glob("[!.]*/config.json")]
-
-
-def _created(run: Run) -> float:
-    try:
-        return float(run.status().get("created") or 0)
-    except (InputError, TypeError, ValueError):
-        return 0.0
+    return own + [run for run in Run.list_in(DEMO / "runs")[::-1] if run.run_id not in names]

@@ -1,9 +1,7 @@
-"""Who may train a run, how it is asked to stop, and what its failures are called."""
+"""Who may train a run, and how its failures are explained."""
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +9,6 @@ import torch
 from filelock import FileLock, Timeout
 
 from tal_core.models.config import MethodConfig
-from tal_core.runs.recorder import Recorder
 from tal_core.runs.run import ACTIVE, Run
 from tal_core.types import InputError
 from tal_core.workspace import writing
@@ -46,28 +43,6 @@ def check_startable(run: Run, resume: bool) -> None:
     if not resume and (run.checkpoints / "last.pt").exists():
         what = f"was trained before and is {'killed' if state in ACTIVE else state}"
         raise InputError(what, where=run.run_id, hint="Resume it, or start a new run.")
-
-
-@contextmanager
-def stopped_by_signals(recorder: Recorder) -> Iterator[None]:
-    """SIGTERM and SIGINT ask for a clean stop; a second one ends the process as usual."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {int(number): signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def ask(number: int, frame: object) -> None:
-        del frame
-        recorder.request_stop()
-        signal.signal(number, before[number])
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def explained(error: BaseException, config: MethodConfig, device: torch.device) -> InputError | None:

@@ -10,60 +10,24 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 
-from filelock import FileLock
-
-from tal_core.background.processes import spawn, this_process
-from tal_core.runs.run import ACTIVE, Run
+from tal_core.runs.run import Run
 from tal_core.types import InputError
-from tal_core.workspace import write_json, writing
 
 
 def start(home: Path, run: Run) -> int:
     """Train ``run`` in the background, from its start or its last checkpoint; returns the process id.
 
     Raises:
-        InputError: if it is training already, has finished, or came with the program.
+        InputError: if it is running already, has finished, or came with the program.
     """
     if run.shipped:
         raise InputError("this run came with the program", where=run.run_id, hint="Start a new run instead.")
     run.config()
-    with writing(run.folder), FileLock(run.folder / ".launch.lock"):
-        status = run.status()
-        if status["state"] in ACTIVE:
-            what = f"already training (pid {status.get('pid')})"
-            raise InputError(what, where=run.run_id, hint="Stop it first, or start another run.")
-        if status["state"] == "finished":
-            raise InputError("has finished already", where=run.run_id, hint="Start a new run.")
-        (run.folder / "stop").unlink(missing_ok=True)
-        process = spawn("tal_core.training.launch", run.folder, home, "train.log")
-        # Until torch is loaded the process can't speak for itself.
-        starting = {"state": "running", "phase": "preparing", "message": "Starting", "heartbeat": time.time()}
-        kept = {key: status[key] for key in ("created", "epoch", "epochs", "step", "steps") if key in status}
-        write_json(run.folder / "status.json", {**kept, **starting, **this_process(process.pid)})
-    return process.pid
-
-
-def resume(home: Path, run: Run) -> int:
-    """Continue a stopped, failed or killed run in the background. As ``start``."""
-    return start(home, run)
-
-
-def request_stop(run: Run) -> None:
-    """Ask a running training to checkpoint and stop; returns at once.
-
-    Raises:
-        InputError: if the run isn't training.
-    """
-    state = run.status()["state"]
-    if state not in ACTIVE:
-        raise InputError(
-            f"isn't training (it is {state})", where=run.run_id, hint="There is nothing to stop."
-        )
-    with writing(run.folder):
-        (run.folder / "stop").touch()
+    if run.status()["state"] == "finished":
+        raise InputError("has finished already", where=run.run_id, hint="Start a new run.")
+    return run.launch(home, "tal_core.training.launch", phase="preparing").pid
 
 
 def main(folder: str) -> int:

@@ -10,20 +10,21 @@ same steps as one that never was, and on a CPU has the same losses.
 
 from __future__ import annotations
 
-import json
 import traceback
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
+from tal_core.background.processes import StopRequested, stop_signals
 from tal_core.data.dataset.dataset import open_dataset
 from tal_core.data.dataset.protocol import FeatureDataset, evaluated_videos
 from tal_core.data.formats.detections import write_detections
 from tal_core.device import choose_device, choose_precision, device_name
-from tal_core.evaluation.average_precision import Evaluation, evaluate
-from tal_core.inference.predict import Predictions, predict_videos, read_config
+from tal_core.evaluation.result import Evaluation
+from tal_core.inference.predict import Predictions, predict_videos
 from tal_core.models.config import MethodConfig
 from tal_core.models.data_summary import summarise
 from tal_core.models.method import Method
@@ -35,14 +36,14 @@ from tal_core.postprocessing.candidates import (
     save_snippet_scores,
     suppression,
 )
-from tal_core.runs.recorder import Recorder, StopRequested
+from tal_core.runs.evaluate_run import average_text, evaluate_run
+from tal_core.runs.recorder import RunRecorder
 from tal_core.runs.run import Run
 from tal_core.training.checkpoint import State, load_state
 from tal_core.training.environment import describe
-from tal_core.training.guard import check_startable, claimed, explained, stopped_by_signals
+from tal_core.training.guard import check_startable, claimed, explained
 from tal_core.training.steps import Steps, Training, new_state, train_epoch
 from tal_core.types import InputError, Progress, TimeGrid
-from tal_core.workspace import write_bytes, write_json
 
 
 def train(
@@ -64,17 +65,17 @@ def train(
     """
     if run.shipped:
         raise InputError("this run came with the program", where=run.run_id, hint="Start a new run instead.")
-    method, config = read_config(run.folder)
+    method, config = run.method_config()
     with claimed(run):
         check_startable(run, resume)
-        (run.folder / "stop").unlink(missing_ok=True)
-        with Recorder(run) as recorder, stopped_by_signals(recorder):
+        run.stop_file.unlink(missing_ok=True)
+        with RunRecorder(run) as recorder, stop_signals(recorder.request_stop):
             try:
                 recorder.log(f"Training {run.run_id} with {method.title}")
                 data = dataset or open_dataset(home, run.config()["dataset"], recorder.check)
                 _train(run, data, method, config, recorder, progress or (lambda *_: None))
             except StopRequested:
-                (run.folder / "stop").unlink(missing_ok=True)
+                run.stop_file.unlink(missing_ok=True)
                 recorder.log("Stopped.")
                 recorder.finish("stopped", phase="", message="Stopped. Resume continues from here.")
                 return "stopped"
@@ -87,7 +88,7 @@ def train(
             return "finished"
 
 
-def _fail(recorder: Recorder, config: MethodConfig, error: BaseException) -> None:
+def _fail(recorder: RunRecorder, config: MethodConfig, error: BaseException) -> None:
     """Leave the reason in status and log, as far as they can still be written."""
     known = explained(error, config, recorder.device)
     reason = str(known) if known else f"{type(error).__name__}: {error}".rstrip(": ")
@@ -104,7 +105,7 @@ def _train(
     dataset: FeatureDataset,
     method: Method,
     config: MethodConfig,
-    recorder: Recorder,
+    recorder: RunRecorder,
     progress: Progress,
 ) -> None:
     if not dataset.videos(dataset.training_subset):
@@ -117,7 +118,7 @@ def _train(
     named = {"device": device_name(device), "precision": str(precision).removeprefix("torch.")}
     recorder.update(**named, epochs=config.epochs, message="Preparing the network and its training samples")
     environment = describe(device, precision, dataset)
-    write_bytes(run.folder / "environment.json", (json.dumps(environment, indent=2) + "\n").encode())
+    run.write_json(run.environment_file, environment)
 
     training = Training(run, method, config, dataset, device, precision, recorder, progress)
     _warn(training)
@@ -150,6 +151,7 @@ def _prepare(training: Training) -> tuple[State, WeightsInfo]:
         training.method.prepare(model, dataset, config)
     state = new_state(model, config, training.device, training.precision)
     weights = sum(weight.numel() for weight in model.parameters())
+    training.recorder.update(parameters=weights)
     training.recorder.log(f"{weights} weights, on {device_name(training.device)}")
     if resumed:
         load_state(run.checkpoints, state, info, training.device)
@@ -184,11 +186,9 @@ def _validate_if_due(training: Training, state: State, info: WeightsInfo) -> Non
     if (measured["epoch"] == epoch).any():
         return
     training.recorder.update(phase="validating", message=f"Measuring mAP after epoch {epoch}")
-    evaluation = _evaluate(training, _predict(training, state.detector))
+    evaluation = evaluate_run(training.dataset, _detections(training, _predict(training, state.detector)))
     if measured.empty or evaluation.average_mAP > measured["average_mAP"].max():
-        save_weights(
-            run.checkpoints / "best.safetensors", state.detector.state_dict(), replace(info, epoch=epoch)
-        )
+        save_weights(run.weights_file("best"), state.detector.state_dict(), replace(info, epoch=epoch))
     _report(training, state, evaluation)
 
 
@@ -200,27 +200,26 @@ def detect(training: Training, state: State, *, classless: bool = False) -> None
     run, config, recorder = training.run, training.config, training.recorder
     subset = training.dataset.evaluation_subset
     recorder.update(phase="detecting", eta_seconds=None, message=f"Detecting in subset {subset!r}")
-    detector, best = state.detector, run.checkpoints / "best.safetensors"
+    detector, best = state.detector, run.weights_file("best")
     if config.checkpoint == "best" and best.exists():
         load_weights(best, detector)
     predictions = _predict(training, detector, classless)
-    save_candidates(run.folder / "candidates.npz", predictions.candidates, predictions.labels)
+    save_candidates(run.candidates_file, predictions.candidates, predictions.labels)
     if predictions.snippet_scores:
-        save_snippet_scores(run.folder / "snippet_scores.npz", predictions.snippet_scores, predictions.labels)
-    detections = post_process_predictions(predictions.candidates, predictions.labels, suppression(config))
-    write_detections(detections, run.folder / "detections.json")
-    evaluation = None if classless else _evaluate(training, predictions, detections)
+        save_snippet_scores(run.snippet_scores_file, predictions.snippet_scores, predictions.labels)
+    detections = _detections(training, predictions)
+    write_detections(detections, run.detections_file)
+    evaluation = None if classless else evaluate_run(training.dataset, detections)
     message = "Finished. No annotated videos were held out from training, so there is no mAP."
     if classless:
         message = f"Finished: {len(detections)} proposals without classes, so there is no mAP."
     if evaluation is not None:
-        write_json(run.folder / "evaluation.json", evaluation.to_json())
+        run.write_json(run.evaluation_file, evaluation.to_json())
         if config.checkpoint == "last":
             _report(training, state, evaluation)
         recorder.update(average_mAP=evaluation.average_mAP)
-        low, high = min(evaluation.tiou), max(evaluation.tiou)
-        average = f"average mAP {100 * evaluation.average_mAP:.2f} % (tIoU {low:g} to {high:g})"
-        message = f"Finished: {average} on the {len(predictions.candidates)} videos of subset {subset!r}."
+        where = f"the {len(predictions.candidates)} videos of subset {subset!r}"
+        message = f"Finished: {average_text(evaluation)} on {where}."
     recorder.log(message)
     recorder.finish("finished", phase="", message=message)
 
@@ -236,17 +235,9 @@ def _predict(training: Training, network: torch.nn.Module, classless: bool = Fal
     return predict_videos(network, dataset, videos, training.device, report, classless=classless)
 
 
-def _evaluate(training: Training, predictions: Predictions, detections=None) -> Evaluation | None:
-    """mAP on the evaluation subset, videos without usable features included; None without ground truth."""
-    dataset = training.dataset
-    videos = evaluated_videos(dataset, usable=False)
-    if not videos:
-        return None
-    if detections is None:
-        settings = suppression(training.config)
-        detections = post_process_predictions(predictions.candidates, predictions.labels, settings)
-    truth = dataset.ground_truth(dataset.evaluation_subset)
-    return evaluate(truth, detections, dataset.tiou, videos=videos)
+def _detections(training: Training, predictions: Predictions) -> pd.DataFrame:
+    settings = suppression(training.config)
+    return post_process_predictions(predictions.candidates, predictions.labels, settings)
 
 
 def check_class_scores(config: MethodConfig, dataset: FeatureDataset) -> None:

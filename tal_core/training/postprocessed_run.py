@@ -16,7 +16,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -27,8 +27,6 @@ import numpy as np
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.data.formats.class_scores import ClassScores
 from tal_core.data.formats.detections import write_detections
-from tal_core.data.formats.files import read_json
-from tal_core.evaluation.average_precision import evaluate
 from tal_core.evaluation.result import Evaluation
 from tal_core.models.config import MethodConfig
 from tal_core.models.settings import build_config
@@ -36,9 +34,10 @@ from tal_core.postprocessing.candidates import post_process_predictions, save_ca
 from tal_core.postprocessing.fusion import Fusion
 from tal_core.postprocessing.lab import Stored
 from tal_core.postprocessing.nms import Suppression
-from tal_core.runs.run import Run, create_run
+from tal_core.runs.evaluate_run import evaluate_run
+from tal_core.runs.run import Run, create_run, is_taken
 from tal_core.types import InputError
-from tal_core.workspace import DEMO, write_json, write_text, writing
+from tal_core.workspace import numbered, write_text, writing
 
 SETTINGS = {
     "nms": "kind",
@@ -52,12 +51,6 @@ SETTINGS = {
 }
 """What of a config is post-processing, and what `Suppression` calls it."""
 
-_SHARED = (
-    "checkpoints/last.safetensors",
-    "checkpoints/best.safetensors",
-    "snippet_scores.npz",
-    "environment.json",
-)
 _OF_THE_TRAINING = (
     "epoch",
     "epochs",
@@ -67,6 +60,7 @@ _OF_THE_TRAINING = (
     "samples_per_second",
     "memory_mb",
     "device",
+    "parameters",
 )
 
 
@@ -91,12 +85,7 @@ def as_settings(settings: Suppression) -> dict[str, Any]:
 
 def free_name(home: Path, run_id: str) -> str:
     """``run_id-lab1``, or the first such name that no run has."""
-    number = 1
-    while True:
-        name = f"{run_id[: 80 - len(f'-lab{number}')]}-lab{number}"
-        if not any((folder / "runs" / name).exists() for folder in (home, DEMO)):
-            return name
-        number += 1
+    return next(name for name in numbered(run_id, "-lab", 1) if not is_taken(home, name))
 
 
 def derive_run(
@@ -122,46 +111,28 @@ def derive_run(
     """
     fused = stored.fused(class_scores, fusion) if fusion and class_scores else stored
     detections = post_process_predictions(fused.candidates, fused.labels, suppression(config))
-    evaluation = _evaluate(data, detections)
+    evaluation = evaluate_run(data, detections)
     provenance = _provenance(source, stored, config, fusion, class_scores)
     provenance |= {"note": note, "average_mAP": _averages(source, evaluation)}
     model = source.config()["model"]
     run = create_run(home, data.name, model, config, run_id or free_name(home, source.run_id))
-    try:
-        _take_over(source, run, _SHARED if fused is not stored else (*_SHARED, "candidates.npz"))
+    with run.removed_on_failure():
+        _take_over(source, run, fused is stored)
         if fused is not stored:
-            save_candidates(run.folder / "candidates.npz", fused.candidates, fused.labels)
-        write_detections(detections, run.folder / "detections.json")
+            save_candidates(run.candidates_file, fused.candidates, fused.labels)
+        write_detections(detections, run.detections_file)
         if evaluation is not None:
-            write_json(run.folder / "evaluation.json", evaluation.to_json())
-        write_json(run.folder / "provenance.json", provenance)
+            run.write_json(run.evaluation_file, evaluation.to_json())
+        run.write_json(run.provenance_file, provenance)
         message = f"Kept from the post-processing lab: detections of {source.run_id} with other settings."
-        write_text(run.folder / "train.log", f"{datetime.now():%Y-%m-%d %H:%M:%S} {message}\n")
-        write_json(run.folder / "status.json", _status(source, message, evaluation))
-    except BaseException:
-        shutil.rmtree(run.folder, ignore_errors=True)
-        raise
+        write_text(run.log_file, f"{datetime.now():%Y-%m-%d %H:%M:%S} {message}\n")
+        run.write_status(_status(source, message, evaluation))
     return run
 
 
 def provenance_of(run: Run) -> dict[str, Any] | None:
     """The ``provenance.json`` of a derived run, None for others. Raises InputError if it is faulty."""
-    path = run.folder / "provenance.json"
-    if not path.exists():
-        return None
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise InputError("is not a JSON object", where=path, hint="Delete the file.")
-    return content
-
-
-def _evaluate(data: Dataset, detections: Any) -> Evaluation | None:
-    """As training does at its end; None without ground truth."""
-    subset = data.evaluation_subset
-    truth = data.ground_truth(subset)
-    if truth.empty:
-        return None
-    return evaluate(truth, detections, data.tiou, videos=data.videos(subset, usable=False))
+    return run.read_json(run.provenance_file.name) if run.provenance_file.exists() else None
 
 
 def _provenance(source, stored, config, fusion, class_scores) -> dict[str, Any]:
@@ -175,7 +146,7 @@ def _provenance(source, stored, config, fusion, class_scores) -> dict[str, Any]:
         "made_by": "post-processing lab",
         "date": f"{datetime.now().astimezone():%Y-%m-%dT%H:%M:%S%z}",
         "candidates": {
-            "sha256": hashlib.sha256((source.folder / "candidates.npz").read_bytes()).hexdigest(),
+            "sha256": hashlib.sha256(source.candidates_file.read_bytes()).hexdigest(),
             "videos": len(stored.candidates),
             "segments": sum(map(len, stored.candidates.values())),
         },
@@ -207,12 +178,13 @@ def _status(source: Run, message: str, evaluation: Evaluation | None) -> dict[st
     return status | ({"average_mAP": evaluation.average_mAP} if evaluation else {})
 
 
-def _take_over(source: Run, run: Run, names: Sequence[str]) -> None:
+def _take_over(source: Run, run: Run, candidates: bool) -> None:
     """Link files, which are only ever replaced as a whole, where the disk can, else copy them."""
-    for name in names:
-        old, new = source.folder / name, run.folder / name
-        if not old.exists():
-            continue
+    files = [source.weights_file("last"), source.weights_file("best")]
+    files += [source.snippet_scores_file, source.environment_file]
+    files += [source.candidates_file] if candidates else []
+    for old in filter(Path.exists, files):
+        new = run.folder / old.relative_to(source.folder)
         with writing(new):
             try:
                 os.link(old, new)

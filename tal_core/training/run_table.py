@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Sequence
@@ -18,7 +17,6 @@ from tal_core.runs.run import Run
 from tal_core.schema import to_text
 from tal_core.training.profile import Cost, measure_apart
 from tal_core.types import InputError
-from tal_core.workspace import write_json
 
 COLUMNS = (
     "run",
@@ -33,13 +31,12 @@ COLUMNS = (
     "device",
     "created",
 )
-COST = "cost.json"
 
 
 def run_table(runs: Sequence[Run]) -> pd.DataFrame:
     """One row per run that can be read, ``COLUMNS``; NaN or None for what was never recorded.
 
-    ``average_mAP`` is a fraction, of the thresholds ``tiou``. ``parameters``: as its log says, or measured.
+    ``average_mAP`` is a fraction, of the thresholds ``tiou``. ``parameters``: as recorded, or measured.
     ``training_seconds``: its epochs' time, without validations between. ``gflops_per_minute`` and
     ``times_real_time`` (seconds of video per second of detection, on ``device``): from its ``cost.json``.
     """
@@ -56,24 +53,24 @@ def run_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def _row(run: Run) -> dict[str, Any]:
-    config, evaluation, cost = run.config(), run.evaluation(), recorded_cost(run)
+    config, evaluation, cost, status = run.config(), run.evaluation(), recorded_cost(run), run.status()
     return {
         "run": run.run_id,
         "method": config["model"],
         "dataset": config["dataset"],
         "average_mAP": evaluation.average_mAP if evaluation else None,
         "tiou": tuple(evaluation.tiou) if evaluation else None,
-        "parameters": cost.parameters if cost else _logged_parameters(run),
+        "parameters": cost.parameters if cost else status.get("parameters") or _logged_parameters(run),
         "gflops_per_minute": cost.gflops_per_minute if cost else None,
         "training_seconds": _training_seconds(run),
         "times_real_time": cost.times_real_time if cost else None,
         "device": cost.device if cost else None,
-        "created": run.status().get("created"),
+        "created": status.get("created"),
     }
 
 
 def _logged_parameters(run: Run) -> int | None:
-    """The size of its network, or of its stages' networks together, as ``train.log`` says; None if not."""
+    """The size of its network as the log of a run says that version 0.1.0 trained; None if it doesn't."""
     stated = re.findall(r"^\S+ \S+ (\d+) weights", run.log_tail(1_000_000), re.MULTILINE)
     return int(stated[-1]) if stated else None
 
@@ -105,9 +102,9 @@ def setting_differences(runs: Sequence[Run]) -> pd.DataFrame:
 def recorded_cost(run: Run) -> Cost | None:
     """What was measured of the run's method and settings; None if nothing was, or in another form."""
     try:
-        content = json.loads((run.folder / COST).read_text(encoding="utf-8"))
+        content = run.read_json(run.cost_file.name)
         return Cost(**{field.name: content[field.name] for field in fields(Cost)})
-    except (OSError, ValueError, LookupError, TypeError):
+    except (InputError, LookupError, TypeError):
         return None
 
 
@@ -126,5 +123,5 @@ def measure_run(home: Path, run: Run) -> Cost:
     cost = measure_apart(
         home, config["dataset"], config["model"], build_config(config["model"], run.settings())
     )
-    write_json(run.folder / COST, {**asdict(cost), "measured": time.time()})
+    run.write_json(run.cost_file, {**asdict(cost), "measured": time.time()})
     return cost

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -10,16 +9,6 @@ from tal_core.runs.run import Run
 from tal_core.types import InputError
 from tal_core.workspace import write_json, writing
 
-_FILES = (
-    "config.json",
-    "metrics.jsonl",
-    "candidates.npz",
-    "snippet_scores.npz",
-    "detections.json",
-    "evaluation.json",
-    "train.log",
-    "checkpoints/last.safetensors",
-)
 # Which machine it was says nothing to others.
 _OF_ONE_MACHINE = {"pid", "process_started", "host", "platform", "commit"}
 
@@ -36,11 +25,18 @@ def ship_run(run: Run, folder: Path) -> Run:
     with writing(target):
         shutil.rmtree(target, ignore_errors=True)
         (target / "checkpoints").mkdir(parents=True)
-        for name in _FILES:
-            shutil.copyfile(run.folder / name, target / name)
-    for name in ("status.json", "environment.json"):
-        content = json.loads((run.folder / name).read_text(encoding="utf-8"))
-        write_json(
-            target / name, {key: value for key, value in content.items() if key not in _OF_ONE_MACHINE}
-        )
+        files = [
+            run.config_file,
+            run.metrics_file,
+            run.candidates_file,
+            run.snippet_scores_file,
+            run.log_file,
+        ]
+        files += [run.detections_file, run.evaluation_file, run.weights_file("last")]
+        for path in files:
+            shutil.copyfile(path, target / path.relative_to(run.folder))
+    for path in (run.status_file, run.environment_file):
+        content = run.read_json(path.name)
+        kept = {key: value for key, value in content.items() if key not in _OF_ONE_MACHINE}
+        write_json(target / path.name, kept)
     return Run(target)

@@ -20,7 +20,7 @@ from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.models.config import MethodConfig
 from tal_core.models.method import Method, Model, Sampler
 from tal_core.models.shared.weights import WeightsInfo
-from tal_core.runs.recorder import Recorder
+from tal_core.runs.recorder import RunRecorder
 from tal_core.runs.run import Run
 from tal_core.training.checkpoint import Position, State, save_state, set_random_state
 from tal_core.training.loader import prepared, to_device
@@ -41,7 +41,7 @@ class Training:
     dataset: FeatureDataset
     device: torch.device
     precision: torch.dtype
-    recorder: Recorder
+    recorder: RunRecorder
     progress: Progress
 
 

@@ -66,7 +66,7 @@ def test_a_stream_from_start_to_stop(app, new_page, ends_streams):
     picture = page.get_by_test_id("stImage").locator("img")
     assert picture.evaluate("image => image.complete && image.naturalWidth > 0")
     shoot(page, "live")
-    assert f"stream={stream.stream_id}" in page.url
+    assert f"stream={stream.name}" in page.url
 
     process = psutil.Process(stream.status()["pid"])
     link = page.url

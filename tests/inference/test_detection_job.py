@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tal_core.background import job
+from tal_core.background.job_folder import JobFolder
+from tal_core.background.processes import this_process
 from tal_core.inference import detection_input, detection_job
 from tal_core.inference.detection_input import inspect, safe_name, take_in, why_not
 from tal_core.runs.run import Run, open_run
@@ -31,12 +32,11 @@ def run(home) -> Run:
 def at_once(monkeypatch):
     """Background work is done before ``launch`` returns."""
 
-    def launch(module: str, folder: Path, home: Path) -> int:
+    def launch(job: JobFolder, home: Path, module: str) -> None:
         assert module == "tal_core.inference.detection_job"
-        detection_job.main(str(folder))
-        return os.getpid()
+        detection_job.main(str(job.folder))
 
-    monkeypatch.setattr(job, "launch", launch)
+    monkeypatch.setattr(JobFolder, "launch", launch)
 
 
 def test_a_video_is_looked_at_and_detected_in(home, tmp_path, run, at_once):
@@ -60,8 +60,8 @@ def test_a_video_is_looked_at_and_detected_in(home, tmp_path, run, at_once):
 
     shown = table.head(3)
     detection_job.burn(home, detection, shown, dict.fromkeys(labels, "#4C77CC"))
-    assert job.read_status(detection.burning)["state"] == "finished"
-    assert detection.burnt.stat().st_size > 10_000
+    assert detection.burn_in.status()["state"] == "finished"
+    assert detection.burn_in.video_file.stat().st_size > 10_000
     detection_job.remove(detection)
     assert not detection.folder.exists()
 
@@ -85,7 +85,7 @@ def test_an_upload_moves_into_its_detection(home, run, at_once):
     assert not path.exists() and not path.parent.exists()
     assert Path(detection.request()["source"]).parent == detection.folder
     assert detection_job.list_detections(home) == [detection]
-    assert detection_job.open_detection(home, detection.detect_id) == detection
+    assert detection_job.open_detection(home, detection.name) == detection
     with pytest.raises(InputError, match="there is no detection"):
         detection_job.open_detection(home, "other")
 
@@ -181,41 +181,30 @@ def test_a_failure_in_the_background_is_told(home, tmp_path, run, at_once):
 
 
 def test_a_stop_is_obeyed(home, run, monkeypatch):
-    monkeypatch.setattr(job, "launch", lambda *_: 0)
+    monkeypatch.setattr(JobFolder, "launch", lambda *_: None)
     detection = detection_job.start(home, run, inspect(VIDEO))
-    job.request_stop(detection.folder)
+    detection.stop_file.touch()
     assert detection_job.main(str(detection.folder)) == 0
     assert detection.status()["state"] == "stopped"
     assert not (detection.folder / "detections.json").exists()
 
 
 def test_only_the_newest_are_kept(home, run, monkeypatch):
-    monkeypatch.setattr(
-        job, "launch", lambda _, folder, __: write_json(folder / "status.json", {"state": "finished"})
-    )
+    monkeypatch.setattr(JobFolder, "launch", lambda job, *_: job.write_status({"state": "finished"}))
     monkeypatch.setattr(detection_job, "KEPT", 3)
     found = inspect(FEATURES)
     made = [detection_job.start(home, run, found) for _ in range(3)]
-    write_json(made[0].folder / "status.json", {"state": "running", **job.this_process()})
+    write_json(made[0].folder / "status.json", {"state": "running", **this_process()})
     detection_job.clean_up(home, keep=1)
-    kept = [one.detect_id for one in detection_job.list_detections(home)]
-    assert made[0].detect_id in kept and len(kept) == 2
+    kept = [one.name for one in detection_job.list_detections(home)]
+    assert made[0].name in kept and len(kept) == 2
 
 
 def test_the_process_runs_by_itself(home, run):
     detection = detection_job.start(home, run, inspect(FEATURES))
     deadline = time.monotonic() + 120
-    while detection.status()["state"] in job.ACTIVE:
-        assert time.monotonic() < deadline, job.log_tail(detection.folder)
+    while detection.active:
+        assert time.monotonic() < deadline, detection.log_tail()
         time.sleep(0.2)
-    assert detection.status()["state"] == "finished", job.log_tail(detection.folder)
+    assert detection.status()["state"] == "finished", detection.log_tail()
     assert json.loads((detection.folder / "detections.json").read_text())["results"]
-
-
-def test_a_process_that_vanished_is_told(tmp_path):
-    status = {"state": "running", **job.this_process(), "process_started": 1.0}
-    write_json(tmp_path / "status.json", status)
-    assert job.read_status(tmp_path)["state"] == "killed"
-    (tmp_path / "status.json").unlink()
-    with pytest.raises(InputError):
-        job.read_status(tmp_path)

@@ -1,14 +1,9 @@
 import json
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
 
 import pytest
 
-from tal_core.background.processes import this_process
 from tal_core.models.settings import build_config
 from tal_core.runs import run as runs
 from tal_core.runs.run import Run, create_run, list_runs, open_run
@@ -21,10 +16,6 @@ from tests.training.synthetic import make_dataset, make_run
 def run(home) -> Run:
     make_dataset(home)
     return make_run(home)
-
-
-def put_status(run: Run, **status) -> None:
-    (run.folder / "status.json").write_text(json.dumps(status))
 
 
 def test_a_new_run_is_complete(home, run):
@@ -64,33 +55,6 @@ def test_runs_are_listed_newest_first(home, run, monkeypatch, tmp_path):
     assert listed[2].shipped and not listed[0].shipped
     with pytest.raises(InputError, match="came with the program"):
         train(home, listed[2])
-
-
-def test_a_process_that_is_gone_is_killed(run):
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    put_status(run, state="running", epoch=1, **this_process(process.pid))
-    assert run.status()["state"] == "running"
-    (run.folder / "stop").touch()
-    assert run.status()["state"] == "stopping"
-    process.kill()
-    time.sleep(0.05)
-    zombie = run.status()
-    assert zombie["state"] == "killed" and f"process {process.pid} is gone" in zombie["error"]
-    process.wait()
-    assert run.status()["state"] == "killed"
-
-
-def test_another_process_of_the_same_number_is_not_the_trainer(run):
-    put_status(run, state="running", **{**this_process(), "process_started": 12.0})
-    assert run.status()["state"] == "killed"
-
-
-def test_on_another_machine_the_heartbeat_tells(run):
-    other = {"state": "running", "pid": 1, "process_started": 1.0, "host": f"not-{socket.gethostname()}"}
-    put_status(run, **other, heartbeat=time.time() - 5)
-    assert run.status()["state"] == "running"
-    put_status(run, **other, heartbeat=time.time() - 500)
-    assert run.status()["state"] == "killed"
 
 
 def test_metrics_forget_what_a_crash_repeated_or_cut_short(run):

@@ -28,7 +28,7 @@ def test_background_run_outlives_stops_resumes_and_survives_a_kill(home, monkeyp
     pid = launch.start(home, run)
     status = run.status()
     assert status["state"] == "running" and status["pid"] == pid and status["message"] == "Starting"
-    with pytest.raises(InputError, match=rf"already training \(pid {pid}\)"):
+    with pytest.raises(InputError, match=rf"already running \(pid {pid}\)"):
         launch.start(home, run)
     assert os.getsid(pid) == pid != os.getsid(0), "a session of its own"
 
@@ -37,14 +37,14 @@ def test_background_run_outlives_stops_resumes_and_survives_a_kill(home, monkeyp
     heartbeat = first["heartbeat"]
     wait_for(run, lambda status: status["heartbeat"] > heartbeat)
 
-    launch.request_stop(run)
+    run.request_stop()
     assert run.status()["state"] in ("stopping", "stopped")
     stopped = wait_for(run, lambda status: status["state"] not in ACTIVE)
     assert stopped["state"] == "stopped"
-    with pytest.raises(InputError, match="isn't training"):
-        launch.request_stop(run)
+    with pytest.raises(InputError, match="isn't running"):
+        run.request_stop()
 
-    pid = launch.resume(home, run)
+    pid = launch.start(home, run)
     wait_for(run, lambda status: status.get("phase") == "training" and status["epoch"] > stopped["epoch"])
     os.kill(pid, signal.SIGKILL)
     killed = wait_for(run, lambda status: status["state"] not in ACTIVE)
@@ -52,7 +52,7 @@ def test_background_run_outlives_stops_resumes_and_survives_a_kill(home, monkeyp
 
     path = run.folder / "config.json"
     path.write_text(path.read_text().replace('"epochs": 4000', f'"epochs": {killed["epoch"] + 2}'))
-    pid = launch.resume(home, run)
+    pid = launch.start(home, run)
     assert wait_for(run, lambda status: status["state"] not in ACTIVE)["state"] == "finished"
     epochs = run.metrics().query("kind == 'epoch'")["epoch"]
     assert epochs.is_unique and epochs.max() == killed["epoch"] + 2

@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 from tal_core.models.registry import METHODS
 from tal_core.models.settings import build_config
 from tal_core.postprocessing.candidates import load_candidates, load_snippet_scores
-from tal_core.runs import recorder
 from tal_core.runs.run import Run, create_run
 from tal_core.training import checkpoint, loop
 from tal_core.training.loop import train
@@ -207,7 +206,7 @@ def test_a_fault_of_the_program_leaves_its_traceback_in_the_log(home, monkeypatc
 def test_full_disk(home, monkeypatch):
     make_dataset(home)
     run = make_run(home)
-    real = recorder.write_bytes
+    real = checkpoint.write_bytes
 
     def full(path, content):
         if path.parent.name == "checkpoints" or path.name == "status.json":
@@ -219,7 +218,7 @@ def test_full_disk(home, monkeypatch):
     for module in (
         "tal_core.models.shared.weights",
         "tal_core.training.checkpoint",
-        "tal_core.runs.recorder",
+        "tal_core.background.job_folder",
     ):
         monkeypatch.setattr(f"{module}.write_bytes", full)
     with pytest.raises(InputError, match="No space left"):
@@ -236,7 +235,7 @@ def test_run_deleted_while_it_trains_stays_deleted(home):
         if done == 5:
             shutil.rmtree(run.folder)
 
-    with pytest.raises(InputError, match="deleted while it trained"):
+    with pytest.raises(InputError, match="deleted while it was at work"):
         train(home, run, progress=delete)
     assert not run.folder.exists()
 

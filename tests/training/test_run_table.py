@@ -39,7 +39,7 @@ def test_a_measurement_is_kept_and_a_faulty_file_is_none(runs, home, monkeypatch
     assert asked[0][1:3] == ("tiny", "baseline") and asked[0][3].batch_size == 16
     assert tables.recorded_cost(runs[1]) == COST
     assert tables.run_table(runs).set_index("run").loc["b", "times_real_time"] == pytest.approx(200)
-    (runs[1].folder / tables.COST).write_text('{"parameters": 1}')
+    runs[1].cost_file.write_text('{"parameters": 1}')
     assert tables.recorded_cost(runs[1]) is None
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from tal_core.data.dataset.entry import list_datasets
 from tal_core.inference.detection_input import trained_weights
-from tal_core.inference.predict import read_config
 from tal_core.runs.run import Run, list_runs
 from tal_core.streaming.online.thresholds import is_online
 from tal_core.types import InputError
@@ -64,7 +63,7 @@ def cameras() -> list[str]:
 
 def check_run(run: Run) -> None:
     """Raise InputError if a run can't detect in a stream of pictures; its weights are not loaded."""
-    _, config = read_config(run.folder)
+    _, config = run.method_config()
     if config.needs_class_scores:
         what = "the run's proposals need class scores of whole videos, which a stream doesn't have"
         raise InputError(what, where=run.run_id, hint="Choose a run that learned the classes itself.")

@@ -10,7 +10,7 @@ from tal_core.inference.predict import load_model
 from tal_core.runs.run import Run, open_run
 from tal_core.streaming.live.addresses import registered_folders
 from tal_core.streaming.live.folder import StreamFolder
-from tal_core.streaming.live.recorder import Recorder
+from tal_core.streaming.live.recorder import StreamRecorder
 from tal_core.streaming.live.session import Session
 from tal_core.streaming.live.sinks import Sink
 from tal_core.streaming.live.sources import FrameSource, open_source
@@ -50,12 +50,12 @@ def detect_in_folder(home: Path, stream: StreamFolder, source: str, webhook: str
     """Detect until the source ends or the folder's ``stop`` file appears. Raises InputError if it fails."""
     from tal_core.streaming.live.webhook import Webhook  # pylint: disable=import-outside-toplevel  # loads requests
 
-    config = stream.config()
+    config = stream.request()
     run = open_run(home, config["run"])
     opened = open_source(source, paced=config["paced"], allowed=registered_folders(home))
     opened.shown = config["source"]
     model, extractor = open_detector(run, delay=config["delay"], device=config["device"])
-    recorder = Recorder(stream, model.labels)
+    recorder = StreamRecorder(stream, model.labels)
     sinks: list[Sink] = [*recorder.sinks, *([Webhook(webhook)] if webhook else [])]
     session = make_session(model, opened, extractor, sinks, run.run_id)
     with recorder.watch(session):

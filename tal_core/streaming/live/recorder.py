@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -12,13 +10,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tal_core.background.processes import this_process
+from tal_core.background.status_writer import StatusWriter
 from tal_core.streaming.live.folder import StreamFolder, score_row
 from tal_core.streaming.live.inlet import Frame
 from tal_core.streaming.live.session import Session
 from tal_core.streaming.live.sinks import JsonLines, Report, Sink
-from tal_core.types import InputError
-from tal_core.workspace import write_bytes, write_json, writing
+from tal_core.workspace import writing
 
 PICTURE_SECONDS = 0.25
 STATUS_SECONDS = 1.0
@@ -53,75 +50,55 @@ class Scores(Sink):
         self._first = since
 
 
-class Recorder:
+class StreamRecorder(StatusWriter[StreamFolder]):
     """Writes status and picture of a session, and stops it when its folder says so. Used as a context.
 
     ``sinks`` are what the session must tell. What goes wrong with the folder stops the session and is
     raised at the end.
     """
 
-    def __init__(self, stream: StreamFolder, labels: list[str]):
-        self.stream, self.labels = stream, labels
-        self.sinks: list[Sink] = [
-            JsonLines(stream.folder / "events.jsonl"),
-            Scores(stream.folder / "scores.bin", len(labels)),
-        ]
-        self.session: Session | None = None
-        self._began = time.time()
-        self._closed = threading.Event()
-        self._failure: InputError | None = None
-        self._shown: Frame | None = None
-        self._thread = threading.Thread(target=self._watch, name="stream-recorder", daemon=True)
+    session: Session
 
-    def watch(self, session: Session) -> Recorder:
+    def __init__(self, stream: StreamFolder, labels: list[str]):
+        super().__init__(stream, labels=labels, began=time.time())
+        self.seconds_between = PICTURE_SECONDS
+        self.sinks = [JsonLines(stream.events_file), Scores(stream.scores_file, len(labels))]
+        self._shown: Frame | None = None
+        self._next_status = 0.0
+
+    def watch(self, session: Session) -> StreamRecorder:
         """The session that is written about."""
         self.session = session
         return self
 
-    def __enter__(self) -> Recorder:
-        self._thread.start()
-        return self
-
     def __exit__(self, *_: object) -> None:
-        self._closed.set()
-        self._thread.join()
-        if self._failure is not None:  # the cause of whatever else went wrong
-            raise self._failure
+        super().__exit__()
+        if self.failure is not None:  # the cause of whatever else went wrong
+            raise self.failure
         self._write_picture()
-        self._write_status()
+        self.write()
 
-    def _watch(self) -> None:
-        next_status = 0.0
-        while not self._closed.wait(PICTURE_SECONDS):
-            try:
-                self._write_picture()
-                if time.monotonic() >= next_status:
-                    next_status = time.monotonic() + STATUS_SECONDS
-                    self._write_status()
-            except InputError as error:
-                self._failure = error
-                self.session.stop()
-                return
-            if (self.stream.folder / "stop").exists():
-                self.session.stop()
-
-    def _write_status(self) -> None:
-        if not self.stream.folder.is_dir():
-            hint = "Nothing of it is left; start it again."
-            raise InputError(
-                "the stream's folder was deleted while it went on", where=self.stream.folder, hint=hint
-            )
-        error = self.session.error
-        status = {
-            "state": self.session.state,
+    def measured(self) -> dict[str, Any]:
+        """State, error and statistics of the session."""
+        state, error = self.session.state, self.session.error
+        return {
+            "state": "starting" if state == "created" else state,
             "error": None if error is None else str(error),
-            "labels": self.labels,
-            "began": self._began,
-            "heartbeat": time.time(),
-            **this_process(),
             "stats": self.session.stats(),
         }
-        write_bytes(self.stream.folder / "status.json", (json.dumps(status, indent=2) + "\n").encode())
+
+    def beat(self) -> None:
+        """A picture, every second a status, and a look whether to stop."""
+        self._write_picture()
+        if time.monotonic() >= self._next_status:
+            self._next_status = time.monotonic() + STATUS_SECONDS
+            self.write()
+        if self.stop_requested:
+            self.session.stop()
+
+    def failed(self) -> None:
+        """Nobody could watch any more."""
+        self.session.stop()
 
     def _write_picture(self) -> None:
         frame = self.session.latest
@@ -130,7 +107,7 @@ class Recorder:
             picture = np.ascontiguousarray(frame.picture(small)[..., ::-1])
             _, content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])
             with suppress(FileNotFoundError):  # the folder is gone: told by the status
-                _replace(self.stream.folder / "latest.jpg", content.tobytes())
+                _replace(self.job.picture_file, content.tobytes())
 
 
 def small(width: int, height: int) -> tuple[int, int]:
@@ -144,9 +121,3 @@ def _replace(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.new")
     temporary.write_bytes(content)
     temporary.replace(path)
-
-
-def failed(stream: StreamFolder, error: Exception) -> None:
-    """Write that a stream failed before it began."""
-    status: dict[str, Any] = {"state": "failed", "error": str(error), "heartbeat": time.time()}
-    write_json(stream.folder / "status.json", {**status, **this_process()})

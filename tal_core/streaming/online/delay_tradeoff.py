@@ -176,7 +176,7 @@ def _offline(run: Run, data: Dataset, threshold: float) -> dict[str, float] | No
 
     None without detections. A tracker's threshold is one of snippets, so online methods have the first alone.
     """
-    if not (run.folder / "detections.json").exists():
+    if not run.detections_file.exists():
         return None
     detections, subset = run.detections(), data.evaluation_subset
     cuts = {"average_mAP": -np.inf}
@@ -207,7 +207,7 @@ def read_tradeoff(run: Run) -> pd.DataFrame | None:
 
     Raises InputError if the file is faulty.
     """
-    path = run.folder / "online.json"
+    path = run.online_file
     if not path.exists():
         return None
     content = read_json(path)

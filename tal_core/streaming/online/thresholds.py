@@ -54,7 +54,7 @@ class Rule:
 
 def online_rule(run: Run) -> Rule:
     """The rule kept in the run's ``online.json``, or else chosen now."""
-    path = run.folder / "online.json"
+    path = run.online_file
     if path.exists():
         content = read_json(path)
         try:
@@ -82,10 +82,10 @@ def choose_rule(run: Run, data: Dataset) -> Rule:
     truth = data.ground_truth(data.evaluation_subset)
     if is_online(run):
         shortest = float(np.quantile(lengths, 0.02)) / 2 if len(lengths) else 0.0
-        path = run.folder / "snippet_scores.npz"
+        path = run.snippet_scores_file
         rule = _tracker_rule(path, truth, shortest) if path.exists() and len(truth) else Rule()
         return replace(rule, longest=longest)
-    if not (run.folder / "detections.json").exists() or truth.empty:
+    if not run.detections_file.exists() or truth.empty:
         return Rule(longest=longest)
     detections = run.detections().sort_values("score", ascending=False, kind="stable")
     threshold, f1 = best_f1(detections["score"].to_numpy(), matches(detections, truth) >= 0, len(truth))

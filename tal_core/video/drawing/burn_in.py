@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -24,10 +24,6 @@ NARROWEST = 480  # pixels; below that the words couldn't be read, so narrower pi
 COPIED = ("aac", "mp3", "ac3", "alac")  # sound that players know in MP4; other sound becomes AAC
 
 
-class Stopped(Exception):
-    """The work was asked to stop."""
-
-
 def burn_in(
     video: Path,
     detections: pd.DataFrame,
@@ -35,12 +31,11 @@ def burn_in(
     colors: Mapping[str, str],
     *,
     progress: Progress | None = None,
-    stop: Callable[[], bool] | None = None,
 ) -> list[str]:
     """Write ``video`` with a bar of ``detections`` (of this video) to ``out``, an MP4 that isn't there yet.
 
     ``colors``: ``#RRGGBB`` per label. Frames keep their times, also at a variable frame rate, and stand
-    upright. Returns what couldn't be kept, in sentences. Raises ``Stopped`` once ``stop()`` is true.
+    upright. Returns what couldn't be kept, in sentences.
 
     Raises:
         InputError: if the video can't be read, ``out`` exists, doesn't end in ``.mp4``, or can't be written.
@@ -53,7 +48,7 @@ def burn_in(
     try:
         with _writing(out):
             out.parent.mkdir(parents=True, exist_ok=True)
-            _encode(video, detections, part, colors, info.duration, notes=notes, progress=progress, stop=stop)
+            _encode(video, detections, part, colors, info.duration, notes=notes, progress=progress)
             part.replace(out)
     finally:
         with suppress(OSError):
@@ -88,7 +83,6 @@ def _encode(
     *,
     notes: list[str],
     progress: Progress | None,
-    stop: Callable[[], bool] | None,
 ) -> None:
     """Picture by picture, the sound alongside."""
     captions: Captions | None = None
@@ -97,8 +91,6 @@ def _encode(
         sound = _Sound(video, container, notes)
         total = max(1, round(1000 * duration))
         for seconds, frame in read_frames(video, size=shown_size):
-            if stop is not None and stop():
-                raise Stopped
             if captions is None:
                 last = detections["end"].max() if len(detections) else 0.0
                 captions = Captions(detections, max(duration, last), frame.shape[1], colors)

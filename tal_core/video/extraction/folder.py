@@ -21,10 +21,11 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
+from tal_core.background.processes import StopRequested
 from tal_core.data.dataset.dataset import VIDEO_SUFFIXES
 from tal_core.data.features.extraction_manifest import MANIFEST
 from tal_core.types import InputError, TimeGrid
-from tal_core.video.extraction.workers import Extracted, Stopped, extract_all
+from tal_core.video.extraction.workers import VideoFeatures, extract_all
 from tal_core.video.extractors.spec import ExtractorSpec, read_spec
 from tal_core.video.frames import duration_of
 from tal_core.workspace import write_bytes, write_json, writing
@@ -239,7 +240,7 @@ class _Job:
                     if time.monotonic() - self.saved > _SAVE_SECONDS:
                         self._save()
             self._tell(pace, pace.total)
-        except Stopped:
+        except StopRequested:
             stopped = True
         finally:
             with suppress(InputError):  # on a full disk the error under way says so
@@ -281,7 +282,7 @@ class _Job:
             videos[name] = fresh
         return pending, skipped
 
-    def _keep(self, name: str, result: Extracted) -> None:
+    def _keep(self, name: str, result: VideoFeatures) -> None:
         """Write a video's features, or note why there are none."""
         video = self.manifest.videos[name]
         target = self.out / video.features

@@ -106,7 +106,7 @@ def look(plan: Plan, progress: Progress | None = None) -> Preview:
     return Preview(annotations, table, findings)
 
 
-def start(home: Path, plan: Plan, *, device: str = "auto") -> jobs.Job:
+def start(home: Path, plan: Plan, *, device: str = "auto") -> jobs.ExtractionJob:
     """Extract in the background, and register the dataset at the end.
 
     Raises:

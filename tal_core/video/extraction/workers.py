@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from tal_core.background.processes import StopRequested
 from tal_core.types import InputError
 from tal_core.video.extractors.extractor import BATCH, Extractor, extract_with, make_extractor
 from tal_core.video.extractors.spec import ExtractorSpec
@@ -25,12 +26,8 @@ from tal_core.video.frames import Damage
 _TICK_SECONDS = 0.3  # between two looks at progress and stop requests
 
 
-class Stopped(Exception):
-    """Someone asked to stop."""
-
-
 @dataclass(frozen=True)
-class Extracted:
+class VideoFeatures:
     """What became of one video: features (T, D), or the ``error``; ``seconds`` of video seen, ``took`` to do.
 
     ``damage`` says what was wrong with a video that gave features all the same.
@@ -50,13 +47,13 @@ def extract_all(
     processes: int | None,
     tick: Callable[[float], None],
     stop: Callable[[], bool],
-) -> Iterator[tuple[str, Extracted]]:
+) -> Iterator[tuple[str, VideoFeatures]]:
     """Yield each video's name and what became of it, in the order of their ends.
 
     ``tick(seconds)`` hears a few times a second how many seconds of video have been seen.
 
     Raises:
-        Stopped: once ``stop()`` says so; what hasn't been yielded is lost.
+        StopRequested: once ``stop()`` says so; what hasn't been yielded is lost.
         InputError: as ``make_extractor``.
     """
     if not videos:
@@ -73,7 +70,7 @@ def extract_all(
 
 def _extract_one(
     extractor: Extractor, path: Path, on_time: Callable[[float], None], threads: int = 0
-) -> Extracted:
+) -> VideoFeatures:
     started, damage, seen = time.monotonic(), Damage(), 0.0
 
     def note(seconds: float) -> None:
@@ -85,8 +82,8 @@ def _extract_one(
         features = extract_with(extractor, path, damage=damage, threads=threads, on_time=note)
     except InputError as error:
         said = f"{error.what}. {error.hint}" if error.hint else error.what
-        return Extracted(None, seen, time.monotonic() - started, str(damage), said)
-    return Extracted(features, seen, time.monotonic() - started, str(damage))
+        return VideoFeatures(None, seen, time.monotonic() - started, str(damage), said)
+    return VideoFeatures(features, seen, time.monotonic() - started, str(damage))
 
 
 class _Watch:
@@ -98,7 +95,7 @@ class _Watch:
         self.looked = time.monotonic()
 
     def moved(self, seconds: float) -> None:
-        """The current video has been seen up to ``seconds``. Raises Stopped."""
+        """The current video has been seen up to ``seconds``. Raises StopRequested."""
         self.seconds = self.before + seconds
         if time.monotonic() - self.looked >= _TICK_SECONDS:
             self.look()
@@ -109,11 +106,11 @@ class _Watch:
         self.look()
 
     def look(self) -> None:
-        """Report progress. Raises Stopped if someone wants that."""
+        """Report progress. Raises StopRequested if someone wants that."""
         self.looked = time.monotonic()
         self.tick(self.seconds)
         if self.stop():
-            raise Stopped
+            raise StopRequested
 
 
 class _Shared:
@@ -133,14 +130,14 @@ class _Shared:
 
 def _in_processes(
     shared: _Shared, videos: list[tuple[str, Path]], workers: int
-) -> Iterator[tuple[str, Extracted]]:
+) -> Iterator[tuple[str, VideoFeatures]]:
     """As ``extract_all``. A video whose reading kills a process is found by trying each suspect alone."""
     waiting = videos[::-1]
     while waiting:
         suspects = yield from _until_one_dies(shared, waiting, workers)
         if len(suspects) == 1:
             reason = "reading it killed the process (out of memory, or a fault of the decoder)"
-            yield suspects[0][0], Extracted(None, 0.0, 0.0, error=reason)
+            yield suspects[0][0], VideoFeatures(None, 0.0, 0.0, error=reason)
             continue
         for suspect in suspects:
             yield from _in_processes(shared, [suspect], 1)
@@ -161,7 +158,7 @@ def _until_one_dies(shared: _Shared, waiting: list[tuple[str, Path]], workers: i
                     yield running.pop(future)[0], result
                 shared.tick(shared.seconds.value)
                 if shared.stop():
-                    raise Stopped
+                    raise StopRequested
         except BrokenProcessPool:
             return list(running.values())
         except BaseException:
@@ -188,7 +185,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _work(path: Path) -> Extracted:
+def _work(path: Path) -> VideoFeatures:
     """Extract one video in a worker process."""
     total, halt = _OWN["seconds"], _OWN["halt"]
     seen = 0.0
@@ -199,6 +196,6 @@ def _work(path: Path) -> Extracted:
             total.value += seconds - seen
         seen = seconds
         if halt.is_set():
-            raise Stopped
+            raise StopRequested
 
     return _extract_one(_OWN["extractor"].fresh(), path, moved, threads=1)

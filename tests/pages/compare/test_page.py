@@ -8,7 +8,7 @@ from tal_core.data.dataset.dataset import open_dataset
 from tal_core.evaluation.average_precision import evaluate
 from tal_core.importing.run_of_detections import keep_detections
 from tal_core.training.profile import Cost
-from tal_core.training.run_table import COST, recorded_cost
+from tal_core.training.run_table import recorded_cost
 from tal_core.types import InputError
 from tal_core.workspace import write_json
 from tests.pages.page_tools import (
@@ -45,7 +45,7 @@ def runs(home):
 
 
 def test_the_table_shows_what_runs_recorded_and_where_they_differ(runs):
-    write_json(runs[0].folder / COST, MEASURED.__dict__)
+    write_json(runs[0].cost_file, MEASURED.__dict__)
     app = open_page("compare", dataset="small")
     assert not app.exception and not app.error
     shown = table(app, "parameters").set_index("run")
@@ -104,7 +104,7 @@ def test_one_run_and_too_many_runs(runs, home):
 
 def test_measuring_keeps_the_cost(runs, home, monkeypatch):
     def measure(_, run):
-        write_json(run.folder / COST, MEASURED.__dict__)
+        write_json(run.cost_file, MEASURED.__dict__)
 
     monkeypatch.setattr(runs_and_verdict, "measure_run", measure)
     app = open_page("compare", dataset="small", run=["first", "second"], comparison="Settings and cost")

@@ -1,12 +1,11 @@
 """The page Detect, its background work done at once in this process."""
 
 import io
-import os
 
 import numpy as np
 import pytest
 
-from tal_core.background import job
+from tal_core.background.job_folder import JobFolder
 from tal_core.background.processes import this_process
 from tal_core.data.dataset.registry import add_dataset
 from tal_core.inference import detection_job
@@ -20,11 +19,7 @@ FEATURES = DEMO / "features" / "demo_004.npy"
 def at_once(monkeypatch):
     """Background work is done before ``launch`` returns."""
 
-    def launch(_: str, folder, __) -> int:
-        detection_job.main(str(folder))
-        return os.getpid()
-
-    monkeypatch.setattr(job, "launch", launch)
+    monkeypatch.setattr(JobFolder, "launch", lambda job, *_: detection_job.main(str(job.folder)))
 
 
 def upload(app, name: str, content: bytes):
@@ -39,7 +34,7 @@ def test_an_uploaded_file_becomes_segments(home, at_once):
     assert "detections are shown" in texts(app) and "best F1" in texts(app)
     shown = table(app, "score")
     assert len(shown) and shown["start"].is_monotonic_increasing
-    assert detection_job.list_detections(home)[0].detect_id in app.query_params["detection"]
+    assert detection_job.list_detections(home)[0].name in app.query_params["detection"]
     assert detection_job.list_detections(home)[0].request()["name"] == "my_film"
     app.slider[0].set_value(0.0).run()
     everything = table(app, "score")
@@ -95,7 +90,7 @@ def test_a_detection_that_failed_says_why(home, at_once):
 
 
 def test_progress_is_shown_and_can_be_cancelled(home, monkeypatch):
-    def launch(_: str, folder, __) -> int:
+    def launch(job, *_):
         status = {
             "state": "running",
             "message": "extracting features",
@@ -103,10 +98,9 @@ def test_progress_is_shown_and_can_be_cancelled(home, monkeypatch):
             "total": 10,
             "eta_seconds": 7,
         }
-        write_json(folder / "status.json", {**status, **this_process()})
-        return os.getpid()
+        job.write_status({**status, **this_process()})
 
-    monkeypatch.setattr(job, "launch", launch)
+    monkeypatch.setattr(JobFolder, "launch", launch)
     app = upload(open_page("detect"), "film.npy", FEATURES.read_bytes())
     button(app, "Detect").click().run()
     assert not app.exception

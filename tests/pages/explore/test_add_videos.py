@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tal_core.background import job_folder
 from tal_core.data.dataset.entry import list_datasets
 from tal_core.video.extraction import jobs
 from tal_core.workspace import DEMO
@@ -34,7 +35,7 @@ def labels(tmp_path) -> Path:
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
     """Jobs are started in name only."""
-    monkeypatch.setattr(jobs, "spawn", lambda *_: SimpleNamespace(pid=os.getpid()))
+    monkeypatch.setattr(job_folder, "spawn", lambda *_: SimpleNamespace(pid=os.getpid()))
 
 
 def fill(app, videos, labels, name="own"):
@@ -57,10 +58,10 @@ def test_preview_then_start(home, videos, labels):
     button(app, "Start extraction").click().run()
     assert not app.exception and not app.error
     job = jobs.list_jobs(home)[0]
-    asked = job.asked()
-    assert asked["dataset"]["name"] == "own" and asked["dataset"]["split"]["fraction"] == 0.2
-    assert asked["spec"]["name"] == "motion"
-    assert job.job_id in app.query_params["job"] and button(app, "Stop")
+    request = job.request()
+    assert request["dataset"]["name"] == "own" and request["dataset"]["split"]["fraction"] == 0.2
+    assert request["spec"]["name"] == "motion"
+    assert job.name in app.query_params["job"] and button(app, "Stop")
     button(app, "Stop").click().run()
     assert job.status()["state"] == "stopping"
 

@@ -18,10 +18,9 @@ from tal_core.streaming.live.folder import (
     create_stream,
     list_streams,
     open_stream,
-    remove_stream,
 )
-from tal_core.streaming.live.launch import request_stop, start_stream
-from tal_core.streaming.live.recorder import Recorder, Scores
+from tal_core.streaming.live.launch import start_stream
+from tal_core.streaming.live.recorder import Scores, StreamRecorder
 from tal_core.streaming.live.session import Session
 from tal_core.streaming.live.sinks import Report
 from tal_core.types import InputError
@@ -49,7 +48,7 @@ def stream(home) -> StreamFolder:
 
 def recorded(stream, extractor=None, pictures=()):
     """A session on pictures that stays open until it is stopped or its source is ended, and its recorder."""
-    recorder = Recorder(stream, list(BrightDetector.labels))
+    recorder = StreamRecorder(stream, list(BrightDetector.labels))
     session = Session(BrightDetector(), OpenEnd(pictures), extractor or Brightness(), recorder.sinks)
     return session, recorder.watch(session)
 
@@ -87,18 +86,18 @@ def test_a_stop_file_stops_the_session(stream, monkeypatch):
     with recorder:
         session.start()
         until(lambda: stream.status()["state"] == "running")
-        request_stop(stream)
+        stream.request_stop()
         assert stream.status()["state"] in ("stopping", "stopped")
         assert session.wait(5)
     assert stream.status()["state"] == "stopped"
-    with pytest.raises(InputError, match="isn't going on"):
-        request_stop(stream)
+    with pytest.raises(InputError, match="isn't running"):
+        stream.request_stop()
 
 
 def test_a_folder_that_is_deleted_ends_the_stream(stream, monkeypatch):
     monkeypatch.setattr(recording, "PICTURE_SECONDS", 0.01)
     session, recorder = recorded(stream)
-    with pytest.raises(InputError, match="was deleted while it went on"), recorder:
+    with pytest.raises(InputError, match="was deleted while it was at work"), recorder:
         session.start()
         until(lambda: stream.status()["state"] == "running")
         stream.folder.rename(stream.folder.with_name(".deleted"))
@@ -134,16 +133,16 @@ def test_the_end_of_a_long_list_of_events_is_read_alone(stream):
 
 def test_streams_are_listed_opened_and_removed(home, stream):
     second = create_stream(home, {"run": "demo-baseline", "source": "b"})
-    assert [one.stream_id for one in list_streams(home)] == [second.stream_id, stream.stream_id]
-    assert open_stream(home, stream.stream_id).config()["source"] == "film.mp4"
-    remove_stream(stream)
+    assert [one.name for one in list_streams(home)] == [second.name, stream.name]
+    assert open_stream(home, stream.name).request()["source"] == "film.mp4"
+    stream.remove()
     assert list_streams(home) == [second]
     with pytest.raises(InputError, match="there is no stream"):
-        open_stream(home, stream.stream_id)
+        open_stream(home, stream.name)
     with pytest.raises(InputError, match="can't be the name"):
         open_stream(home, "../runs/x")
     with pytest.raises(InputError, match="already a stream"):
-        create_stream(home, {"run": "r", "source": "b"}, second.stream_id)
+        create_stream(home, {"run": "r", "source": "b"}, second.name)
 
 
 @pytest.mark.parametrize(
@@ -172,11 +171,11 @@ def test_in_the_background_two_watch_one_stops_and_a_kill_is_noticed(home, monke
     for one in (stopped, killed):
         until(lambda one=one: one.status().get("stats", {}).get("snippets", 0) >= 2)
     with pytest.raises(InputError, match="Stop it first"):
-        remove_stream(stopped)
-    other = open_stream(home, stopped.stream_id)
+        stopped.remove()
+    other = open_stream(home, stopped.name)
     assert other.picture() and len(other.scores()[0]) and other.records()[0]["source"] == FILM.name
 
-    request_stop(other)
+    other.request_stop()
     os.kill(pids[1], signal.SIGKILL)
     assert until(lambda: not stopped.active) and stopped.status()["state"] == "stopped"
     assert stopped.records()[-1]["kind"] == "over"
@@ -187,7 +186,6 @@ def test_in_the_background_two_watch_one_stops_and_a_kill_is_noticed(home, monke
 
 
 def test_what_fails_is_told_without_the_password(home, monkeypatch, capsys):
-    monkeypatch.setattr(launch.signal, "signal", lambda *_: None)
     stream = create_stream(
         home, {"run": "demo-baseline", "source": "cam", "paced": True, "delay": None, "device": "cpu"}
     )
@@ -203,7 +201,6 @@ def test_what_fails_is_told_without_the_password(home, monkeypatch, capsys):
 
 
 def test_what_fails_before_it_begins_is_told(home, monkeypatch):
-    monkeypatch.setattr(launch.signal, "signal", lambda *_: None)
     stream = create_stream(
         home, {"run": "gone", "source": "cam", "paced": True, "delay": None, "device": "cpu"}
     )

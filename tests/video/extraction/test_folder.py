@@ -12,7 +12,7 @@ from tal_core.types import InputError
 from tal_core.video.extraction import folder as extraction
 from tal_core.video.extraction import workers
 from tal_core.video.extraction.folder import extract_folder, find_videos, read_manifest, sole_writer
-from tal_core.video.extraction.workers import Extracted
+from tal_core.video.extraction.workers import VideoFeatures
 from tal_core.video.extractors.extractor import extract
 from tal_core.video.extractors.spec import ExtractorSpec
 from tests.video.films import moving_patch, write_film
@@ -181,7 +181,7 @@ def test_a_video_that_kills_its_reader_is_found(monkeypatch):
         if any(name == "bad" for name, _ in batch):
             return batch
         for name, _ in batch:
-            yield name, Extracted(np.zeros((1, 1)), 1.0, 1.0)
+            yield name, VideoFeatures(np.zeros((1, 1)), 1.0, 1.0)
         return []
 
     monkeypatch.setattr(workers, "_until_one_dies", until_one_dies)

@@ -1,16 +1,16 @@
 import json
 import os
-import signal
 import subprocess
 import time
 
 import pytest
 
+from tal_core.background import job_folder
 from tal_core.background.processes import this_process
 from tal_core.types import InputError
 from tal_core.video.extraction import jobs
 from tal_core.video.extraction.folder import read_manifest, sole_writer
-from tal_core.video.extraction.jobs import Job, list_jobs, open_job, request_stop, resume, start
+from tal_core.video.extraction.jobs import ExtractionJob, list_jobs, open_job, resume, start
 from tal_core.video.extractors.spec import ExtractorSpec
 from tests.video.films import moving_patch, write_film
 
@@ -45,7 +45,7 @@ def idle(monkeypatch):
         processes.append(process)
         return process
 
-    monkeypatch.setattr(jobs, "spawn", spawn)
+    monkeypatch.setattr(job_folder, "spawn", spawn)
     yield processes
     for process in processes:
         process.kill()
@@ -64,21 +64,21 @@ def test_a_job_runs_in_the_background_and_goes_on_with_new_videos(videos, tmp_pa
     ]
     assert status["seconds_done"] == status["seconds_total"] > 2
     assert read_manifest(out).spec == job.spec == ExtractorSpec(stride_seconds=0.4)
-    assert [other.job_id for other in list_jobs(home)] == [job.job_id] and open_job(home, job.job_id) == job
+    assert [other.name for other in list_jobs(home)] == [job.name] and open_job(home, job.name) == job
     with pytest.raises(InputError, match="isn't running"):
-        request_stop(job)
+        job.request_stop()
 
 
 def test_two_jobs_on_one_folder_are_refused(videos, tmp_path, idle):
     home, out = tmp_path / "home", tmp_path / "out"
     job = start(home, videos, out, ExtractorSpec())
-    with pytest.raises(InputError, match=f"the job {job.job_id} is writing to it"):
+    with pytest.raises(InputError, match=f"the job {job.name} is writing to it"):
         start(home, videos, out, ExtractorSpec())
-    with pytest.raises(InputError, match="is extracting already"):
+    with pytest.raises(InputError, match="is already running"):
         resume(home, job)
     assert len(list_jobs(home)) == 1
     other = start(home, videos, tmp_path / "other", ExtractorSpec())
-    assert other.job_id != job.job_id
+    assert other.name != job.name
     (tmp_path / "third").mkdir()
     with sole_writer(tmp_path / "third"), pytest.raises(InputError, match="another extraction"):
         start(home, videos, tmp_path / "third", ExtractorSpec())
@@ -87,7 +87,7 @@ def test_two_jobs_on_one_folder_are_refused(videos, tmp_path, idle):
 def test_a_stop_request_shows_and_a_killed_job_resumes(videos, tmp_path, idle):
     home = tmp_path / "home"
     job = start(home, videos, tmp_path / "out", ExtractorSpec())
-    request_stop(job)
+    job.request_stop()
     assert job.status()["state"] == "stopping"
     idle[0].kill()
     idle[0].wait()
@@ -97,23 +97,16 @@ def test_a_stop_request_shows_and_a_killed_job_resumes(videos, tmp_path, idle):
     assert job.status()["state"] == "running" and not (job.folder / "stop").exists()
 
 
-def put_job(tmp_path, videos, **asked):
+def put_job(tmp_path, videos, **request):
     folder = tmp_path / "home" / "jobs" / "extract-1"
     folder.mkdir(parents=True)
-    said = {"videos": str(videos), "out": str(tmp_path / "out"), "spec": {"name": "motion"}}
-    (folder / "job.json").write_text(json.dumps({**said, "device": "cpu", "processes": 1, **asked}))
+    usual = {"videos": str(videos), "out": str(tmp_path / "out"), "spec": {"name": "motion"}}
+    (folder / "job.json").write_text(json.dumps({**usual, "device": "cpu", "processes": 1, **request}))
     (folder / "status.json").write_text(json.dumps({"state": "running", **this_process()}))
-    return Job(folder)
+    return ExtractionJob(folder)
 
 
-@pytest.fixture
-def own_signals():
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
-def test_the_process_stops_when_asked_and_says_so(videos, tmp_path, own_signals):
+def test_the_process_stops_when_asked_and_says_so(videos, tmp_path):
     job = put_job(tmp_path, videos)
     (job.folder / "stop").touch()
     assert jobs.main(str(job.folder)) == 0
@@ -122,7 +115,7 @@ def test_the_process_stops_when_asked_and_says_so(videos, tmp_path, own_signals)
     assert status["pid"] == os.getpid() and status["eta_seconds"] is None
 
 
-def test_a_failure_is_told_in_one_line(videos, tmp_path, own_signals, capsys):
+def test_a_failure_is_told_in_one_line(videos, tmp_path, capsys):
     job = put_job(tmp_path, videos, spec={"name": "onnx", "model": str(tmp_path / "gone.onnx")})
     assert jobs.main(str(job.folder)) == 2
     status = job.status()

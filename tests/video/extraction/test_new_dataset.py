@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from tal_core.background import job_folder
 from tal_core.cli import main
 from tal_core.data.dataset.dataset import open_dataset
 from tal_core.data.dataset.entry import Split, load_entry, remove_dataset
@@ -134,21 +135,21 @@ def test_frames_of_a_labelling_count_at_its_own_rate(films, tmp_path):
 @pytest.fixture
 def here(monkeypatch):
     """A job's process is this one: ``jobs.main`` is called by the test."""
-    monkeypatch.setattr(jobs, "spawn", lambda *_: SimpleNamespace(pid=os.getpid()))
+    monkeypatch.setattr(job_folder, "spawn", lambda *_: SimpleNamespace(pid=os.getpid()))
 
 
 def test_a_background_job_registers_the_dataset_once(films, tmp_path, home, here, monkeypatch):
     plan = Plan(name="own", videos=films, annotations=labels(tmp_path), split=HALF)
     monkeypatch.setenv("TAL_HOME", str(home))
     job = new_dataset.start(home, plan)
-    jobs.request_stop(job)
+    job.request_stop()
     assert jobs.main(str(job.folder)) == 0
     assert job.status()["state"] == "stopped" and not (home / "datasets" / "own.toml").exists()
     jobs.resume(home, job)
     assert jobs.main(str(job.folder)) == 0
     assert job.status()["state"] == "finished", job.log_tail()
     assert load_entry(home, "own").videos == films
-    register_once(home, job.asked()["dataset"])  # a resumed job finds it there
+    register_once(home, job.request()["dataset"])  # a resumed job finds it there
     with pytest.raises(InputError, match="already"):
         new_dataset.start(home, plan)
 
