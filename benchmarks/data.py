@@ -15,15 +15,13 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
+from common import parser_of, timed
 
 from tal_core.data.dataset import health
 from tal_core.data.dataset.dataset import open_dataset
@@ -54,9 +52,7 @@ LIMITS = {
 
 def main() -> None:
     """Print the table; with ``--measure`` one figure, as JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--annotations", type=Path, help="ActivityNet's annotation file")
     parser.add_argument("--video-info", type=Path, help="CSV with the subsets, if the file lacks them")
     parser.add_argument("--videos", type=int, nargs="+", default=[2000, 19994])
@@ -117,11 +113,9 @@ def write_sparse(path: Path, shape: tuple[int, int]) -> None:
 # --- what is measured, each in a process of its own -----------------------------------------------------
 
 
-def timed(function: Callable[[], object]) -> float:
+def seconds_of(function: Callable[[], object]) -> float:
     """Seconds of one call."""
-    begin = time.perf_counter()
-    function()
-    return time.perf_counter() - begin
+    return timed(function)[1]
 
 
 def cold_index(folder: Path) -> float:
@@ -129,7 +123,7 @@ def cold_index(folder: Path) -> float:
     for file in (folder / "home").rglob("*"):
         if file.is_file():
             file.unlink()
-    return timed(
+    return seconds_of(
         lambda: add_dataset(
             folder / "home",
             NAME,
@@ -144,12 +138,12 @@ def changed_index(folder: Path) -> float:
     """Seconds to open it after a hundred files changed."""
     for path in sorted((folder / "features").iterdir())[:100]:
         os.utime(path)
-    return timed(lambda: open_dataset(folder / "home", NAME))
+    return seconds_of(lambda: open_dataset(folder / "home", NAME))
 
 
 def warm_open(folder: Path) -> float:
     """Seconds to open what is indexed already."""
-    return timed(lambda: open_dataset(folder / "home", NAME))
+    return seconds_of(lambda: open_dataset(folder / "home", NAME))
 
 
 def explore_numbers(folder: Path) -> float:
@@ -170,7 +164,7 @@ def explore_numbers(folder: Path) -> float:
         health.summary(data)
         health.health_report(data)
 
-    return timed(draw)
+    return seconds_of(draw)
 
 
 def random_windows(folder: Path) -> float:
@@ -186,7 +180,7 @@ def random_windows(folder: Path) -> float:
             data.features(video, start, start + WINDOW)
 
     read()
-    return len(places) / timed(read)
+    return len(places) / seconds_of(read)
 
 
 def first_batch(folder: Path) -> float:
@@ -200,7 +194,7 @@ def first_batch(folder: Path) -> float:
         sampler = ClipSampler(data, 16, 256)
         _ = sampler.epoch(0, torch.Generator().manual_seed(0))[0]
 
-    return timed(batch)
+    return seconds_of(batch)
 
 
 def clips(folder: Path, keep: str) -> float:
@@ -219,7 +213,7 @@ def clips(folder: Path, keep: str) -> float:
             pass
 
     epoch()
-    return 1600 / timed(epoch)
+    return 1600 / seconds_of(epoch)
 
 
 def small_training(folder: Path) -> tuple[float, float]:
@@ -243,7 +237,7 @@ def small_training(folder: Path) -> tuple[float, float]:
             "background": prepared(batches, 0, device),
         }
         for name, ready in ways.items():
-            spent = timed(lambda ready=ready: [steps.take(batch, 1e-4).values() for batch in ready])
+            spent = seconds_of(lambda ready=ready: [steps.take(batch, 1e-4).values() for batch in ready])
             seconds[name].append(1000 * spent / len(batches))
     return min(seconds["between"]), min(seconds["background"])
 

@@ -9,7 +9,6 @@ CHECKOUT is a clone of github.com/HumamAlwassel/DETAD. Its three analyses then r
 THUMOS14, and far longer at that of ActivityNet: choose with --scale.
 """
 
-import argparse
 import importlib
 import importlib.util
 import json
@@ -23,10 +22,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from evaluation import synthetic, timed
+from common import parser_of, timed
+from evaluation import synthetic
 
 from tal_core.evaluation.diagnosis.characteristics import EDGES, NAMES
 from tal_core.evaluation.diagnosis.diagnose import LIMIT, MINIMUM_PRECISION, Diagnosis, diagnose
@@ -155,9 +152,7 @@ def our_figures(diagnosis: Diagnosis) -> dict[str, float]:
 
 def main() -> int:
     """Prints one block per scale; 1 if a limit is missed or the figures differ."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--reference", type=Path, metavar="CHECKOUT", help="clone of DETAD")
     parser.add_argument("--scale", choices=SCALES, action="append", help="only this size (repeatable)")
     parser.add_argument("--detections", type=int, metavar="N", help="another number of detections")

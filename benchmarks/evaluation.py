@@ -8,21 +8,18 @@ runs on the same tables, and both the times and the mAPs are compared. Its numpy
 numpy has dropped, is replaced in a temporary copy; it needs joblib.
 """
 
-import argparse
 import importlib
 import importlib.util
 import json
 import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pandas as pd
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
+from common import parser_of, timed
 
 from tal_core.evaluation.average_precision import evaluate, parse_tiou
 from tal_core.evaluation.outcomes import label_detections
@@ -95,13 +92,6 @@ def synthetic(
     return truth, table
 
 
-def timed(function, *arguments, **keywords):
-    """Result and seconds of one call."""
-    begin = time.perf_counter()
-    result = function(*arguments, **keywords)
-    return result, time.perf_counter() - begin
-
-
 def load_reference(checkout: Path, folder: Path) -> ModuleType:
     """ActionFormer's metrics module, from a copy that its worker processes can import as well."""
     path = checkout / "libs" / "utils" / "metrics.py"
@@ -153,9 +143,7 @@ def time_reference(
 
 def main() -> int:
     """Prints one block per scale; 1 if a limit is missed or the mAPs differ."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--reference", type=Path, metavar="CHECKOUT", help="clone of actionformer_release")
     parser.add_argument("--workers", type=int, default=8, help="reference's processes (its own default: 8)")
     parser.add_argument("--scale", choices=SCALES, action="append", help="only this size (repeatable)")

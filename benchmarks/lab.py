@@ -8,19 +8,15 @@ case for soft-NMS. Times are the least of several calls; the limit is 0.5 s for 
 What is prepared once, when the run is opened, is printed first.
 """
 
-import argparse
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from common import least, parser_of
 from evaluation import synthetic
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tal_core.evaluation.average_precision import evaluate, parse_tiou
 from tal_core.models.method import Candidates
@@ -50,16 +46,6 @@ MOVES = {
 }
 
 
-def least(function: Callable[[], Any], repeats: int) -> tuple[Any, float]:
-    """Result and least seconds of several calls."""
-    seconds = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        result = function()
-        seconds.append(time.perf_counter() - begin)
-    return result, min(seconds)
-
-
 def make_candidates(flat: bool, seed: int) -> tuple[pd.DataFrame, dict[str, Candidates], list[str]]:
     """Ground truth, candidates by video, and the class names."""
     truth, table = synthetic(VIDEOS, CLASSES, 3358, VIDEOS * PER_VIDEO, seed)
@@ -87,9 +73,7 @@ def draw(present: Any, changed: Any) -> int:
 
 def main() -> int:
     """Prints the table; 1 if a move takes longer than the limit."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--flat", action="store_true", help="candidates of which nearly half are sure")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)

@@ -16,12 +16,12 @@ the largest absolute one between scores, and between all gradients of one step w
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from types import SimpleNamespace
 
 import references
 import torch
+from common import parser_of
 from timing import Setup, count, heading, on, shake, step_of, take_over
 
 from tal_core.models.config import validated
@@ -109,9 +109,7 @@ def gradient_gap(model: MiniRoad, reference: Reference, batch: dict, targets: to
 
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--miniroad", type=Path, metavar="DIR", help="the reference's checkout")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each program")
     parser.add_argument("--threads", type=int, default=2, help="CPU cores")

@@ -35,6 +35,7 @@ from typing import Any
 import numpy as np
 import references
 import torch
+from common import parser_of
 from proposal_models import measure, time_bmn, time_bsn, time_ssn
 from timing import Setup, clip, count, heading, on, shake, step_of, take_over
 from torch import nn
@@ -177,9 +178,7 @@ def parts(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[Setup], 
 
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     for name in (*PYRAMIDS, "bmn", "bsn", "ssn"):
         parser.add_argument(f"--{name}", type=Path, metavar="DIR", help="the reference's checkout")
     parser.add_argument("--only", action="append", help="only this part, such as nms or bmn (repeatable)")

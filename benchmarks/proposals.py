@@ -9,7 +9,6 @@ curves and times are compared. Its numpy alias ``np.int``, which numpy has dropp
 copy. Labelled frames have no reference here.
 """
 
-import argparse
 import importlib
 import sys
 import tempfile
@@ -17,10 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from evaluation import synthetic, timed
+from common import parser_of, timed
+from evaluation import synthetic
 
 from tal_core.evaluation.proposal_recall import ProposalRecall, proposal_recall
 from tal_core.evaluation.segmentation import segmentation_scores
@@ -67,9 +64,7 @@ def compare(
 
 def main() -> int:
     """Prints a block per measurement; 1 if the curves differ."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--reference", type=Path, metavar="CHECKOUT", help="clone of BMN")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -27,9 +27,7 @@ import av
 import cv2
 import numpy as np
 import psutil
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
+from common import parser_of
 from streaming_soak import soak
 
 from tal_core.commands.stream_demo import demo_video
@@ -38,7 +36,7 @@ from tal_core.streaming.live.inlet import Frame
 from tal_core.streaming.live.opening import open_detector
 from tal_core.streaming.live.rtmp_demo import RtmpServer, end
 from tal_core.streaming.live.session import Session
-from tal_core.streaming.live.sinks import Report
+from tal_core.streaming.live.sinks import Report, Sink
 from tal_core.streaming.live.sources import Patience, open_source
 from tal_core.streaming.online.events import OnlineModel
 from tal_core.types import InputError
@@ -52,7 +50,7 @@ BITS = 40  # of the clock, in milliseconds
 WARM = 2.0  # seconds of a stream that are not counted
 
 
-class Watch:
+class Watch(Sink):
     """A sink, and the source of a session, that read the clock of each frame and time each report."""
 
     def __init__(self, source, extractor: Extractor):
@@ -73,7 +71,6 @@ class Watch:
             yield item
 
     def take(self, report: Report) -> None:
-        """See ``Sink``."""
         now, made = time.time(), list(self._made.items())
         for centre in report.seconds:
             if centre < WARM:
@@ -83,9 +80,6 @@ class Watch:
                 self.latencies.append(now - whole)
         if len(report.seconds):
             self._made = {s: clock for s, clock in made if s > report.seconds[-1] - 1}
-
-    def close(self) -> None:
-        """See ``Sink``."""
 
 
 def stamp(picture: np.ndarray) -> None:
@@ -239,9 +233,7 @@ def measure_streams(model: OnlineModel, extractor: Extractor, most: int, seconds
 
 def main() -> None:
     """Measures what was asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--run", metavar="ID")
     parser.add_argument("--seconds", type=float, default=30.0, help="of each stream (%(default)s)")
     parser.add_argument("--most", type=int, default=16, help="streams at once (%(default)s)")

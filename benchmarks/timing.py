@@ -10,11 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import common  # noqa: F401
 import numpy as np
 import torch
 from torch import nn
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tal_core.training.optimization import AveragedWeights, make_optimizer
 

@@ -9,19 +9,16 @@ all of that with its features. The time is the processor's, so that other work o
 
 from __future__ import annotations
 
-import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import av
 import cv2
 import numpy as np
+from common import parser_of
 
 from tal_core.video.extractors.extractor import extract_with, make_extractor
 from tal_core.video.extractors.motion import SHORTEST_PAIR
@@ -35,7 +32,7 @@ WIDTHS = (10, 10, 12, 11)
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="length of the videos made")
     parser.add_argument("--videos", type=Path, nargs="*", help="measure these instead")
     options = parser.parse_args()
@@ -59,7 +56,7 @@ def report(path: Path) -> None:
         lambda: use(read_frames(path, threads=1, size=extractor.picture_size, wanted=Sparse())),
         lambda: extract_with(extractor.fresh(), path, threads=1),
     )
-    rates = [len(times) / timed(stage) for stage in stages]
+    rates = [len(times) / processor_seconds(stage) for stage in stages]
     columns = "".join(f"{rate:>{width}.0f}" for rate, width in zip(rates, WIDTHS, strict=True))
     fps = (len(times) - 1) / (times[-1] - times[0])
     print(f"{path.name:<20}{columns}{rates[-1] / fps:>13.1f}", flush=True)
@@ -77,7 +74,7 @@ class Sparse:
         return wanted
 
 
-def timed(work: Callable[[], object]) -> float:
+def processor_seconds(work: Callable[[], object]) -> float:
     """Seconds of processor time that ``work`` takes."""
     started = time.process_time()
     work()
