@@ -13,6 +13,7 @@ from tal_core.data.dataset.protocol import evaluated_videos
 from tal_core.data.formats.blocked import without_blocked
 from tal_core.data.formats.detections import read_detections, write_detections
 from tal_core.data.formats.files import suffix
+from tal_core.data.formats.video_ids import PREFIX, with_or_without_prefix
 from tal_core.runs.evaluate_run import average_text, evaluate_run
 from tal_core.runs.recorder import RunRecorder
 from tal_core.runs.run import Run, create_run
@@ -21,7 +22,6 @@ from tal_core.types import InputError, Progress
 IMPORTED = "imported"
 """Where other runs name their method."""
 
-PREFIX = "v_"
 """In front of ActivityNet's video ids in some files and not in others."""
 
 _READ = (".json", ".csv", ".tsv")
@@ -141,7 +141,7 @@ def rename_videos(
         notes = [f"{prefix!r} was put in front of all {len(ids)} video ids."] if prefix else []
     else:
         taken = there & set(ids)
-        fitting = {old: _with_or_without(old) for old in ids if old not in there}
+        fitting = {old: with_or_without_prefix(old) for old in ids if old not in there}
         names = {old: new for old, new in fitting.items() if new in there and new not in taken}
         added = sum(len(new) > len(old) for old, new in names.items())
         notes = [
@@ -152,10 +152,6 @@ def rename_videos(
     if not names:
         return detections, notes
     return detections.assign(video_id=detections["video_id"].replace(names).astype("str")), notes
-
-
-def _with_or_without(video_id: str) -> str:
-    return video_id.removeprefix(PREFIX) if video_id.startswith(PREFIX) else PREFIX + video_id
 
 
 def _check_belongs(detections: pd.DataFrame, data: Dataset, name: str) -> None:

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from tal_core.data.formats.files import read_json, read_text, suffix
+from tal_core.data.formats.video_ids import PREFIX, without_prefix
 from tal_core.types import Annotations, InputError, finding
 
-_PREFIX = "v_"
 _MEND = 'Write ["id", "id", ...], or in a .txt file one id a line.'
 
 
@@ -36,8 +36,8 @@ def read_blocked(path: Path) -> frozenset[str]:
 
 def are_blocked(videos: pd.Series, blocked: frozenset[str]) -> np.ndarray:
     """Which of some video ids are blocked (N,); ids with and without the prefix ``v_`` are the same video."""
-    names = {video.removeprefix(_PREFIX) for video in blocked}
-    return videos.str.removeprefix(_PREFIX).isin(names).to_numpy(bool)
+    names = {without_prefix(video) for video in blocked}
+    return videos.str.removeprefix(PREFIX).isin(names).to_numpy(bool)
 
 
 def leave_out(annotations: Annotations, blocked: frozenset[str], path: Path) -> Annotations:
@@ -61,7 +61,7 @@ def leave_out(annotations: Annotations, blocked: frozenset[str], path: Path) -> 
         raise InputError("it blocks every annotated video", where=path, hint="Give a shorter list.")
     segments = len(annotations.ground_truth) - len(tables["ground_truth"])
     detail = f"{len(gone)} videos with {segments} annotations are left out ({path.name})"
-    spare = len({video.removeprefix(_PREFIX) for video in blocked}) - len(gone)
+    spare = len({without_prefix(video) for video in blocked}) - len(gone)
     advice = f"{spare} more of its ids are of videos that aren't annotated." if spare else ""
     tables["findings"] = pd.concat(
         [tables["findings"], pd.DataFrame([finding("info", "blocked videos", detail, advice=advice)])],

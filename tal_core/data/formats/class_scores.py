@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from tal_core.data.formats.files import read_json, suffix
+from tal_core.data.formats.video_ids import with_or_without_prefix, without_prefix
 from tal_core.types import InputError
 
 # Positions (from 1) of THUMOS14's twenty classes among the 101 of UCF101, from the THUMOS14 class list.
@@ -48,7 +49,7 @@ class ClassScores:
         Raises:
             InputError: if the file has none.
         """
-        for name in (video_id, video_id.removeprefix("v_"), f"v_{video_id}"):
+        for name in (video_id, without_prefix(video_id), with_or_without_prefix(video_id)):
             if name in self.by_video:
                 return self.by_video[name]
         raise InputError(
@@ -59,8 +60,8 @@ class ClassScores:
 
     def missing(self, videos: Sequence[str]) -> list[str]:
         """Those of ``videos`` that have no scores."""
-        known = {name.removeprefix("v_") for name in self.by_video}
-        return [video for video in videos if video.removeprefix("v_") not in known]
+        scored = set(map(without_prefix, self.by_video))
+        return [video for video in videos if without_prefix(video) not in scored]
 
     def check(self, videos: Sequence[str]) -> None:
         """Raise InputError, with a count, unless every one of ``videos`` has scores."""

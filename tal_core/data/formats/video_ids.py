@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 
-VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".flv")
+VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv")
 PREFIX = "v_"
+
+
+def without_prefix(video_id: str) -> str:
+    """What ids with and without ``v_`` of one video share."""
+    return video_id.removeprefix(PREFIX)
+
+
+def with_or_without_prefix(video_id: str) -> str:
+    """The other spelling of a video id: without ``v_`` if it has that, else with it."""
+    return without_prefix(video_id) if video_id.startswith(PREFIX) else PREFIX + video_id
 
 
 def find_name(video_id: str, names: Container[str]) -> str | None:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tal_core.data.dataset.entry import list_datasets
+from tal_core.data.formats.video_ids import VIDEO_SUFFIXES
 from tal_core.inference.detection_input import trained_weights
 from tal_core.runs.run import Run, list_runs
 from tal_core.streaming.online.thresholds import is_online
 from tal_core.types import InputError
 from tal_core.video.extractors.extractor import spec_of
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv")
 MOST_VIDEOS = 2000
 
 
