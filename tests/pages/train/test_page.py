@@ -98,7 +98,7 @@ def test_a_running_training_shows_its_numbers(home):
 @pytest.mark.parametrize("state", ["stopped", "failed"])
 def test_a_training_that_ended_early_can_be_resumed(home, state, monkeypatch):
     resumed = []
-    monkeypatch.setattr("tal_core.training.launch.resume", lambda home, run: resumed.append(run.run_id))
+    monkeypatch.setattr("tal_core.training.launch.start", lambda home, run: resumed.append(run.run_id))
     small_run(home, state, error="The loss is not a number." if state == "failed" else None)
     app = watch()
     assert not app.exception
