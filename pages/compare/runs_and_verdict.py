@@ -99,7 +99,7 @@ def matched_side(
     return match_side(data.ground_truth(subset), detections, tiou, videos, protocol), (data, detections)
 
 
-@st.cache_resource(max_entries=32, show_spinner="Drawing the videos anew, 1000 times", hash_funcs={Side: id})
+@st.cache_resource(max_entries=32, show_spinner="Resampling the videos 1000 times", hash_funcs={Side: id})
 def interval(first: Side, second: Side) -> tuple[Interval, tuple]:
     """The bootstrap of two matched runs, cached."""
     return paired_bootstrap(first, second), (first, second)

@@ -33,7 +33,7 @@ def show_gains(view: View) -> None:
             f"behind a bar at {one}."
         )
         st.markdown(CLICK)
-        with st.expander("What mending means"):
+        with st.expander("What fixing means"):
             st.markdown("\n".join(f"- **{kind}**: {how}" for kind, how in MENDING.items()))
             st.caption(
                 "Full bars: ordinary mAP, as on the Evaluate page. Pale bars: DETAD's normalised mAP of the "

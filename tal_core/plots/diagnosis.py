@@ -56,7 +56,7 @@ def gain_figure(diagnosis: Diagnosis) -> go.Figure:
         text=[f"{100 * mended[kind]:+.1f}" for kind in kinds],
         textposition="outside",
         cliponaxis=False,
-        hovertemplate="%{y}: %{x:+.2f} mAP if mended<extra></extra>",
+        hovertemplate="%{y}: %{x:+.2f} mAP if fixed<extra></extra>",
     )
     _style(figure, "gain in mAP (points)", "", height=430)
     figure.update_layout(barmode="group", bargap=0.25, legend={"traceorder": "reversed"})

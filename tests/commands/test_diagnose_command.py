@@ -28,7 +28,7 @@ def test_diagnose_equals_the_reference(files, tmp_path, capsys):
     assert numbers["false_negatives"]["num_false_negatives"] == [691]
     text = capsys.readouterr().out
     assert "subset test, tIoU 0.5" in text
-    assert "Most would be gained from mending: missed" in text
+    assert "Fixing this error would gain most: missed" in text
 
 
 def test_several_thresholds_are_averaged(files, tmp_path):

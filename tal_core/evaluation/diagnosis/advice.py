@@ -46,7 +46,7 @@ def headline(diagnosis: Diagnosis) -> str:
     kind, gain = next(iter(gains.items()))
     if gain <= 0:
         return "Nothing would be gained: every annotation is found, and nothing wrong is ranked before it."
-    return f"Most would be gained from mending **{kind}** (+{100 * gain:.1f} mAP). {REMEDIES[kind]}"
+    return f"Fixing this error would gain most: **{kind}** (+{100 * gain:.1f} mAP). {REMEDIES[kind]}"
 
 
 def profile_words(diagnosis: Diagnosis) -> str:

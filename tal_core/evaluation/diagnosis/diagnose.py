@@ -1,4 +1,4 @@
-"""What is wrong with a detector, and what mending it would gain: the DETAD analyses and more in one go.
+"""What is wrong with a detector, and what fixing it would gain: the DETAD analyses and more in one go.
 
 Alwassel, Caba Heilbron, Escorcia, Ghanem: Diagnosing Error in Temporal Action Detectors, ECCV 2018.
 """
@@ -141,7 +141,7 @@ def diagnose(
     report("measured sensitivity")
     missed = false_negatives(ranked, characteristics, minimum_precision)
     base, mended = mended_gains(ranked)
-    report("mended errors")
+    report("measured what fixing errors gains")
     notes = _notes(ranked, ground_truth, detections, characteristics)
     report("done")
     return Diagnosis(

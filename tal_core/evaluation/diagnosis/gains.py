@@ -1,4 +1,4 @@
-"""What mending one kind of error would gain in mAP.
+"""What fixing one kind of error would gain in mAP.
 
 Two answers. DETAD's: the errors of a kind are deleted, in normalised mAP (Alwassel et al., ECCV 2018, section
 4.2). And in ordinary mAP, with each error mended in the way its kind can be, as TIDE does for boxes (Bolya et
@@ -72,7 +72,7 @@ def mended_gains(
         found = np.bincount(ranked.truth_class[ranked.found(k)], minlength=len(ranked.labels))
         mended[MISSED][k] = np.where(found, ap * ranked.num_positive / np.maximum(found, 1), 1.0).mean()
         if progress:
-            progress(k + 1, len(ranked.tiou), "mending errors")
+            progress(k + 1, len(ranked.tiou), "fixing errors")
     return base, mended
 
 

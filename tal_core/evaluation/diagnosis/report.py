@@ -205,8 +205,8 @@ def _gain_lines(diagnosis: Diagnosis) -> list[str]:
         f"{100 * diagnosis.false_positives.average_map:.2f} %"
     ]
     if mended[first] > 0:
-        lines.append(f"Most would be gained from mending: {first} (+{100 * mended[first]:.2f} mAP)")
-    lines += ["", f"{'error':<20}{'mAP if mended':>16}{'mAP_N if removed':>20}{'count':>9}"]
+        lines.append(f"Fixing this error would gain most: {first} (+{100 * mended[first]:.2f} mAP)")
+    lines += ["", f"{'error':<20}{'mAP if fixed':>16}{'mAP_N if removed':>20}{'count':>9}"]
     counts = _error_counts(diagnosis)
     for name, gain in mended.items():
         without = f"{100 * removed[name]:+20.2f}" if name in removed else " " * 20

@@ -353,5 +353,5 @@ def test_unknown_buckets_are_refused():
 def test_the_report_names_the_largest_gain(diagnosis):
     text = format_report(diagnosis, title="subset test")
     assert text.startswith("subset test\nmAP 54.13 %")
-    assert "Most would be gained from mending: missed (+13.86 mAP)" in text
+    assert "Fixing this error would gain most: missed (+13.86 mAP)" in text
     assert "median" in text and "Left out: 24 detections with unknown label" in text

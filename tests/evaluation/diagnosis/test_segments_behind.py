@@ -123,7 +123,7 @@ def test_counts_per_class_and_video_lead_to_their_segments(diagnosis):
 
 
 def test_words_name_what_matters(diagnosis):
-    assert "Most would be gained from mending **missed** (+13.9 mAP)" in advice.headline(diagnosis)
+    assert "Fixing this error would gain most: **missed** (+13.9 mAP)" in advice.headline(diagnosis)
     assert "**double detection** (22.5 %)" in advice.profile_words(diagnosis)
     assert "**num-instances M** (41 to 80) with 37.4 %" in advice.sensitivity_words(diagnosis)
     assert "20.6 % of all annotations" in advice.missed_words(diagnosis)

@@ -92,7 +92,7 @@ def test_a_click_on_a_cell_lists_its_segments(run, section, customdata, words):
 def test_every_section_shows(run, section):
     app = open_page("diagnose", dataset="small", section=section)
     assert not app.exception and not app.error and not app.warning
-    assert "Most would be gained from mending" in texts(app)
+    assert "Fixing this error would gain most" in texts(app)
     assert app.query_params["section"] == section
 
 
