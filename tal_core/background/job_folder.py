@@ -27,7 +27,6 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tal_core.background.processes import process_alive, spawn, this_process
-from tal_core.data.formats.files import read_json
 from tal_core.types import InputError
 from tal_core.workspace import check_name, numbered, write_bytes, write_json, writing
 
@@ -298,7 +297,12 @@ class JobFolder:
         path = self.folder / name
         if not self.folder.is_dir():
             raise self._gone()
-        content = read_json(path)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"can't be read ({error.strerror})", where=path) from None
+        except ValueError as error:
+            raise InputError(f"is not valid JSON ({error})", where=path) from None
         if not isinstance(content, dict):
             raise InputError("is not a JSON object", where=path, hint=f"Start a new {self.kind}.")
         return content
