@@ -324,7 +324,7 @@ def _add_diagnosis(sheet: _Page, name: str, diagnosis: Diagnosis) -> None:
         sheet.add("p", note, quiet=True)
     advice = diagnosis_advice
     sections = {
-        "What mending would gain": (errors.gain_figure(diagnosis), ""),
+        "What fixing would gain": (errors.gain_figure(diagnosis), ""),
         "False positives": (errors.profile_figure(diagnosis), advice.profile_words(diagnosis)),
         "Sensitivity": (errors.sensitivity_figure(diagnosis), advice.sensitivity_words(diagnosis)),
         "Missed": (errors.missed_figure(diagnosis), advice.missed_words(diagnosis)),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import streamlit as st
 
@@ -20,14 +22,14 @@ ICONS = {
 }
 """The pages, in the order of the menu. A page is the folder of its name and this line."""
 
-PAGES = {name: f"pages/{name}/page.py" for name in ICONS}
+PAGES = {name: Path(__file__).parents[1] / name / "page.py" for name in ICONS}
 
 
 def pages() -> list[st.Page]:
     """The menu."""
     return [
         st.Page(
-            path,
+            str(path),
             title=name.capitalize(),
             icon=f":material/{ICONS[name]}:",
             url_path=name if number else "",
@@ -39,16 +41,29 @@ def pages() -> list[st.Page]:
 
 def link(page: str, label: str, *, icon: str | None = None, **query: Any) -> None:
     """A link to another page that carries what is chosen, such as ``dataset`` or ``run``."""
-    parameters = {key: str(value) for key, value in query.items() if value is not None}
-    st.page_link(PAGES[page], label=label, icon=icon, query_params=parameters or None)
+    parameters = {
+        key: value if isinstance(value, list) else str(value)
+        for key, value in query.items()
+        if value is not None
+    }
+    icon = icon or f":material/{ICONS[page]}:"
+    st.page_link(str(PAGES[page]), label=label, icon=icon, query_params=parameters or None)
+
+
+def open_in_timeline(words: str, query: dict[str, Any]) -> None:
+    """The link from a finding to where it can be seen."""
+    link("timeline", f"**:primary[Open in Timeline]**: {words}", **query)
+
+
+def timeline_address(query: dict[str, Any]) -> str:
+    """The same link as a relative address, for a table's cell."""
+    return "timeline?" + urlencode(query, doseq=True)
 
 
 def link_to_timeline(dataset: str, runs: Sequence[str], subset: str | None) -> None:
-    """Where detections can be looked at that can't be measured, for want of ground truth."""
+    """Where to look at detections that can't be measured because there is no ground truth."""
     if runs:
-        label = "Look at the detections on the timeline"
-        query = {"dataset": dataset, "run": runs[0], "subset": subset}
-        link("timeline", label, icon=":material/view_timeline:", **query)
+        link("timeline", "See the detections on the timeline", dataset=dataset, run=runs[0], subset=subset)
 
 
 def header(title: str, lead: str) -> None:

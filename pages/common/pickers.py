@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
@@ -15,6 +16,13 @@ from tal_core.evaluation.average_precision import PROTOCOLS, parse_tiou
 from tal_core.evaluation.result import thresholds_text
 from tal_core.runs import run as training_runs
 from tal_core.types import InputError
+
+EVERYTHING = "all subsets"
+PRESETS = {"0.3:0.7:0.1": "THUMOS14", "0.5:0.95:0.05": "ActivityNet", "0.1:0.5:0.1": "low", "0.5": "one"}
+PROTOCOL_HELP = (
+    "official: the ActivityNet challenge's script, every annotation counts. toolbox: as OpenTAD and "
+    "ActionFormer, zero-length and repeated annotations are removed first."
+)
 
 
 def pick_dataset(place: Any = None) -> datasets.Dataset:
@@ -40,6 +48,55 @@ def pick_dataset(place: Any = None) -> datasets.Dataset:
             help="Every dataset of this workspace.",
         )
         return load_dataset(name)
+
+
+def pick_subset(
+    data: datasets.Dataset,
+    label: str = "Subset",
+    *,
+    default: str | None = None,
+    resets: Sequence[str] = (),
+    place: Any = None,
+) -> str | None:
+    """A subset of the dataset, the one for evaluation unless ``default`` says another; None for all."""
+    names = [name for name in dict.fromkeys(data.index["subset"]) if name]
+    usual = [default or data.evaluation_subset]
+    chosen = pick(label, [*names, EVERYTHING], "subset", default=usual, resets=resets, place=place)
+    return None if chosen == EVERYTHING else chosen
+
+
+def pick_tiou(place: Any = None) -> float:
+    """The tIoU at which detections and annotations match."""
+    chosen = pick(
+        "tIoU",
+        [f"{k / 20:g}" for k in range(2, 20)],
+        "tiou",
+        kind="select_slider",
+        default=["0.5"],
+        place=place,
+        help="A detection is right if it overlaps an annotation of its class with at least this tIoU.",
+    )
+    return float(chosen)
+
+
+def pick_settings(data: datasets.Dataset) -> tuple[str | None, tuple[float, ...], str]:
+    """How to evaluate: subset (None: all), tIoU thresholds and protocol."""
+    first, second, third = st.columns(3)
+    subset = pick_subset(data, place=first)
+    usual = thresholds_text(data.tiou)
+    text = pick(
+        "tIoU thresholds",
+        list(dict.fromkeys([usual, *PRESETS, *(choice("thresholds") or ())])),
+        "thresholds",
+        default=[usual],
+        place=second,
+        format_func=lambda t: f"{t}  ({PRESETS[t]})" if t in PRESETS else t,
+        accept_new_options=True,
+        help="first:last:step, or single ones such as 0.5 or 0.5,0.75. Type your own and press Enter.",
+    )
+    protocol = pick("Protocol", PROTOCOLS, "protocol", place=third, help=PROTOCOL_HELP)
+    with guard():
+        return subset, tuple(parse_tiou(text)), protocol
 
 
 def run_title(run: training_runs.Run) -> str:
@@ -77,66 +134,3 @@ def pick_runs(dataset: str, *, place: Any = None, label: str = "Runs") -> list[t
         help="Runs trained on this dataset that have detections.",
     )
     return [runs[run_id] for run_id in chosen]
-
-
-EVERYTHING = "all subsets"
-
-
-PRESETS = {"0.3:0.7:0.1": "THUMOS14", "0.5:0.95:0.05": "ActivityNet", "0.1:0.5:0.1": "low", "0.5": "one"}
-
-
-PROTOCOL_HELP = (
-    "official: the ActivityNet challenge's script, every annotation counts. toolbox: as OpenTAD and "
-    "ActionFormer, zero-length and repeated annotations are removed first."
-)
-
-
-def pick_subset(
-    data: datasets.Dataset,
-    label: str = "Subset",
-    *,
-    everything_first: bool = False,
-    place: Any = None,
-    **options: Any,
-) -> str | None:
-    """The subset to look at; None for all. The evaluation subset at first, unless ``everything_first``."""
-    names = [name for name in dict.fromkeys(data.index["subset"]) if name]
-    names = [EVERYTHING, *sorted(names)] if everything_first else [*names, EVERYTHING]
-    default = [] if everything_first else [data.evaluation_subset]
-    subset = pick(label, names, "subset", default=default, place=place, **options)
-    return None if subset == EVERYTHING else subset
-
-
-def pick_tiou(place: Any = None) -> float:
-    """The tIoU at which detections and annotations match."""
-    text = pick(
-        "tIoU",
-        [f"{k / 20:g}" for k in range(2, 20)],
-        "tiou",
-        kind="select_slider",
-        default=["0.5"],
-        place=place,
-        help="A detection is right if it overlaps an annotation of its class with at least this tIoU.",
-    )
-    return float(text)
-
-
-def pick_settings(data: datasets.Dataset) -> tuple[str | None, tuple[float, ...], str]:
-    """Subset (None: all), tIoU thresholds and protocol."""
-    first, second, third = st.columns(3)
-    subset = pick_subset(data, place=first)
-    usual = thresholds_text(data.tiou)
-    options = list(dict.fromkeys([usual, *PRESETS, *(choice("thresholds") or ())]))
-    text = pick(
-        "tIoU thresholds",
-        options,
-        "thresholds",
-        default=[usual],
-        place=second,
-        format_func=lambda t: f"{t}  ({PRESETS[t]})" if t in PRESETS else t,
-        accept_new_options=True,
-        help="first:last:step, or single ones such as 0.5 or 0.5,0.75. Type your own and press Enter.",
-    )
-    protocol = pick("Protocol", PROTOCOLS, "protocol", place=third, help=PROTOCOL_HELP)
-    with guard():
-        return subset, tuple(parse_tiou(text)), protocol

@@ -3,14 +3,13 @@
 import pandas as pd
 import streamlit as st
 
-from pages.common import address, downloads, navigation, published, readable
+from pages.common import address, downloads, navigation, published, readable, tables
 from pages.compare.runs_and_verdict import Pair
 from tal_core.evaluation.comparison import class_differences, found_by, video_differences
 from tal_core.plots import comparison as plots
 from tal_core.plots.evaluation import map_curves, map_table
 
 MOST_ROWS = 500
-OPEN = st.column_config.LinkColumn("Timeline", display_text="open", width="small")
 SCORE_WORDS = (
     "A video's score is the F1 of the run's detections in it, at or above the score threshold that gives the "
     "run its best F1 over the subset, averaged over the tIoU thresholds."
@@ -25,9 +24,7 @@ def show_maps(pair: Pair) -> None:
     words = "mAP of both runs against the tIoU threshold"
     downloads.chart(figure, pair.file("mAP"), key="compare_maps", alt=words)
     table = map_table(pair.evaluations)
-    numbers = {c: st.column_config.NumberColumn(c, format="%.2f") for c in table.columns[1:]}
-    st.dataframe(table, hide_index=True, column_config=numbers, alt="mAP of both runs in percent per tIoU")
-    downloads.table(table, pair.file("mAP"))
+    tables.show_figures(table, pair.file("mAP"), alt="mAP of both runs in percent per tIoU")
 
 
 def show_classes(pair: Pair) -> None:
@@ -56,7 +53,7 @@ def show_videos(pair: Pair) -> None:
     st.caption(_caption(table, shown, "videos"))
     tiou = _timeline_tiou(pair)
     largest = table.loc[table["difference"].abs().idxmax(), "video_id"]
-    _open(pair, f"{largest}, where they differ most", (largest, tiou))
+    navigation.open_in_timeline(f"{largest}, where they differ most", pair.timeline(largest, tiou))
     links = [pair.timeline_url(video, tiou) for video in table["video_id"]]
     _table(pair, table.assign(timeline=links), "video_id", "video", "videos")
 
@@ -94,38 +91,19 @@ def show_segments(pair: Pair) -> None:
     shown = table.head(MOST_ROWS)
     first = next(shown.itertuples())
     title = f"{first.label} in {first.video_id} at {first.start:.1f} s"
-    _open(pair, title, (first.video_id, float(tiou), (first.start, first.end)))
+    query = pair.timeline(first.video_id, float(tiou), (first.start, first.end))
+    navigation.open_in_timeline(title, query)
     links = [pair.timeline_url(row.video_id, float(tiou), (row.start, row.end)) for row in shown.itertuples()]
     st.dataframe(
         shown.assign(timeline=links)[["timeline", *table.columns]],
         hide_index=True,
-        height=min(420, 38 + 35 * len(shown)),
-        column_config={
-            "timeline": OPEN,
-            "video_id": "video",
-            "start": st.column_config.NumberColumn("start (s)", format="%.2f"),
-            "end": st.column_config.NumberColumn("end (s)", format="%.2f"),
-            "label": "class",
-            "score": st.column_config.NumberColumn(
-                "score", format="%.3f", help="Of the detection that found it."
-            ),
-            "tiou": st.column_config.NumberColumn("tIoU", format="%.2f"),
-        },
+        height=tables.height(len(shown)),
+        column_config=tables.SEGMENT_COLUMNS,
         alt=f"Annotations found by {words[side]}",
     )
     if len(table) > MOST_ROWS:
         st.caption(f"The {MOST_ROWS} with the highest scores; the download has all {len(table)}.")
     downloads.table(table, pair.file("segments"))
-
-
-def _open(pair: Pair, words: str, place: tuple) -> None:
-    """A link to ``place`` (video, tIoU, stretch) on the Timeline, with both runs shown."""
-    st.page_link(
-        navigation.PAGES["timeline"],
-        label=f"**:primary[Open in Timeline]**: {words}",
-        icon=":material/view_timeline:",
-        query_params=pair.timeline(*place),
-    )
 
 
 def _timeline_tiou(pair: Pair) -> float:
@@ -148,9 +126,9 @@ def _table(pair: Pair, table: pd.DataFrame, column: str, title: str, file: str) 
     st.dataframe(
         shown[[*links, *(name for name in shown.columns if name not in links)]],
         hide_index=True,
-        height=min(420, 38 + 35 * len(shown)),
+        height=tables.height(len(shown)),
         column_config={
-            "timeline": OPEN,
+            **tables.SEGMENT_COLUMNS,
             column: title,
             "first": st.column_config.NumberColumn(f"{first} (%)", format="%.1f"),
             "second": st.column_config.NumberColumn(f"{second} (%)", format="%.1f"),

@@ -53,7 +53,7 @@ def show_page() -> None:
     if len(runs) < 2:
         st.info(f"Choose two runs with detections on **{data.name}**.")
         with st.container(horizontal=True):
-            navigation.link("train", "Train another", icon=":material/model_training:", dataset=data.name)
+            navigation.link("train", "Train another run", dataset=data.name)
             navigation.link(
                 "evaluate", "Keep a detections file as a run", icon=":material/save:", dataset=data.name
             )

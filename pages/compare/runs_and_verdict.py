@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from urllib.parse import urlencode
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from pages.common import downloads, loaders, notices, pickers, readable
-from pages.common.cached_results import evaluated
+from pages.common import downloads, loaders, navigation, notices, pickers, readable, tables
+from pages.common.cached_results import cached_by_identity, evaluated
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.evaluation.comparison import Interval, Side, match_side, paired_bootstrap
+from tal_core.evaluation.result import Evaluation
 from tal_core.runs.run import Run
 from tal_core.training.run_table import (
     can_measure,
@@ -20,10 +21,12 @@ from tal_core.training.run_table import (
     setting_differences,
 )
 
-COLUMNS = {
+COLUMNS: tables.Columns = {
     "run": st.column_config.TextColumn("run", pinned=True),
     "average_mAP": st.column_config.NumberColumn(
-        "average mAP (%)", format="%.2f", help="As the run ended: mean over classes and its tIoU thresholds."
+        "average mAP (%)",
+        format="%.2f",
+        help="When the run ended: mean over classes and its tIoU thresholds.",
     ),
     "tiou": "over tIoU",
     "parameters": st.column_config.NumberColumn("parameters", format="localized"),
@@ -31,7 +34,9 @@ COLUMNS = {
         "GFLOPs / min of video", format="%.3g", help="10⁹ operations to detect in a minute of video."
     ),
     "training_seconds": st.column_config.NumberColumn(
-        "training (s)", format="%.0f", help="Its epochs, without validations between and the last detections."
+        "training (s)",
+        format="%.0f",
+        help="Time of the epochs alone, without validations and the final detections.",
     ),
     "times_real_time": st.column_config.NumberColumn(
         "× real time", format="%.0f", help="Seconds of video that detection works through in a second."
@@ -66,43 +71,41 @@ class Pair:
         return loaders.load_detections(self.runs[0]), loaders.load_detections(self.runs[1])
 
     @cached_property
-    def evaluations(self) -> dict:
+    def evaluations(self) -> dict[str, Evaluation]:
         """By run id."""
         found = zip(self.names, self.detections, strict=True)
-        return {n: evaluated(self.data, d, self.subset, self.tiou, self.protocol)[0] for n, d in found}
+        return {n: evaluated(self.data, d, self.subset, self.tiou, self.protocol) for n, d in found}
 
     @cached_property
     def sides(self) -> tuple[Side, Side]:
         """Either run, matched."""
-        return tuple(
-            matched_side(self.data, table, self.subset, self.tiou, self.protocol)[0]
-            for table in self.detections
-        )
+        settings = self.subset, self.tiou, self.protocol
+        first, second = self.detections
+        return matched_side(self.data, first, *settings), matched_side(self.data, second, *settings)
 
-    def timeline(self, video: str, tiou: float, at: tuple[float, float] | None = None) -> dict:
+    def timeline(self, video: str, tiou: float, at: tuple[float, float] | None = None) -> dict[str, Any]:
         """The query of a link to a video on the Timeline, with both runs shown."""
         query = {"dataset": self.data.name, "run": list(self.names), "video": video, "tiou": f"{tiou:g}"}
         return query | ({"at": f"{at[0]:.2f}-{at[1]:.2f}"} if at else {})
 
     def timeline_url(self, video: str, tiou: float, at: tuple[float, float] | None = None) -> str:
         """The same as a relative address."""
-        return "timeline?" + urlencode(self.timeline(video, tiou, at), doseq=True)
+        return navigation.timeline_address(self.timeline(video, tiou, at))
 
 
-# The result keeps the table and the dataset alive, so the id of either stays its own while it is cached.
-@st.cache_resource(max_entries=16, show_spinner="Matching", hash_funcs={Dataset: id, pd.DataFrame: id})
+@cached_by_identity("Matching detections", 16)
 def matched_side(
-    data: Dataset, detections: pd.DataFrame, subset: str | None, tiou: tuple, protocol: str
-) -> tuple:
-    """A run matched with the annotations of a subset, cached."""
+    data: Dataset, detections: pd.DataFrame, subset: str | None, tiou: tuple[float, ...], protocol: str
+) -> Side:
+    """A run matched with the annotations of a subset."""
     videos = data.videos(subset, usable=False)
-    return match_side(data.ground_truth(subset), detections, tiou, videos, protocol), (data, detections)
+    return match_side(data.ground_truth(subset), detections, tiou, videos, protocol)
 
 
-@st.cache_resource(max_entries=32, show_spinner="Resampling the videos 1000 times", hash_funcs={Side: id})
-def interval(first: Side, second: Side) -> tuple[Interval, tuple]:
-    """The bootstrap of two matched runs, cached."""
-    return paired_bootstrap(first, second), (first, second)
+@cached_by_identity("Resampling the videos 1000 times", 32, {Side: id})
+def interval(first: Side, second: Side) -> Interval:
+    """The bootstrap of two matched runs."""
+    return paired_bootstrap(first, second)
 
 
 def show_runs(dataset: str) -> None:
@@ -123,7 +126,7 @@ def show_runs(dataset: str) -> None:
     ]
     table = run_table(runs)
     if table.empty:
-        st.info("No run fits." if wanted else f"There are no runs on **{dataset}** yet.")
+        st.info("No run matches." if wanted else f"There are no runs on **{dataset}** yet.")
         return
     table["average_mAP"] *= 100
     table["tiou"] = [readable.tiou_text(t).removeprefix("tIoU ") if t else None for t in table["tiou"]]
@@ -137,7 +140,7 @@ def show_runs(dataset: str) -> None:
     st.dataframe(
         table[[*(name for name in table.columns if name != "created"), "created"]],
         hide_index=True,
-        height=min(420, 38 + 35 * len(table)),
+        height=tables.height(len(table)),
         column_config=COLUMNS,
         placeholder="",
         alt="Runs with method, average mAP, cost and the settings in which they differ",
@@ -169,7 +172,7 @@ def show_verdict(pair: Pair) -> None:
         help="Average mAP of the second run, and its difference from the first.",
     )
     with columns[2], notices.guard(stop=False):
-        found = interval(*pair.sides)[0]
+        found = interval(*pair.sides)
         low, high = 100 * found.low, 100 * found.high
         verdict = f"**{first if difference < 0 else second}** is better in almost any choice of such videos"
         if not found.clear:
@@ -178,7 +181,7 @@ def show_verdict(pair: Pair) -> None:
         st.caption(
             f"Paired bootstrap: as many videos as there are ({found.videos}) were drawn with replacement "
             f"{found.draws} times, the same for both; {second} was better in {100 * found.share:.0f} % of "
-            "the draws. It says how much hangs on which videos were annotated, not what another training "
+            "the draws. It says how much depends on which videos were annotated, not what training again "
             "with another seed would give."
         )
 

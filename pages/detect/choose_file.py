@@ -39,7 +39,7 @@ def uploaded() -> Path | None:
         type=[suffix[1:] for suffix in (*VIDEO_SUFFIXES, *SUFFIXES)],
         key="detect_file",
         max_upload_size=MOST_MB,
-        help="Features are one 2-D array of the same extractor as in training. Bigger files: put them into a "
+        help="Features are one 2-D array, made by the same extractor as in training. Put bigger files into a "
         "dataset's video or feature folder.",
     )
     if file is None:
@@ -90,12 +90,12 @@ def pick_run(found: DetectionInput) -> Run | None:
             "Run", list(fitting), "run", format_func=lambda name: pickers.run_title(fitting[name])
         )
     else:
-        st.info("No run fits this file yet. Train one on a dataset whose features are made the same way.")
-        navigation.link("train", "Train a model", icon=":material/model_training:")
+        st.info("No run matches this file yet. Train one on a dataset whose features were made the same way.")
+        navigation.link("train", "Train a model")
         chosen = None
     others = {name: reason for name, (_, reason) in reasons.items() if reason}
     if others:
-        with st.expander(f"{len(others)} other runs don't fit"):
+        with st.expander(f"{len(others)} other runs don't match"):
             for name, reason in others.items():
                 st.markdown(f"- **{name}** {reason}")
     return fitting.get(chosen)

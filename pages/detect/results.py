@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from pages.common import address, cached_results, downloads, job_progress, loaders, notices
+from pages.common import address, downloads, job_progress, loaders, notices, tables
+from pages.common.cached_results import matched
 from pages.common.player import show_player
 from pages.common.timeline_component import show_timeline
 from tal_core.inference import detection_job
@@ -17,12 +18,6 @@ from tal_core.types import InputError
 
 KEY = "detection"
 USUAL_THRESHOLD = 0.3
-COLUMNS = {
-    "start": st.column_config.NumberColumn("start (s)", format="%.2f"),
-    "end": st.column_config.NumberColumn("end (s)", format="%.2f"),
-    "label": "class",
-    "score": st.column_config.NumberColumn("score", format="%.3f"),
-}
 
 
 def show() -> None:
@@ -119,7 +114,7 @@ def usual_threshold(run: Run) -> tuple[float, str]:
     try:
         data = loaders.load_dataset(run.config()["dataset"])
         subset = data.evaluation_subset
-        truth, labelled, _ = cached_results.matched(data, loaders.load_detections(run), subset, 0.5)
+        truth, labelled = matched(data, loaders.load_detections(run), subset, 0.5)
         if len(labelled) and len(truth):
             threshold = min(1.0, max(0.0, int(100 * plots.best_f1(labelled, len(truth))[0]) / 100))
             return (
@@ -141,11 +136,10 @@ def score_curves(detection: detection_job.DetectionJob, request: dict, labels: l
 
 def show_table(shown: pd.DataFrame) -> None:
     """The shown detections."""
-    st.dataframe(
+    tables.show(
         shown.drop(columns="video_id"),
-        hide_index=True,
         height=300,
-        column_config=COLUMNS,
+        column_config=tables.SEGMENT_COLUMNS,
         placeholder="",
         alt="Detections above the threshold by start time",
     )

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from pages.common import address, downloads
+from pages.common import address, downloads, tables
 from pages.diagnose.inputs import View
-from pages.diagnose.segments import CLICK, CLICK_CELL, COLUMNS, WIDTHS, clickable, show_segments
+from pages.diagnose.segments import CLICK, CLICK_CELL, COLUMNS, clickable, draw, show_segments
 from tal_core.evaluation.diagnosis import advice, segments_behind
 from tal_core.evaluation.diagnosis.segment_errors import class_confusion, errors_per_class, video_errors
 from tal_core.evaluation.outcomes import MISSED
@@ -28,13 +28,8 @@ def pick_multiple() -> int:
 def show_boundaries(view: View) -> None:
     """How far starts and ends of matched segments lie off."""
     diagnosis = view.diagnosis
-    left, right = st.columns(WIDTHS)
-    with left:
-        figure = plots.boundary_figure(diagnosis.boundaries)
-        picked = clickable(figure, view.key("boundaries"), "Offsets of starts and ends")
-    with right:
-        st.markdown(advice.boundary_words(diagnosis))
-        st.markdown(CLICK)
+    figure, words = plots.boundary_figure(diagnosis.boundaries), advice.boundary_words(diagnosis)
+    picked = draw(view, figure, "boundaries", "Offsets of starts and ends", words)
     if picked:
         side, low, high = picked
         what = f"{side}s off by {plots.offset_range(low, high)}"
@@ -44,13 +39,9 @@ def show_boundaries(view: View) -> None:
 def show_calibration(view: View) -> None:
     """Whether scores can be believed."""
     diagnosis = view.diagnosis
-    left, right = st.columns(WIDTHS)
-    with left:
-        figure = plots.reliability_figure(diagnosis.calibration)
-        picked = clickable(figure, view.key("scores"), "Share of right detections by score")
-    with right:
-        st.markdown(advice.calibration_words(diagnosis.calibration))
-        st.markdown(CLICK)
+    figure = plots.reliability_figure(diagnosis.calibration)
+    words = advice.calibration_words(diagnosis.calibration)
+    picked = draw(view, figure, "scores", "Share of right detections by score", words)
     if picked:
         low, high = picked[:2]
         what = f"score {low:.3g} to {high:.3g}, wrong ones first"
@@ -74,17 +65,16 @@ def show_classes(view: View) -> None:
         downloads.table(counts, f"{view.data.name}-errors-per-class")
     st.subheader("Classes taken for each other", anchor=False)
     confusion = class_confusion(diagnosis.ranked, diagnosis.detections, diagnosis.best(multiple))
-    left, right = st.columns(WIDTHS)
-    with left:
-        figure = maps.confusion_map(confusion)
-        cell = clickable(figure, view.key(f"confusion {multiple}"), "Annotated against detected classes")
-    with right:
-        st.markdown(advice.confusion_words(confusion))
-        st.caption(
-            "Segments matched by time alone, the best scored first. Row “background”: detections for which "
-            f"no annotation is left; column “{MISSED}”: annotations that nothing matches."
-        )
-        st.markdown(CLICK_CELL)
+    cell = draw(
+        view,
+        maps.confusion_map(confusion),
+        f"confusion {multiple}",
+        "Annotated against detected classes",
+        advice.confusion_words(confusion),
+        ":small[Segments are matched by time alone, the highest score first. Row “background”: detections "
+        f"with no annotation left to match; column “{MISSED}”: annotations that nothing matches.]",
+        click=CLICK_CELL,
+    )
     if cell:
         what = f"annotated {cell[0]}, detected {cell[1]}"
         show_segments(view, what, segments_behind.of_confusion(diagnosis, confusion, multiple, *cell[:2]))
@@ -95,17 +85,9 @@ def show_videos(view: View) -> None:
     diagnosis, multiple = view.diagnosis, pick_multiple()
     counts = video_errors(diagnosis.ranked, diagnosis.detections, diagnosis.best(multiple))
     st.caption("The most wrong first. Choose a row to see the video's errors.")
-    rows = st.dataframe(
-        counts,
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
-        key=view.key(f"videos {multiple}"),
-        height=420,
-        column_config=COLUMNS,
-        alt="Errors per video",
-    ).selection.rows
+    key = view.key(f"videos {multiple}")
+    row = tables.choose_row(counts, key, alt="Errors per video", height=420, column_config=COLUMNS)
     downloads.table(counts, f"{view.data.name}-errors-per-video")
-    if rows and rows[0] < len(counts):
-        video_id = counts.loc[rows[0], "video_id"]
+    if row is not None:
+        video_id = str(counts.loc[row, "video_id"])
         show_segments(view, f"Errors in {video_id}", segments_behind.of_video(diagnosis, video_id, multiple))

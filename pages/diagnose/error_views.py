@@ -7,7 +7,7 @@ import streamlit as st
 
 from pages.common import address, readable
 from pages.diagnose.inputs import View
-from pages.diagnose.segments import CLICK, CLICK_CELL, WIDTHS, clickable, show_segments
+from pages.diagnose.segments import CLICK, CLICK_CELL, WIDTHS, clickable, draw, show_segments
 from tal_core.evaluation.diagnosis import advice, segments_behind
 from tal_core.evaluation.diagnosis.gains import MENDING
 from tal_core.plots import diagnosis as plots
@@ -15,7 +15,7 @@ from tal_core.plots import diagnosis_maps as maps
 
 
 def show_gains(view: View) -> None:
-    """Gain in mAP from mending each kind of error."""
+    """Gain in mAP from fixing each kind of error."""
     one, usual = f"tIoU {view.tiou:g}", f"average over {readable.tiou_text(view.data.tiou)}"
     options = list(dict.fromkeys([usual, one]))
     over = address.pick("mAP at", options, "gain", kind="segmented_control", required=True)
@@ -28,8 +28,8 @@ def show_gains(view: View) -> None:
     with right:
         kind, gain = next(iter(shown.mended_gain.items()))
         st.markdown(
-            f"Each bar is what mAP ({over}) would gain if errors of its kind, and no others, were mended. "
-            f"Begin with **{kind}** ({100 * gain:+.1f}): {advice.MEANINGS[kind]}. A click shows what is "
+            f"Each bar is what mAP ({over}) would gain if errors of its kind, and no others, were fixed. "
+            f"Start with **{kind}** ({100 * gain:+.1f}): {advice.MEANINGS[kind]}. A click shows what is "
             f"behind a bar at {one}."
         )
         st.markdown(CLICK)
@@ -64,14 +64,8 @@ def show_profile(view: View) -> None:
 def show_sensitivity(view: View) -> None:
     """Normalised mAP by bucket, over all classes and per class."""
     diagnosis = view.diagnosis
-    left, right = st.columns(WIDTHS)
-    with left:
-        picked = clickable(
-            plots.sensitivity_figure(diagnosis), view.key("sensitivity"), "Normalised mAP per bucket"
-        )
-    with right:
-        st.markdown(advice.sensitivity_words(diagnosis))
-        st.markdown(CLICK)
+    figure, words = plots.sensitivity_figure(diagnosis), advice.sensitivity_words(diagnosis)
+    picked = draw(view, figure, "sensitivity", "Normalised mAP per bucket", words)
     if picked:
         show_bucket(view, picked[0], int(picked[1]))
     st.subheader("Per class", anchor=False)
@@ -98,12 +92,8 @@ def show_bucket(view: View, name: str, bucket: int, label: str | None = None) ->
 def show_missed(view: View) -> None:
     """False negatives by bucket, and by pairs of buckets."""
     diagnosis = view.diagnosis
-    left, right = st.columns(WIDTHS)
-    with left:
-        picked = clickable(plots.missed_figure(diagnosis), view.key("missed"), "Share missed per bucket")
-    with right:
-        st.markdown(advice.missed_words(diagnosis))
-        st.markdown(CLICK)
+    figure, words = plots.missed_figure(diagnosis), advice.missed_words(diagnosis)
+    picked = draw(view, figure, "missed", "Share missed per bucket", words)
     if picked:
         show_missed_in(view, {picked[0]: int(picked[1])})
     pairs = {f"{one} x {other}": (one, other) for one, other in diagnosis.false_negatives.pairs()}

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.common import address, loaders, notices, pickers
-from pages.common.detections_upload import read_upload, renamed
+from pages.common import address, loaders, notices, pickers, uploads
+from pages.common.cached_results import cached_by_identity
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.evaluation.diagnosis.diagnose import Diagnosis, diagnose
 from tal_core.evaluation.diagnosis.report import format_report, to_json
@@ -22,20 +22,18 @@ USUAL_SCORE = "best F1"
 """The Timeline's own choice of a score threshold."""
 
 
-# The result keeps the table and the dataset alive, so the id of either stays its own while it is cached.
-@st.cache_resource(max_entries=24, show_spinner="Diagnosing", hash_funcs={Dataset: id, pd.DataFrame: id})
+@cached_by_identity("Diagnosing")
 def diagnosed(
     data: Dataset, detections: pd.DataFrame, subset: str | None, tiou: tuple[float, ...], buckets: str
-) -> tuple[Diagnosis, tuple]:
-    """The diagnosis on a subset (None: on all videos), cached."""
-    found = diagnose(
+) -> Diagnosis:
+    """The diagnosis on a subset (None: on all videos)."""
+    return diagnose(
         data.ground_truth(subset),
         detections,
         tiou,
         durations=data.index.set_index("video_id")["duration"],
         buckets=buckets,
     )
-    return found, (data, detections)
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class View:
 
     def at(self, tiou: Sequence[float]) -> Diagnosis:
         """The diagnosis averaged over thresholds. Raises InputError."""
-        return diagnosed(self.data, self.detections, self.subset, tuple(tiou), self.buckets)[0]
+        return diagnosed(self.data, self.detections, self.subset, tuple(tiou), self.buckets)
 
     def key(self, name: str) -> str:
         """A widget key that forgets the click when anything that the figure shows has changed."""
@@ -100,15 +98,11 @@ def pick_detections(data: Dataset, place: Any) -> tuple[str | None, pd.DataFrame
             format_func=lambda run_id: pickers.run_title(runs[run_id]),
             help="Runs on this dataset that have detections.",
         )
-    with st.expander("Diagnose a detections file instead", expanded=not runs):
-        file = st.file_uploader(
-            "ActivityNet results JSON, or CSV with video_id, start, end, label, score (.gz is fine)",
-            type=["json", "csv", "gz"],
-            key="diagnose_upload",
-        )
+    title = "Diagnose a detections file instead"
+    file = uploads.detections_file(title, "diagnose_upload", expanded=not runs)
     if file is not None:
         with notices.guard(stop=False):
-            table, notes, _ = renamed(data, read_upload(file.file_id, file.name, file.getvalue()))
+            table, notes = uploads.renamed(data, uploads.read_detections(file))
             words = " ".join(notes)
             st.caption(f"Shown is the file **{file.name}**; remove it to see the run again. {words}")
             return None, table

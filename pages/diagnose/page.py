@@ -1,4 +1,4 @@
-"""Diagnose: which kinds of error a run makes, what mending each would gain, and where to see them."""
+"""Diagnose: which kinds of error a run makes, what fixing each would gain, and where to see them."""
 
 import streamlit as st
 
@@ -6,6 +6,7 @@ from pages.common import address, navigation, notices, pickers, readable
 from pages.diagnose import detail_views as details
 from pages.diagnose import error_views as views
 from pages.diagnose import inputs as parts
+from tal_core.data.dataset.dataset import Dataset
 from tal_core.evaluation.diagnosis.advice import headline
 from tal_core.evaluation.diagnosis.characteristics import SCHEMES
 
@@ -23,19 +24,22 @@ SECTIONS = {
     "Classes": details.show_classes,
     "Videos": details.show_videos,
 }
+NAMES = {"What to mend": "What to fix"}
+"""What is shown of a section whose old name stays in the address bar, so that links keep working."""
 
 
-def pick_settings(data) -> tuple[str | None, float, str]:
+def pick_settings(data: Dataset) -> tuple[str | None, float, str]:
     """Subset (None: all), tIoU and the kind of buckets."""
     first, second, third = st.columns(3)
-    subset, tiou = pickers.pick_subset(data, place=first), pickers.pick_tiou(second)
+    subset = pickers.pick_subset(data, place=first)
+    tiou = pickers.pick_tiou(second)
     buckets = address.pick("Buckets", SCHEMES, "buckets", place=third, help=BUCKET_HELP)
     return subset, tiou, buckets
 
 
 def show_page() -> None:
     """Pickers, the largest gain in a sentence, then the section chosen."""
-    navigation.header("Diagnose", "What is wrong, where to see it, and what it would be worth to mend.")
+    navigation.header("Diagnose", "What is wrong, where to see it, and how much fixing it would gain.")
     first, second = st.columns([1, 2])
     data = pickers.pick_dataset(place=first)
     run_id, detections = parts.pick_detections(data, place=second)
@@ -43,7 +47,7 @@ def show_page() -> None:
     if detections is None:
         st.info(f"Choose a run or a detections file to diagnose on **{data.name}**.")
         if not pickers.runs_of(data.name, with_detections=True):
-            navigation.link("train", "Train a model", icon=":material/model_training:", dataset=data.name)
+            navigation.link("train", "Train a model", dataset=data.name)
         return
     view = parts.View(data, run_id, detections, subset, tiou, buckets)
     diagnosis = None
@@ -62,6 +66,7 @@ def show_page() -> None:
         "Section",
         list(SECTIONS),
         "section",
+        format_func=lambda name: NAMES.get(name, name),
         kind="segmented_control",
         required=True,
         label_visibility="collapsed",

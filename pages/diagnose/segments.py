@@ -1,12 +1,11 @@
 """From a bar to its segments: clickable figures, and the table that leads to the Timeline."""
 
 from typing import Any
-from urllib.parse import urlencode
 
 import pandas as pd
 import streamlit as st
 
-from pages.common import downloads, navigation, readable
+from pages.common import downloads, navigation, readable, tables
 from pages.diagnose.inputs import View
 
 WIDTHS = [5, 2]
@@ -14,17 +13,8 @@ CLICK = ":small[:material/touch_app: Click a bar to see its segments.]"
 CLICK_CELL = ":small[:material/touch_app: Click a cell to see its segments.]"
 MOST_ROWS = 500
 """Segments that a table shows; the best are first, and the download has them all."""
-COLUMNS = {
-    "timeline": st.column_config.LinkColumn("Timeline", display_text="open", width="small"),
-    "video_id": "video",
-    "start": st.column_config.NumberColumn("start (s)", format="%.2f"),
-    "end": st.column_config.NumberColumn("end (s)", format="%.2f"),
-    "label": "class",
-    "score": st.column_config.NumberColumn("score", format="%.3f"),
-    "tiou": st.column_config.NumberColumn(
-        "tIoU", format="%.2f", help="With the annotation it matches, else the one it overlaps most."
-    ),
-    "annotation": st.column_config.TextColumn("annotation"),
+COLUMNS: tables.Columns = {
+    **tables.SEGMENT_COLUMNS,
     "annotation_start": st.column_config.NumberColumn("its start (s)", format="%.2f"),
     "annotation_end": st.column_config.NumberColumn("its end (s)", format="%.2f"),
 }
@@ -39,6 +29,18 @@ def clickable(figure: Any, key: str, alt: str) -> list | None:
     return list(points[0]["customdata"]) if points else None
 
 
+def draw(view: View, figure: Any, name: str, alt: str, *words: str, click: str = CLICK) -> list[Any] | None:
+    """A figure with words beside it; what the bar or cell carries that was clicked last, if any."""
+    left, right = st.columns(WIDTHS)
+    with left:
+        picked = clickable(figure, view.key(name), alt)
+    with right:
+        for text in words:
+            st.markdown(text)
+        st.markdown(click)
+    return picked
+
+
 def show_segments(view: View, what: str, table: pd.DataFrame) -> None:
     """The segments behind a bar, each with its link to the Timeline, and one link for the first."""
     with st.container(border=True):
@@ -50,18 +52,13 @@ def show_segments(view: View, what: str, table: pd.DataFrame) -> None:
         count = "1 segment" if len(table) == 1 else f"{readable.number(len(table))} segments"
         title.markdown(f"**{what}**: {count}")
         with link:
-            navigation.link(
-                "timeline",
-                f"**:primary[Open in Timeline]**: {first.video_id} at {first.start:.1f} s",
-                icon=":material/view_timeline:",
-                **view.timeline(first),
-            )
+            navigation.open_in_timeline(f"{first.video_id} at {first.start:.1f} s", view.timeline(first))
         shown = table.head(MOST_ROWS)
-        links = ["timeline?" + urlencode(view.timeline(row)) for row in shown.itertuples()]
+        links = [navigation.timeline_address(view.timeline(row)) for row in shown.itertuples()]
         st.dataframe(
             shown.assign(timeline=links)[["timeline", *table.columns]],
             hide_index=True,
-            height=min(360, 38 + 35 * len(shown)),
+            height=tables.height(len(shown), 360),
             column_config=COLUMNS,
             alt=f"Segments: {what}",
         )

@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from pages.common import downloads, loaders, notices
+from pages.common import downloads, loaders, notices, tables
+from pages.common.cached_results import cached_by_identity
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.evaluation.frame_precision import FrameEvaluation, evaluate_dataset_frames
 from tal_core.plots import frame_precision as plots
@@ -12,35 +13,34 @@ from tal_core.runs.run import Run
 PLAIN, CALIBRATED = "plain", "calibrated"
 
 
-# The result keeps the dataset alive, so its id stays its own while it is cached.
-@st.cache_resource(max_entries=24, show_spinner="Ranking snippets", hash_funcs={Dataset: id})
+@cached_by_identity("Ranking snippets")
 def ranked(
     data: Dataset,
     _run: Run,
     key: tuple,  # pylint: disable=unused-argument
     subset: str | None,
-) -> tuple[FrameEvaluation | None, Dataset]:
-    """On a subset (None: on all videos), cached; None without scores there. Raises InputError."""
+) -> FrameEvaluation | None:
+    """On a subset (None: on all videos); None without scores there. Raises InputError."""
     scores, labels = load_all_snippet_scores(_run.snippet_scores_file)
     if not scores.keys() & set(data.videos(subset, usable=False)):
-        return None, data
-    return evaluate_dataset_frames(data, scores, labels, subset), data
+        return None
+    return evaluate_dataset_frames(data, scores, labels, subset)
 
 
 def gather(runs: list[Run], data: Dataset, subset: str | None) -> dict[str, FrameEvaluation]:
     """The figures of the runs that have some; of the others the page says why not."""
-    found, unscored, outside = {}, [], []
+    results, unscored, outside = {}, [], []
     for run in runs:
         path = run.snippet_scores_file
         if not path.exists():
             unscored.append(f"**{run.run_id}**")
             continue
         with notices.guard(stop=False):
-            one, _ = ranked(data, run, (str(run.folder), *loaders.changed(path)), subset)
-            if one is None:
+            result = ranked(data, run, (str(run.folder), *loaders.changed(path)), subset)
+            if result is None:
                 outside.append(f"**{run.run_id}**")
             else:
-                found[run.run_id] = one
+                results[run.run_id] = result
     if unscored:
         st.info(
             f"No snippet scores, so no per-frame AP: {', '.join(unscored)}. Imported detections and methods "
@@ -51,20 +51,18 @@ def gather(runs: list[Run], data: Dataset, subset: str | None) -> dict[str, Fram
             f"No snippet scores on this subset: {', '.join(outside)}. A run keeps those of the subset "
             "that it was evaluated on; choose that one above."
         )
-    return found
+    return results
 
 
 def show(runs: list[Run], data: Dataset, subset: str | None) -> None:
     """A table of all runs, AP per class, and how soon an action is seen."""
-    found = gather(runs, data, subset)
-    if not found:
+    results = gather(runs, data, subset)
+    if not results:
         if not runs:
             st.info("A detections file has no snippet scores: choose a run.")
         return
-    table = plots.frame_table(found)
-    numbers = {c: st.column_config.NumberColumn(c, format="%.2f") for c in table.columns[1:3]}
-    st.dataframe(table, hide_index=True, column_config=numbers, alt="Per-frame mAP in percent")
-    downloads.table(table, f"{data.name}-per-frame-mAP")
+    table = plots.frame_table(results)
+    tables.show_figures(table, f"{data.name}-per-frame-mAP", alt="Per-frame mAP in percent")
     st.caption(
         "As in online action detection, in percent: a class's scores rank all snippets, and those with their "
         "centre in an action of the class are right. Calibrated (De Geest et al., ECCV 2016): as if every "
@@ -75,11 +73,11 @@ def show(runs: list[Run], data: Dataset, subset: str | None) -> None:
         kind = st.segmented_control(
             "AP per class", (PLAIN, CALIBRATED), default=PLAIN, required=True, key="frame_precision"
         )
-        figure = plots.frame_class_map(found, calibrated=kind == CALIBRATED)
+        figure = plots.frame_class_map(results, calibrated=kind == CALIBRATED)
         name = f"{data.name}-per-frame-AP"
         downloads.chart(figure, name, key="frame_class_map", alt="Per-frame AP per class and run")
-        downloads.table(plots.frame_class_table(found), name, label="Save AP per class")
+        downloads.table(plots.frame_class_table(results), name, label="Save AP per class")
     with right:
-        figure, name = plots.stage_curves(found), f"{data.name}-stages"
+        figure, name = plots.stage_curves(results), f"{data.name}-stages"
         downloads.chart(figure, name, key="frame_stages", alt="Calibrated mAP by tenth of an action")
         st.caption("When of every action only one of its tenths counts: how soon, and how long, it is seen.")

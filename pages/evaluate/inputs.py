@@ -1,12 +1,12 @@
-"""Parts of the Evaluate page: settings, cached evaluations, detections of runs and of an uploaded file."""
+"""What the Evaluate page works on: detections of runs and of an uploaded file, and what is odd about them."""
 
 import re
 
 import pandas as pd
 import streamlit as st
 
-from pages.common import address, loaders, notices
-from pages.common.detections_upload import read_upload, renamed
+from pages.common import address, loaders, notices, uploads
+from pages.common.cached_results import cached_by_identity
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.data.formats.oddities import detection_findings
 from tal_core.importing.run_of_detections import keep_detections
@@ -15,28 +15,23 @@ from tal_core.runs.run import Run
 
 def gather(runs: list[Run], data: Dataset) -> dict[str, pd.DataFrame]:
     """Detections by name: of the chosen runs, and of an uploaded file."""
-    found = {}
+    detections = {}
     for run in runs:
         with notices.guard(stop=False):
-            found[run.run_id] = loaders.load_detections(run)
-    opened = not found or st.session_state.get("evaluate_upload") is not None
-    with st.expander("Evaluate a detections file", expanded=opened):
-        file = st.file_uploader(
-            "ActivityNet results JSON, or CSV with video_id, start, end, label, score (.gz is fine)",
-            type=["json", "csv", "tsv", "gz", "pkl"],
-            key="evaluate_upload",
-        )
+            detections[run.run_id] = loaders.load_detections(run)
+    opened = not detections or st.session_state.get("evaluate_upload") is not None
+    file = uploads.detections_file("Evaluate a detections file", "evaluate_upload", expanded=opened)
     if file is not None:
         with notices.guard(stop=False):
-            detections = read_upload(file.file_id, file.name, file.getvalue())
-            found[f"file {file.name}"] = renamed(data, detections)[0]
-            offer_to_keep(data, detections, file.name)
-    return found
+            table = uploads.read_detections(file)
+            detections[f"file {file.name}"] = uploads.renamed(data, table)[0]
+            offer_to_keep(data, table, file.name)
+    return detections
 
 
 def offer_to_keep(data: Dataset, detections: pd.DataFrame, name: str) -> None:
     """Say what was changed, and make a run of an uploaded file for all the other pages."""
-    for note in renamed(data, detections)[1]:
+    for note in uploads.renamed(data, detections)[1]:
         st.info(f"**{name}**: {note}")
     with st.form("keep_upload", border=False):
         left, right = st.columns([3, 1], vertical_alignment="bottom")
@@ -59,18 +54,17 @@ def offer_to_keep(data: Dataset, detections: pd.DataFrame, name: str) -> None:
         st.success(f"Kept as the run **{kept}**.\n" + "\n".join(f"- {line}" for line in lines))
 
 
-@st.cache_resource(max_entries=48, show_spinner=False, hash_funcs={Dataset: id, pd.DataFrame: id})
-def oddities(detections: pd.DataFrame, data: Dataset, subset: str | None) -> tuple:
-    """What is odd about detections beside a subset, cached."""
+@cached_by_identity(entries=48)
+def findings_of(detections: pd.DataFrame, data: Dataset, subset: str | None) -> pd.DataFrame:
+    """What is odd about detections beside a subset."""
     videos = data.index[data.index["video_id"].isin(data.videos(subset, usable=False))]
-    findings = detection_findings(detections, data.ground_truth(subset), videos, data.labels)
-    return findings, (detections, data)
+    return detection_findings(detections, data.ground_truth(subset), videos, data.labels)
 
 
-def show_oddities(found: dict[str, pd.DataFrame], data: Dataset, subset: str | None) -> None:
-    """A box per set of detections with what the numbers below owe to its oddities."""
-    for name, detections in found.items():
-        findings, _ = oddities(detections, data, subset)
+def show_findings(detections_by_name: dict[str, pd.DataFrame], data: Dataset, subset: str | None) -> None:
+    """A box per set of detections with the findings that bear on the numbers below."""
+    for name, detections in detections_by_name.items():
+        findings = findings_of(detections, data, subset)
         serious = findings[findings["kind"].isin(("unknown videos", "unknown labels"))]
         if len(serious):
             lines = "\n".join(f"- {row.detail}. {row.advice}" for row in serious.itertuples())

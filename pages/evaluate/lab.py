@@ -2,10 +2,12 @@
 
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 import streamlit as st
 
-from pages.common import address, cached_results, downloads, loaders, notices, readable
+from pages.common import address, downloads, loaders, notices, readable, tables
+from pages.common.cached_results import cached_by_identity, evaluated
 from pages.evaluate import lab_controls as controls
 from pages.evaluate import lab_results as actions
 from tal_core.data.dataset.dataset import Dataset
@@ -20,43 +22,33 @@ from tal_core.postprocessing.nms import Suppression
 from tal_core.runs.run import Run
 from tal_core.training.postprocessed_run import provenance_of
 
-_ALIVE = {Dataset: id, Stored: id, Bench: id, ClassScores: id, Suppression: asdict, Fusion: asdict}
-"""What the caches key by identity stays alive in their results, so that the id remains its own."""
+_HASHES = {Stored: id, Bench: id, ClassScores: id, Suppression: asdict, Fusion: asdict}
 
 
-@st.cache_resource(max_entries=4, show_spinner="Reading candidates", hash_funcs=_ALIVE)
-def _stored(folder: str, changed: int, data: Dataset, subset: str | None) -> tuple:  # pylint: disable=unused-argument
-    path = f"{folder}/candidates.npz"
-    videos = data.videos(subset, usable=False)
-    return open_candidates(path, data.labels, videos, data.blocked), data
+@cached_by_identity("Reading candidates", 4)
+def _stored(folder: str, changed: int, data: Dataset, subset: str | None) -> Stored:  # pylint: disable=unused-argument
+    path = Path(folder) / "candidates.npz"
+    return open_candidates(path, data.labels, data.videos(subset, usable=False), data.blocked)
 
 
-@st.cache_resource(max_entries=6, show_spinner="Preparing the lab", hash_funcs=_ALIVE)
+@cached_by_identity("Preparing the lab", 6, _HASHES)
 def _bench(
     stored: Stored,
     data: Dataset,
     subset: str | None,
-    tiou: tuple,
+    tiou: tuple[float, ...],
     protocol: str,
-    fusion: Fusion | None,
-    scores: ClassScores | None,
-) -> tuple:
-    used = stored if fusion is None else stored.fused(scores, fusion)
-    videos = data.videos(subset, usable=False)
-    bench = Bench(
-        used.candidates,
-        used.labels,
-        data.ground_truth(subset),
-        tiou,
-        protocol=protocol,
-        num_videos=len(set(videos)),
-    )
-    return bench, (stored, data, scores)
+    fused: tuple[Fusion, ClassScores] | None,
+) -> Bench:
+    used = stored if fused is None else stored.fused(fused[1], fused[0])
+    videos = len(set(data.videos(subset, usable=False)))
+    truth = data.ground_truth(subset)
+    return Bench(used.candidates, used.labels, truth, tiou, protocol=protocol, num_videos=videos)
 
 
-@st.cache_resource(max_entries=64, show_spinner=False, hash_funcs=_ALIVE)
-def _answer(bench: Bench, settings: Suppression) -> tuple:
-    return bench.evaluate(settings), bench
+@cached_by_identity(entries=64, hash_funcs=_HASHES)
+def _answer(bench: Bench, settings: Suppression) -> Evaluation:
+    return bench.evaluate(settings)
 
 
 def _with_candidates(runs: list[Run]) -> list[Run]:
@@ -64,7 +56,9 @@ def _with_candidates(runs: list[Run]) -> list[Run]:
 
 
 @st.fragment
-def show_lab(runs: list[Run], data: Dataset, subset: str | None, tiou: tuple, protocol: str) -> None:
+def show_lab(
+    runs: list[Run], data: Dataset, subset: str | None, tiou: tuple[float, ...], protocol: str
+) -> None:
     """The tab; a move of a control redraws only this."""
     able = _with_candidates(runs)
     if not able:
@@ -79,8 +73,8 @@ def show_lab(runs: list[Run], data: Dataset, subset: str | None, tiou: tuple, pr
         run = names[address.pick("Run in the lab", list(names), "lab_run", resets=("lab",))]
     with notices.guard(stop=False):
         path = run.candidates_file
-        stored, _ = _stored(str(run.folder), path.stat().st_mtime_ns, data, subset)
-        present, _ = cached_results.evaluated(data, loaders.load_detections(run), subset, tiou, protocol)
+        stored = _stored(str(run.folder), path.stat().st_mtime_ns, data, subset)
+        present = evaluated(data, loaders.load_detections(run), subset, tiou, protocol)
         for note in stored.notes:
             st.warning(note)
         _show_origin(run)
@@ -88,10 +82,12 @@ def show_lab(runs: list[Run], data: Dataset, subset: str | None, tiou: tuple, pr
         with left:
             config = controls.show_nms(run)
             fused = controls.show_class_scores(data, stored)
-            st.button("Back to the run's own", on_click=actions.reset, args=(run,), icon=":material/undo:")
+            st.button(
+                "Reset to the run's own settings", on_click=actions.reset, args=(run,), icon=":material/undo:"
+            )
         begin = time.perf_counter()
-        bench, _ = _bench(stored, data, subset, tiou, protocol, *(fused or (None, None)))
-        changed, _ = _answer(bench, suppression(config))
+        bench = _bench(stored, data, subset, tiou, protocol, fused)
+        changed = _answer(bench, suppression(config))
         with right:
             _show_answer(present, changed)
             seconds = time.perf_counter() - begin
@@ -124,9 +120,7 @@ def _show_answer(present: Evaluation, changed: Evaluation) -> None:
     figure = plots.map_curves(both)
     downloads.chart(figure, "lab-mAP", key="lab_curves", alt="mAP against tIoU, as it is and in the lab")
     table = lab_plots.compare_table(present, changed)
-    numbers = {c: st.column_config.NumberColumn(c, format="%.2f") for c in table.columns[1:]}
-    st.dataframe(table, hide_index=True, column_config=numbers, alt="mAP in percent, as it is and in the lab")
-    downloads.table(table, "lab-mAP")
+    tables.show_figures(table, "lab-mAP", alt="mAP in percent, as it is and in the lab")
 
 
 def _show_changes(present: Evaluation, changed: Evaluation) -> None:
@@ -137,8 +131,7 @@ def _show_changes(present: Evaluation, changed: Evaluation) -> None:
         with left:
             figure = lab_plots.change_bars(changes)
             downloads.chart(figure, "lab-classes", key="lab_bars", alt="Change of AP of each class")
-        numbers = {c: st.column_config.NumberColumn(c, format="%.1f") for c in changes.columns[1:]}
-        right.dataframe(changes, hide_index=True, column_config=numbers, alt="AP of each class in percent")
         with right:
-            downloads.table(changes, "lab-classes")
+            formats = dict.fromkeys(changes.columns[1:], "%.1f")
+            tables.show_figures(changes, "lab-classes", alt="AP of each class in percent", **formats)
         st.caption("Average AP over the tIoU thresholds, in percent.")

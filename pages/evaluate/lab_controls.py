@@ -1,13 +1,12 @@
-"""The controls of the post-processing lab: NMS settings and class scores of whole videos."""
+"""The controls of the post-processing lab: NMS settings and video class scores."""
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from pages.common import address, notices, readable
+from pages.common import address, notices, readable, uploads
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.data.formats.class_scores import ClassScores, read_class_scores
 from tal_core.models.config import MethodConfig
@@ -16,7 +15,6 @@ from tal_core.postprocessing.lab import Stored
 from tal_core.runs.run import Run
 from tal_core.schema import parse_settings, to_text
 from tal_core.training.postprocessed_run import SETTINGS, changed_config
-from tal_core.types import InputError
 
 KINDS = {"none": "None", "hard": "Hard", "soft": "Soft", "linear": "Linear"}
 KIND_HELP = (
@@ -26,10 +24,10 @@ KIND_HELP = (
 SCORES = (0.0, 0.0001, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 COUNTS = (5, 10, 20, 50, 100, 200, 300, 500, 1000, 2000)
 SOURCES = {"stored": "as stored", "dataset": "the dataset's", "file": "a file"}
-MODES = {"weigh": "weigh the candidates", "classes": "give the classes"}
+MODES = {"weigh": "weight the candidates", "classes": "assign the classes"}
 MODE_HELP = (
-    "Weigh: score × class score ^ power; candidates outside the video's best classes go. Give the classes: "
-    "each segment becomes one detection of each of the best classes, as in the published ActivityNet results."
+    "Weight: score × class score ^ power; candidates outside the video's best classes go. Assign: each "
+    "segment becomes one detection of each of the best classes, as in the published ActivityNet results."
 )
 
 
@@ -87,20 +85,23 @@ def show_nms(run: Run) -> MethodConfig:
         )
     elif found["nms"] != "none":
         found["nms_threshold"] = st.slider(
-            "IoU threshold", 0.01, 1.0, step=0.01, key=key("nms_threshold"), help="Acts from this tIoU on."
+            "NMS tIoU",
+            0.01,
+            1.0,
+            step=0.01,
+            key=key("nms_threshold"),
+            help="Detections that overlap a better one by at least this tIoU are affected.",
         )
     found["nms_per_class"] = st.toggle(
-        "Per class", key=key("nms_per_class"), help="Segments of different classes leave each other alone."
+        "Per class", key=key("nms_per_class"), help="Segments of different classes don't affect each other."
     )
     found["min_score"] = _among("Score threshold", SCORES, key("min_score"), to_text)
-    found["max_detections"] = _among(
-        "Segments kept per video", COUNTS, key("max_detections"), readable.number
-    )
+    found["max_detections"] = _among("Detections per video", COUNTS, key("max_detections"), readable.number)
     if found["nms_per_class"]:
-        st.caption("Segment voting acts when NMS runs over all classes.")
+        st.caption("Segment voting is available when NMS runs over all classes.")
     else:
         found["voting_threshold"] = st.slider(
-            "Segment voting from tIoU",
+            "Segment voting tIoU",
             0.0,
             1.0,
             step=0.01,
@@ -125,10 +126,10 @@ def _among(label: str, usual: tuple, key: str, words: Any) -> Any:
 
 
 def show_class_scores(data: Dataset, stored: Stored) -> tuple[Fusion, ClassScores] | None:
-    """How class scores of whole videos enter the candidates; None for not at all."""
+    """How video class scores enter the candidates; None for not at all."""
     sources = [name for name in SOURCES if name != "dataset" or data.entry.class_scores is not None]
     source = st.selectbox(
-        "Class scores of whole videos",
+        "Video class scores",
         sources,
         format_func=SOURCES.get,
         key="lab:source",
@@ -146,7 +147,7 @@ def show_class_scores(data: Dataset, stored: Stored) -> tuple[Fusion, ClassScore
         if file is None:
             return None
     modes = ["classes"] if stored.classless else list(MODES)
-    mode = st.selectbox("They", modes, format_func=MODES.get, key="lab:mode", help=MODE_HELP)
+    mode = st.selectbox("How they are used", modes, format_func=MODES.get, key="lab:mode", help=MODE_HELP)
     first, second = st.columns(2)
     top_k = first.number_input("Best classes", 0, len(stored.labels), 2, key="lab:top_k", help="0: all")
     power = second.number_input(
@@ -154,23 +155,11 @@ def show_class_scores(data: Dataset, stored: Stored) -> tuple[Fusion, ClassScore
     )
     with notices.guard(stop=False):
         if file is not None:
-            scores = _read_upload(file.file_id, file.name, tuple(stored.labels), file.getvalue())
+            scores = uploads.read_upload(file, read_class_scores, tuple(stored.labels))
+            scores = replace(scores, path=Path(file.name))
         else:
             scores = data.class_scores(list(stored.candidates), stored.labels)
         scores.check(list(stored.candidates))
         return Fusion(mode, int(top_k), float(power)), scores
-    st.caption("The figures are those without these class scores.")
+    st.caption("The figures are without these class scores.")
     return None
-
-
-@st.cache_resource(max_entries=4, show_spinner="Reading class scores")
-def _read_upload(file_id: str, name: str, labels: tuple[str, ...], _content: bytes) -> ClassScores:  # pylint: disable=unused-argument
-    """An uploaded file; errors name it as its owner does."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / Path(name).name
-        path.write_bytes(_content)
-        try:
-            return replace(read_class_scores(path, labels), path=Path(name))
-        except InputError as error:
-            where = str(error.where or name).replace(str(path), name)
-            raise InputError(error.what, where=where, hint=error.hint) from None

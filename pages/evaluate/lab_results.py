@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.common import downloads, loaders, navigation, notices, readable
+from pages.common import loaders, navigation, notices, readable, tables
 from pages.evaluate import lab_controls as controls
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.data.formats.class_scores import ClassScores
@@ -58,9 +58,7 @@ def show_suggest(run: Run, bench: Bench, present: Suppression) -> None:
 def _show_found(run: Run, found: Suggestion) -> None:
     """What the search found."""
     table = lab_plots.suggestion_table(found)
-    numbers = {c: st.column_config.NumberColumn(c, format="%.2f") for c in table.columns[2:]}
-    st.dataframe(table, hide_index=True, column_config=numbers, alt="Average mAP of the best settings")
-    downloads.table(table, f"{run.run_id}-settings-tried")
+    tables.show_figures(table, f"{run.run_id}-settings-tried", alt="Average mAP of the best settings")
     best, words = found.best[0], f"chosen among {found.num_tried} settings on {found.num_chosen} videos"
     if found.num_reported:
         gain = 100 * (best.reported - found.present.reported)
@@ -118,14 +116,6 @@ def show_keep(
         st.success(f"Kept as **{made}**. Nothing else has changed.", icon=":material/check_circle:")
         left, right, _ = st.columns([1, 1, 2])
         with left:
-            navigation.link(
-                "timeline",
-                "See it on the timeline",
-                icon=":material/view_timeline:",
-                dataset=data.name,
-                run=made,
-            )
+            navigation.link("timeline", "See it on the timeline", dataset=data.name, run=made)
         with right:
-            navigation.link(
-                "evaluate", "Evaluate it", icon=":material/query_stats:", dataset=data.name, run=made
-            )
+            navigation.link("evaluate", "Evaluate it", dataset=data.name, run=made)

@@ -15,26 +15,26 @@ def show_page() -> None:
     data = pickers.pick_dataset(place=first)
     runs = pickers.pick_runs(data.name, place=second)
     subset, tiou, protocol = pickers.pick_settings(data)
-    found = inputs.gather(runs, data)
-    if not found:
+    detections = inputs.gather(runs, data)
+    if not detections:
         st.info(f"Choose a run or a detections file to evaluate on **{data.name}**.")
         if not pickers.runs_of(data.name, with_detections=True):
-            navigation.link("train", "Train a model", icon=":material/model_training:", dataset=data.name)
+            navigation.link("train", "Train a model", dataset=data.name)
         return
     evaluations = {}
     with notices.guard(stop=False):
-        evaluations = {n: evaluated(data, d, subset, tiou, protocol)[0] for n, d in found.items()}
+        evaluations = {n: evaluated(data, d, subset, tiou, protocol) for n, d in detections.items()}
     if not evaluations:
         navigation.link_to_timeline(data.name, [run.run_id for run in runs], subset)
-        downloads.detections(found, data.name)
+        downloads.detections(detections, data.name)
         return
     where = f"subset **{subset}**" if subset else "**all subsets**"
     st.markdown(
         f"On {where} of **{data.name}**, {readable.tiou_text(tiou)}, {protocol} protocol. "
         "“Average” is the mean over these thresholds."
     )
-    inputs.show_oddities(found, data, subset)
-    shown = Shown(data, runs, found, evaluations, subset, tiou, protocol)
+    inputs.show_findings(detections, data, subset)
+    shown = Shown(data, runs, detections, evaluations, subset, tiou, protocol)
     for tab, show in zip(st.tabs(list(TABS)), TABS.values(), strict=True):
         with tab:
             show(shown)

@@ -3,7 +3,8 @@
 import pandas as pd
 import streamlit as st
 
-from pages.common import downloads, notices, readable
+from pages.common import downloads, notices, readable, tables
+from pages.common.cached_results import cached_by_identity
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.evaluation.proposal_recall import THRESHOLDS, ProposalRecall, proposal_recall, without_repeats
 from tal_core.plots import proposals as plots
@@ -11,14 +12,10 @@ from tal_core.plots import proposals as plots
 MOST = 100
 
 
-# The result keeps the table and the dataset alive, so the id of either stays its own while it is cached.
-@st.cache_resource(
-    max_entries=24, show_spinner="Measuring recall", hash_funcs={Dataset: id, pd.DataFrame: id}
-)
-def recalled(data: Dataset, detections: pd.DataFrame, subset: str | None) -> tuple[ProposalRecall, tuple]:
-    """Recall on a subset (None: on all videos), cached. Raises InputError."""
-    found = proposal_recall(data.ground_truth(subset), without_repeats(detections), MOST)
-    return found, (data, detections)
+@cached_by_identity("Measuring recall")
+def recalled(data: Dataset, detections: pd.DataFrame, subset: str | None) -> ProposalRecall:
+    """Recall on a subset (None: on all videos). Raises InputError."""
+    return proposal_recall(data.ground_truth(subset), without_repeats(detections), MOST)
 
 
 def show(detections: dict[str, pd.DataFrame], data: Dataset, subset: str | None) -> None:
@@ -30,23 +27,21 @@ def show(detections: dict[str, pd.DataFrame], data: Dataset, subset: str | None)
         st.info(
             f"No segments in annotated videos of this subset, so nothing to recall: {', '.join(outside)}."
         )
-    found = {}
+    recalls = {}
     for name in inside:
         with notices.guard(stop=False):
-            found[name] = recalled(data, detections[name], subset)[0]
-    if not found:
+            recalls[name] = recalled(data, detections[name], subset)
+    if not recalls:
         return
     left, right = st.columns([3, 2])
     with left:
-        figure, name = plots.recall_curves(found), f"{data.name}-AR-AN"
+        figure, name = plots.recall_curves(recalls), f"{data.name}-AR-AN"
         downloads.chart(figure, name, key="recall_curves", alt="Average recall against proposals")
     with right:
-        figure, name = plots.recall_by_threshold(found), f"{data.name}-recall"
+        figure, name = plots.recall_by_threshold(recalls), f"{data.name}-recall"
         downloads.chart(figure, name, key="recall_tiou", alt="Recall at each tIoU")
-    table = plots.recall_table(found)
-    numbers = {c: st.column_config.NumberColumn(c, format="%.2f") for c in table.columns[1:-1]}
-    st.dataframe(table, hide_index=True, column_config=numbers, alt="AR@AN and AUC in percent")
-    downloads.table(table, f"{data.name}-AR-AN")
+    table = plots.recall_table(recalls)
+    tables.show_figures(table, f"{data.name}-AR-AN", alt="AR@AN and AUC in percent")
     st.caption(
         "As in ActivityNet's proposal task: labels are ignored, recall is averaged over "
         f"{readable.tiou_text(THRESHOLDS)}, and AUC is the area up to {MOST} proposals a video, in percent. "

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 import streamlit as st
 
-from pages.common import downloads, notices, published
+from pages.common import downloads, notices, published, tables
 from pages.evaluate import frames_tab, lab, proposals_tab, segmentation_tab
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.evaluation.average_precision import precision_recall
@@ -40,9 +40,7 @@ def show_maps(shown: Shown) -> None:
     figure = with_published(plots.map_curves(evaluations), references, tiou)
     downloads.chart(figure, f"{data.name}-mAP", key="map_curves", alt="mAP against the tIoU threshold")
     table = plots.map_table(evaluations)
-    numbers = {c: st.column_config.NumberColumn(c, format="%.2f") for c in table.columns[1:]}
-    st.dataframe(table, hide_index=True, column_config=numbers, alt="mAP in percent per tIoU")
-    downloads.table(table, f"{data.name}-mAP")
+    tables.show_figures(table, f"{data.name}-mAP", alt="mAP in percent per tIoU")
     st.caption("mAP in percent: the mean over classes of the average precision at each tIoU.")
 
 
@@ -64,13 +62,7 @@ def show_precision_recall(shown: Shown) -> None:
     threshold = right.selectbox("tIoU", shown.tiou, format_func="{:g}".format, key="evaluate_tiou")
     with notices.guard():
         curves = {
-            name: precision_recall(
-                truth,
-                detections,
-                [threshold],
-                labels=[label],
-                protocol=shown.protocol,
-            )
+            name: precision_recall(truth, detections, [threshold], labels=[label], protocol=shown.protocol)
             for name, detections in shown.detections.items()
         }
     figure = plots.precision_recall_figure(curves)
@@ -83,7 +75,7 @@ def show_precision_recall(shown: Shown) -> None:
 def show_counts(shown: Shown) -> None:
     """What counted, what was left out, and everything as files."""
     counts = plots.count_table(shown.evaluations)
-    st.dataframe(counts, hide_index=True, alt="Videos, annotations and detections counted or left out")
+    tables.show(counts, alt="Videos, annotations and detections counted or left out")
     st.caption(
         "Detections in videos outside the subset and detections without length count as false positives."
     )
@@ -105,7 +97,7 @@ def show_files(shown: Shown) -> None:
         if 1 <= len(runs) <= 2:
             downloads.report(data, runs, shown.subset, shown.tiou, shown.protocol)
     if len(runs) > 2:
-        st.caption("A report is of one run or of two: choose fewer.")
+        st.caption("A report covers one or two runs: choose fewer.")
     downloads.detections(shown.detections, data.name)
 
 
@@ -114,8 +106,10 @@ def show_measure(shown: Shown, measure: Callable[[pd.DataFrame, pd.DataFrame], d
     truth = shown.data.ground_truth(shown.subset)
     rows = [{"run": name, **measure(truth, table)} for name, table in shown.detections.items()]
     table = pd.DataFrame(rows)
-    st.dataframe(table, hide_index=True, alt=f"{measure.__name__} of each run")
-    downloads.table(table, f"{shown.data.name}-{measure.__name__}")
+    file = f"{shown.data.name}-{measure.__name__}"
+    tables.show_figures(
+        table, file, alt=f"{measure.__name__} of each run", **dict.fromkeys(table.columns[1:], "%g")
+    )
 
 
 TABS: dict[str, Callable[[Shown], None]] = {

@@ -83,9 +83,9 @@ def show_buttons(job: jobs.ExtractionJob, state: str, request: dict) -> None:
         name = (request.get("dataset") or {}).get("name")
         if state == "finished" and name:
             st.markdown(f"Dataset **{name}** is ready.")
-            navigation.link("explore", "Explore it", icon=":material/insights:", dataset=name, view="Dataset")
+            navigation.link("explore", "Explore it", dataset=name, view="Dataset")
             query = {"dataset": name, "panel": "New training"}
-            navigation.link("train", "Train on it", icon=":material/model_training:", **query)
+            navigation.link("train", "Train on it", **query)
 
 
 def show_problems(status: dict) -> None:

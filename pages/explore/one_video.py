@@ -5,11 +5,12 @@ import html
 import numpy as np
 import streamlit as st
 
-from pages.common import downloads, navigation, notices, readable
+from pages.common import downloads, navigation, notices, readable, tables
 from pages.common.player import frame_seconds, show_player
 from pages.common.timeline_component import show_timeline
 from pages.explore.similar import show_similar
 from pages.explore.videos import pick_video
+from tal_core.data.dataset.dataset import Dataset
 from tal_core.data.exploring import statistics
 from tal_core.plots import explore as plots
 from tal_core.plots import timeline
@@ -18,7 +19,7 @@ from tal_core.plots.colors import class_colors
 MOST_LEGEND = 40
 
 
-def show_video(data, subset: str | None) -> None:
+def show_video(data: Dataset, subset: str | None) -> None:
     """Timeline with the video if there is one; features, norms and change points over the same time."""
     video_id = pick_video(data, subset)
     truth = data.ground_truth(videos=[video_id])
@@ -32,15 +33,15 @@ def show_video(data, subset: str | None) -> None:
         f"one snippet every {row['snippet_seconds']:.3g} s"
     )
     path = data.video_path(video_id)
-    picture, table = st.columns([2, 3]) if path else (None, st.container())
-    player = None
+    player, table = None, st.container()
     if path:
+        picture, table = st.columns([2, 3])
         with picture:
             player = show_player(path)
     table.dataframe(
         truth.assign(duration=truth["end"] - truth["start"])[["start", "end", "duration", "label"]],
         hide_index=True,
-        height=min(320, 38 + 35 * max(1, len(truth))),
+        height=tables.height(len(truth), 320),
         alt=f"Annotated segments of {video_id}, in seconds",
         column_config={
             name: st.column_config.NumberColumn(f"{name} (s)", format="%.2f")
@@ -71,17 +72,12 @@ def show_video(data, subset: str | None) -> None:
     show_legend([label for label in data.labels if label in set(truth["label"])], colors)
     downloads.chart(figure, f"{video_id}-features", key="video_features", alt="Features over time")
     st.caption(
-        "Top: ground truth, one row per class. Map: each feature dimension in deviations from its mean over "
-        "this video. Norm: length of the feature vector. Change: distance between the 4 snippets before and "
-        "after; dots mark change points, often action boundaries. Drag to zoom, double-click resets."
+        "Top: ground truth, one row per class. Map: each feature dimension in standard deviations from its "
+        "mean over this video. Norm: length of the feature vector. Change: distance between the 4 "
+        "snippets before and after; dots mark change points, often action boundaries. Drag to zoom, "
+        "double-click resets."
     )
-    navigation.link(
-        "timeline",
-        "See it on the timeline",
-        icon=":material/view_timeline:",
-        dataset=data.name,
-        video=video_id,
-    )
+    navigation.link("timeline", "See it on the timeline", dataset=data.name, video=video_id)
     show_similar(data, video_id)
 
 

@@ -1,8 +1,13 @@
 """Explore: what a dataset is like, one video's features, a map of snippets, the health report."""
 
+from collections.abc import Callable
+
+import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
-from pages.common import address, downloads, loaders, navigation, notices, pickers, readable
+from pages.common import address, downloads, loaders, navigation, notices, pickers, readable, tables
+from pages.common.cached_results import cached_by_identity
 from pages.explore import add_data, one_video, similar, snippet_map
 from pages.explore import videos as explore_videos
 from tal_core.data.dataset import health
@@ -11,22 +16,22 @@ from tal_core.data.exploring import statistics
 from tal_core.plots import explore as plots
 from tal_core.plots.colors import class_colors
 
+ADD = "Add data"
 LEVELS = ["error", "warning", "info"]
 
 
-# The result keeps the dataset alive, so its id stays its own while it is cached.
-@st.cache_resource(max_entries=12, show_spinner=False, hash_funcs={Dataset: id})
-def figures_of(data: Dataset, subset: str | None) -> tuple:
-    """Ground truth, numbers per class, co-occurrence; shared by all sessions: never change the tables."""
+@cached_by_identity(entries=12)
+def figures_of(data: Dataset, subset: str | None) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Ground truth, numbers per class, co-occurrence."""
     truth = data.ground_truth(subset)
     classes = statistics.per_class(truth, data.labels)
-    return truth, classes, statistics.co_occurrence(truth, data.labels), data
+    return truth, classes, statistics.co_occurrence(truth, data.labels)
 
 
 def show_dataset(data: Dataset, subset: str | None) -> None:
     """Distributions over classes, durations and videos."""
-    truth, classes, shares, _ = figures_of(data, subset)
-    videos = explore_videos.all_videos(data, subset)[0]
+    truth, classes, shares = figures_of(data, subset)
+    videos = explore_videos.all_videos(data, subset)
     if truth.empty:
         st.info("This subset has no annotated segments. Choose another one.")
         return
@@ -52,18 +57,17 @@ def show_dataset(data: Dataset, subset: str | None) -> None:
         )
         chart("Coverage", plots.coverage_histogram(videos), "Overlapping segments count once.")
         chart(
-            "Classes that come together",
+            "Classes that occur together",
             plots.co_occurrence_map(shares, classes),
             "Of the videos with the row's class, the share that also has the column's.",
         )
     if len(data.labels) > plots.MOST_CLASSES:
         st.caption(f"Figures show the {plots.MOST_CLASSES} most frequent classes; the table has all.")
     with st.expander("The figures as a table"):
-        st.dataframe(classes, hide_index=True, alt="Instances and durations per class")
-        downloads.table(classes, f"{data.name}-classes")
+        tables.show_figures(classes, f"{data.name}-classes", alt="Instances and durations per class")
 
 
-def chart(title: str, figure, caption: str) -> None:
+def chart(title: str, figure: go.Figure, caption: str) -> None:
     """A titled figure with a sentence on what it counts."""
     st.subheader(title, anchor=False)
     st.caption(caption)
@@ -78,48 +82,45 @@ def show_health(data: Dataset, subset: str | None) -> None:
     st.markdown(health.summary(data) + ".")
     top = st.container()  # for leaks, which are found last and matter most
     if st.button(
-        "Check again", icon=":material/refresh:", help="Reads the files anew, every value included."
+        "Check again", icon=":material/refresh:", help="Reads the files again, every value included."
     ):
         with notices.guard():
             loaders.check_again(data.name)
         st.rerun()
     if report.empty:
-        st.success("Nothing odd was found.")
+        st.success("No problems found.")
     else:
         show_report(data, report)
     similar.show_health(data, subset, top)
 
 
-def show_report(data: Dataset, report) -> None:
+def show_report(data: Dataset, report: pd.DataFrame) -> None:
     """The findings by level, as a table and as CSV."""
     levels = st.pills("Show", LEVELS, selection_mode="multi", default=LEVELS, key="health_levels")
     report = report[report["level"].isin(levels)]
-    st.dataframe(report, hide_index=True, alt="Health report: what is odd, and where")
+    st.dataframe(report, hide_index=True, alt="Health report: findings, and where")
     downloads.table(report, f"{data.name}-health")
     st.caption(f"The same as `python -m tal_core datasets check {data.name}`.")
 
 
-VIEWS = {
+VIEWS: dict[str, Callable[[Dataset, str | None], None]] = {
     "Dataset": show_dataset,
     "Videos": explore_videos.show_videos,
     "One video": one_video.show_video,
     "Snippet map": snippet_map.show_map,
     "Health": show_health,
-    "Add data": None,
 }
 
-navigation.header("Explore", "What the data are like: look before you train.")
+navigation.header("Explore", "What the data look like: look before you train.")
 view = address.pick(
-    "View", list(VIEWS), "view", kind="segmented_control", required=True, label_visibility="collapsed"
+    "View", [*VIEWS, ADD], "view", kind="segmented_control", required=True, label_visibility="collapsed"
 )
-if VIEWS[view] is None:
+if view == ADD:
     add_data.show()
 else:
     first, second = st.columns(2)
     with first:
         dataset = pickers.pick_dataset()
     with second:
-        part = pickers.pick_subset(
-            dataset, everything_first=True, help="Which of the dataset's own parts to look at."
-        )
+        part = pickers.pick_subset(dataset, default=pickers.EVERYTHING)
     VIEWS[view](dataset, part)

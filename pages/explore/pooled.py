@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.common import loaders, notices, readable
+from pages.common.cached_results import cached_by_identity
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.data.exploring import pooling, similarity, statistics
 from tal_core.data.exploring.pooling import PooledFeatures
@@ -14,13 +15,10 @@ READ_UNASKED = 64_000_000
 """Feature values that may be read without a word; more takes a while, so a button asks."""
 
 
-@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs={Dataset: id})
+@cached_by_identity(entries=8)
 def results(data: Dataset) -> dict[Any, Any]:
-    """What was computed on a dataset under a progress bar (which a cached function would replay), by name.
-
-    Holds the dataset too, so that its id stays its own.
-    """
-    return {"dataset": data}
+    """What was computed on a dataset under a progress bar (which a cached function would replay), by name."""
+    return {}
 
 
 def pooled_features(data: Dataset, *, ask: bool = True) -> PooledFeatures | None:
@@ -46,7 +44,7 @@ def ask_for_pooling(data: Dataset, pooled: PooledFeatures, values: int) -> bool:
     there = len(pooled.videos) - pooled.missing
     begun = f" {readable.number(there)} of them are read already." if there else ""
     st.info(
-        f"Comparing videos takes the mean features of {readable.number(len(pooled.videos))} videos: every "
+        f"Comparing videos needs the mean features of {readable.number(len(pooled.videos))} videos: every "
         f"feature file is read once (about {values * 2 / 1e9:.1f} GB as float16).{begun} "
         "The means are kept in the workspace; a later visit reads only files that changed."
     )

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from pages.common import downloads, readable
 from pages.explore.pooled import duplicate_groups, odd_videos, pooled_features, results
@@ -34,12 +35,12 @@ def show_similar(data: Dataset, video_id: str) -> None:
     table["classes"] = table["video_id"].map(names).fillna("–")
     show_rows(table, f"similar:{video_id}", f"Videos whose mean features are most like those of {video_id}")
     st.caption(
-        "Similarity: cosine of the videos' mean features, the mean over all videos taken off; 1 is the same, "
+        "Similarity: cosine of the videos' mean features, minus the mean over all videos; 1 is the same, "
         "0 unrelated. Choose a row to look at the video."
     )
 
 
-def show_health(data: Dataset, subset: str | None, top) -> None:
+def show_health(data: Dataset, subset: str | None, top: DeltaGenerator) -> None:
     """Duplicates and outliers; a warning on leaks between training and evaluation goes to ``top``."""
     st.subheader("Duplicates and leaks", anchor=False)
     pooled = pooled_features(data)
@@ -50,7 +51,7 @@ def show_health(data: Dataset, subset: str | None, top) -> None:
         THRESHOLDS,
         value=similarity.NEAR_DUPLICATE,
         key="duplicate_threshold",
-        help="Cosine of the videos' mean features, the mean over all videos taken off.",
+        help="Cosine of the videos' mean features, minus the mean over all videos.",
     )
     groups = duplicate_groups(data, pooled, threshold)
     if groups is not None:
@@ -61,7 +62,7 @@ def show_health(data: Dataset, subset: str | None, top) -> None:
         st.warning(f"{len(unread)} videos could not be read, the first: {first} ({unread[first]}).")
 
 
-def show_groups(data: Dataset, subset: str | None, groups: pd.DataFrame, top) -> None:
+def show_groups(data: Dataset, subset: str | None, groups: pd.DataFrame, top: DeltaGenerator) -> None:
     """A warning on leaks, then all duplicates."""
     subsets = data.index.set_index("video_id")["subset"]
     leaked = similarity.leaks(groups, subsets, data.training_subset, data.evaluation_subset)
@@ -69,9 +70,9 @@ def show_groups(data: Dataset, subset: str | None, groups: pd.DataFrame, top) ->
         count = int((leaked["subset"] == data.evaluation_subset).sum())
         top.warning(
             f"**{count} {'video' if count == 1 else 'videos'} of “{data.evaluation_subset}” "
-            f"{'is' if count == 1 else 'are'} also in “{data.training_subset}”**, or all but the same as one "
-            "there. A model has seen them in training, so its mAP on them says nothing. The groups "
-            "are listed under *Duplicates and leaks*; take one of each pair out of the annotations.",
+            f"{'is' if count == 1 else 'are'} also in “{data.training_subset}”**, or nearly the same as one "
+            "there. A model has seen them in training, so its mAP on them means nothing. The groups "
+            "are listed under *Duplicates and leaks*; remove one of each pair from the annotations.",
             icon=":material/leak_add:",
         )
     leaking = set(leaked["group"])
@@ -83,7 +84,7 @@ def show_groups(data: Dataset, subset: str | None, groups: pd.DataFrame, top) ->
     if subset is not None:
         table = table[table["group"].isin(table.loc[table["subset"] == subset, "group"])]
     if table.empty:
-        st.success("No two videos are that much alike.")
+        st.success("No two videos are that similar.")
         return
     table = table.sort_values(["leak", "group"], ascending=[False, True], kind="stable", ignore_index=True)
     number = table["group"].nunique()
@@ -106,7 +107,7 @@ def show_outliers(data: Dataset, subset: str | None, table: pd.DataFrame) -> Non
         return
     st.markdown(
         f"{readable.number(len(table))} videos whose mean features are far from those of their main class, "
-        f"or of an unusual size{f'; the {MOST_ROWS} oddest below' if len(table) > MOST_ROWS else ''}."
+        f"or unusually large or small{f'; the {MOST_ROWS} oddest below' if len(table) > MOST_ROWS else ''}."
     )
     columns = ["video_id", "subset", "reason", "deviation"]
     table = table.head(MOST_ROWS).assign(deviation=np.round(table["deviation"].head(MOST_ROWS), 1))

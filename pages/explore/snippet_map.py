@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from pages.common import address, downloads, navigation, notices, readable
 from pages.explore import pooled as explore_pooled
@@ -52,11 +53,11 @@ def show_map(data: Dataset, subset: str | None) -> None:
     how = (
         "features standardised, then projected on their first two principal components"
         if chosen == "pca"
-        else "UMAP of the first 50 principal components: near points are alike, far distances say little"
+        else "UMAP of the first 50 principal components: near points are similar, large distances mean little"
     )
     st.caption(
         f"{readable.number(len(table))} snippets of {readable.number(table['video_id'].nunique())} videos, "
-        f"drawn at random; {how}. Grey: under no segment. Classes that lie apart here are easy; classes "
+        f"drawn at random; {how}. Grey: outside all segments. Classes that lie apart here are easy; classes "
         "that mix need more than single snippets. Drag to move, scroll to zoom."
     )
 
@@ -91,7 +92,7 @@ def project(
     return known[key]
 
 
-def colored_classes(data: Dataset, table: pd.DataFrame, place) -> list[str]:
+def colored_classes(data: Dataset, table: pd.DataFrame, place: DeltaGenerator) -> list[str]:
     """The classes to colour: those chosen, else the most frequent ones of the sample."""
     counts = table.loc[table["label"] != snippets.BACKGROUND_LABEL, "label"].value_counts()
     chosen = place.multiselect(
@@ -130,7 +131,4 @@ def show_chosen(data: Dataset, points: list[dict]) -> None:
             args=(video_id,),
         )
         stretch = f"{max(0.0, second - 5):.2f}-{second + 5:.2f}"
-        icon = ":material/view_timeline:"
-        navigation.link(
-            "timeline", "On the timeline", icon=icon, dataset=data.name, video=video_id, at=stretch
-        )
+        navigation.link("timeline", "See it on the timeline", dataset=data.name, video=video_id, at=stretch)

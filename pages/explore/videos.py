@@ -3,7 +3,8 @@
 import pandas as pd
 import streamlit as st
 
-from pages.common import address, downloads, readable
+from pages.common import address, downloads, readable, tables
+from pages.common.cached_results import cached_by_identity
 from pages.explore.filters_in_address import address_number, in_address, kept
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.data.exploring import video_search
@@ -20,7 +21,7 @@ ORDER_NAMES = {
     "coverage": "covered",
     "length": "snippets T",
 }
-COLUMNS = {
+COLUMNS: tables.Columns = {
     "video_id": "video",
     "duration": st.column_config.NumberColumn("duration (s)", format="%.1f"),
     "instances": "segments",
@@ -33,16 +34,15 @@ COLUMNS = {
 }
 
 
-# The result keeps the dataset alive, so its id stays its own while it is cached.
-@st.cache_resource(max_entries=12, show_spinner=False, hash_funcs={Dataset: id})
-def all_videos(data: Dataset, subset: str | None) -> tuple[pd.DataFrame, Dataset]:
-    """One row per video, shared by all sessions: never change the table."""
-    return video_search.video_table(data, subset), data
+@cached_by_identity(entries=12)
+def all_videos(data: Dataset, subset: str | None) -> pd.DataFrame:
+    """One row per video."""
+    return video_search.video_table(data, subset)
 
 
 def show_videos(data: Dataset, subset: str | None) -> None:
     """Search and filter; a chosen row opens the video."""
-    table = all_videos(data, subset)[0]
+    table = all_videos(data, subset)
     wanted, order, descending, size = filters(data)
     found = video_search.find_videos(table, data.annotations.ground_truth, wanted, order, descending)
     pages = video_search.page_count(len(found), size)
@@ -61,7 +61,7 @@ def show_videos(data: Dataset, subset: str | None) -> None:
     )
     words.markdown(f"{count}{where}. Choose a row to look at the video.")
     if found.empty:
-        st.info("No video is like that. Loosen a filter.")
+        st.info("No video matches. Loosen a filter.")
         return
     shown["coverage"] *= 100
     show_rows(shown, f"explore_videos:{number}", "Videos with duration, segments, coverage and features")
@@ -85,7 +85,7 @@ def show_rows(table: pd.DataFrame, key: str, alt: str) -> None:
         on_select=choose,
         selection_mode="single-row",
         key=key,
-        height=min(560, 38 + 35 * max(1, len(table))),
+        height=tables.height(len(table), 560),
         placeholder="",
         alt=alt,
         column_config=COLUMNS,
@@ -136,7 +136,7 @@ def pick_video(data: Dataset, subset: str | None) -> str:
         address.remember("video", current)
     chosen = address.pick("Video", list(dict.fromkeys([*current, *found[:MATCHES]])), "video", place=place)
     if not found:
-        st.caption("No video id has that in it.")
+        st.caption("No video id contains that.")
     elif len(found) > MATCHES:
         st.caption(
             f"The first {MATCHES} of {readable.number(len(found))} videos can be chosen; search for others."

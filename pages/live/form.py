@@ -1,4 +1,4 @@
-"""Live's form: which run, which source, how long to wait; and what waiting is worth."""
+"""Live's form: which run, which source, how long to wait; and what the wait gains."""
 
 import streamlit as st
 
@@ -21,7 +21,7 @@ def show_new() -> None:
     choices = {choice.run.run_id: choice for choice in stream_runs(loaders.home())}
     if not choices:
         st.info("A stream needs a trained run, and there is none yet.")
-        navigation.link("train", "Train a model", icon=":material/model_training:")
+        navigation.link("train", "Train a model")
         return
     left, right = st.columns(2)
     run_id = address.pick(
@@ -30,8 +30,8 @@ def show_new() -> None:
         "run",
         place=left,
         format_func=lambda name: choices[name].title,
-        help="Online methods decide snippet by snippet. Any other runs over the last snippets again "
-        "and again, and reports a segment once its end is old enough.",
+        help="Online methods decide snippet by snippet. Any other method runs over the latest snippets "
+        "again and again, and reports a segment once its end is old enough.",
     )
     with right:
         source = _source()
@@ -42,7 +42,7 @@ def show_new() -> None:
         value=None,
         step=0.2,
         placeholder="the run's own",
-        help="How long the detector waits before it decides. Longer is surer, as far as the curve says.",
+        help="How long the detector waits before it decides. The curve below says what a longer delay gains.",
     )
     fits = _fits(choices[run_id].run)
     begin = st.button(
@@ -75,7 +75,7 @@ def _source() -> str | None:
     if kind == "Camera":
         found = cameras()
         if not found:
-            st.info("This machine has no camera. One that another machine sends can be given as an address.")
+            st.info("This machine has no camera. A camera of another machine can be given by its address.")
             return None
         return st.selectbox("Camera of the machine that runs the studio", found)
     if kind == "Address":
@@ -94,10 +94,11 @@ def show_trade_off(run: Run) -> None:
         measured = read_tradeoff(run)
         if measured is None:
             st.caption(
-                f"What waiting is worth hasn't been measured for this run. `python -m tal_core online --run "
-                f"{run.run_id}` measures it; then the curve of delay against mAP is here."
+                "The effect of the delay on mAP hasn't been measured for this run. "
+                f"`python -m tal_core online --run {run.run_id}` measures it; the "
+                "curve of delay against mAP then appears here."
             )
             return
-        st.subheader("What waiting is worth", anchor=False)
+        st.subheader("Delay against mAP", anchor=False)
         st.altair_chart(tradeoff_figure(measured), key="live_trade_off", alt="Delay in seconds against mAP")
         st.caption("As a stream, on the evaluation subset of the run's dataset.")

@@ -14,8 +14,8 @@ PANELS = {
 
 navigation.header(
     "Live",
-    "Actions as they happen, in a camera's picture, a network stream or a file played as one. A stream runs "
-    "in the background: it outlives the browser, and others can watch it by this page's address.",
+    "Actions as they happen, from a camera, a network stream or a file played as one. A stream runs "
+    "in the background: it goes on when the browser closes, and others can watch it at this page's address.",
 )
 names = list(PANELS)
 with notices.guard():

@@ -1,11 +1,12 @@
 """Live's list of streams, running and past."""
 
 from datetime import datetime
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from pages.common import address, loaders, notices
+from pages.common import address, loaders, notices, tables
 from tal_core.streaming.live.folder import ACTIVE, StreamFolder, list_streams
 from tal_core.types import InputError
 
@@ -24,16 +25,8 @@ def show_all() -> None:
         return
     table = pd.DataFrame([row_of(stream) for stream in streams])
     st.caption("Newest first. Choose a row to watch or remove it.")
-    rows = st.dataframe(
-        table,
-        hide_index=True,
-        column_config=COLUMNS,
-        on_select="rerun",
-        selection_mode="single-row",
-        key="live_streams",
-        alt="Streams with state, run, source, length and number of events",
-    ).selection.rows
-    position = rows[0] if rows and rows[0] < len(table) else 0
+    alt = "Streams with state, run, source, length and number of events"
+    position = tables.choose_row(table, "live_streams", alt=alt, column_config=COLUMNS) or 0
     stream, state = streams[position], table["state"].iloc[position]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{stream.name}**:")
@@ -50,9 +43,9 @@ def show_all() -> None:
                     st.rerun()
 
 
-def row_of(stream: StreamFolder) -> dict:
+def row_of(stream: StreamFolder) -> dict[str, Any]:
     """One row of the table; a stream that can't be read says so."""
-    row = {"stream": stream.name, "state": "unreadable"}
+    row: dict[str, Any] = {"stream": stream.name, "state": "unreadable"}
     try:
         config, status = stream.request(), stream.status()
         stats = status.get("stats") or {}

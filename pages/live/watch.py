@@ -18,10 +18,10 @@ MARKS = {
     "reconnecting": ":orange[:material/sync_problem:]",
 }
 NOTES = {
-    "starting": "Loading the run, and choosing its thresholds where `online` hasn't kept any.",
+    "starting": "Loading the run, and choosing thresholds if `online` hasn't stored any.",
     "connecting": "Waiting for the first picture.",
-    "reconnecting": "The source has broken off; it is tried again and again.",
-    "stopping": "Stopping; what is open is closed first.",
+    "reconnecting": "The connection to the source was lost; trying again.",
+    "stopping": "Stopping; open segments are closed first.",
     "stopped": "Stopped by hand.",
     "finished": "The source has ended.",
 }
@@ -43,7 +43,7 @@ def show_watch() -> None:
         titles = {name: title(stream) for name, stream in streams.items()}
         stream_id = address.pick("Stream", list(titles), "stream", place=picker, format_func=titles.get)
         seconds = window.selectbox(
-            "In sight", list(WINDOWS), index=1, format_func=WINDOWS.get, key="live_window"
+            "Time shown", list(WINDOWS), index=1, format_func=WINDOWS.get, key="live_window"
         )
         active = streams[stream_id].active
     st.fragment(watch, run_every=REFRESH_SECONDS if active else None)(stream_id, seconds, active)

@@ -1,13 +1,15 @@
 """Overview: what is in the workspace, what is running, what to do next."""
 
 from datetime import datetime
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from pages.common import loaders, navigation, notices, pickers, readable
+from pages.common import loaders, navigation, notices, pickers, readable, tables
 from tal_core.data.dataset.entry import list_datasets, load_entry
 from tal_core.data.dataset.health import counts
+from tal_core.runs.run import Run
 from tal_core.training.machine import describe_machine
 from tal_core.types import InputError
 
@@ -47,15 +49,13 @@ def show_dataset(name: str) -> None:
         if unusable:
             st.warning(f"{readable.number(unusable)} videos have no usable features. Explore says why.")
         with st.container(horizontal=True):
-            navigation.link("explore", "Explore", icon=":material/insights:", dataset=name)
-            navigation.link(
-                "train", "Train", icon=":material/model_training:", dataset=name, panel="New training"
-            )
+            navigation.link("explore", "Explore", dataset=name)
+            navigation.link("train", "Train", dataset=name, panel="New training")
 
 
-def run_row(run) -> dict:
+def run_row(run: Run) -> dict[str, Any]:
     """One row of the table of runs; a run that can't be read says so."""
-    row = {"run": run.run_id, "state": "unreadable"}
+    row: dict[str, Any] = {"run": run.run_id, "state": "unreadable"}
     try:
         config, status, result = run.config(), run.status(), run.evaluation()
         state = status["state"]
@@ -79,32 +79,27 @@ def show_runs() -> None:
     runs = pickers.runs_of()
     if not runs:
         st.info("No run yet. Train a first model: the demo takes about a minute on two CPU cores.")
-        navigation.link("train", "Train a model", icon=":material/model_training:")
+        navigation.link("train", "Train a model")
         return
     table = pd.DataFrame([run_row(run) for run in runs])
     st.caption(
         "Newest first. mAP is measured on the subset named beside it, by the official ActivityNet / THUMOS "
         "protocol. Choose a row to go on with it."
     )
-    selection = st.dataframe(
+    position = tables.choose_row(
         table,
-        hide_index=True,
+        "overview_runs",
         column_config=RUN_COLUMNS,
         column_order=COLUMN_ORDER,
-        on_select="rerun",
-        selection_mode="single-row",
-        key="overview_runs",
         alt="Runs with state, dataset, method and average mAP",
-    ).selection.rows
-    chosen = table.iloc[selection[0] if selection and selection[0] < len(table) else 0]
+    )
+    chosen = table.iloc[position or 0]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"Go on with **{chosen['run']}**:")
         query = {"run": chosen["run"], "dataset": chosen.get("dataset")}
-        navigation.link(
-            "train", "Training curves", icon=":material/model_training:", panel="Watch a run", **query
-        )
-        navigation.link("timeline", "Timeline", icon=":material/view_timeline:", **query)
-        navigation.link("evaluate", "Evaluate", icon=":material/target:", **query)
+        navigation.link("train", "Training curves", panel="Watch a run", **query)
+        navigation.link("timeline", "Timeline", **query)
+        navigation.link("evaluate", "Evaluate", **query)
 
 
 def show_machine() -> None:

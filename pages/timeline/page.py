@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
-from pages.common import address, navigation, pickers
-from pages.common.player import frame_seconds, show_player
+from pages.common import address, navigation, pickers, player
 from pages.common.timeline_component import show_timeline
 from pages.timeline import editing as timeline_edit
 from pages.timeline import parts
@@ -94,16 +93,16 @@ def show_video(view: View) -> str | None:
         return None
     left, right = st.columns([2, 3])
     with left:
-        key = show_player(path)
+        steered = player.show_player(path)
     with right:
         parts.show_videos(view.videos, view.video)
-    return key
+    return steered
 
 
 def show_page() -> None:
     """Pickers, the player beside the video list, the timeline, the table."""
     navigation.header(
-        "Timeline", "Every detection beside the ground truth: what is right, what is wrong, and in which way."
+        "Timeline", "Every detection beside the ground truth: what is right, what is wrong, and how."
     )
     # In a container of its own whatever appears and goes above (a progress bar, a hint) moves nothing below:
     # a player that moves within the page would load its video again.
@@ -111,7 +110,7 @@ def show_page() -> None:
         timeline_edit.show_saved()
         view = choose()
     data, video, truth, outcomes = view.data, view.video, view.truth, view.outcomes
-    player = show_video(view)
+    steered = show_video(view)
     editing = timeline_edit.start(data, video)
     if editing:
         truth, outcomes = editing.truth, timeline_edit.rematched(editing, outcomes, view.tiou)
@@ -127,8 +126,8 @@ def show_page() -> None:
         curves=view.curves,
     )
     show_timeline(
-        {**drawing, "frame_seconds": frame_seconds(data, video)},
-        player=player,
+        {**drawing, "frame_seconds": player.frame_seconds(data, video)},
+        player=steered,
         focus=parts.asked_stretch(),
         edit=editing.for_component() if editing else None,
         on_edit=editing.receive if editing else None,

@@ -1,11 +1,11 @@
-"""Parts of the Timeline page: matched detections, the video list, the player, score curves, texts."""
+"""Parts of the Timeline page: runs cut at a score, the video list, score curves, texts."""
 
 import re
 
 import pandas as pd
 import streamlit as st
 
-from pages.common import address, downloads, loaders, navigation, notices, pickers
+from pages.common import address, downloads, loaders, navigation, notices, pickers, tables
 from pages.common.cached_results import matched
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.plots import timeline as plots
@@ -25,7 +25,7 @@ def cut_runs(
     outcomes, notes = [], []
     for run in runs:
         with notices.guard(stop=False):
-            truth, labelled, _ = matched(data, loaders.load_detections(run), subset, tiou)
+            truth, labelled = matched(data, loaders.load_detections(run), subset, tiou)
             if labelled.empty:
                 notes.append(
                     f"**{run.run_id}** has no detections in videos of this subset, so it is left out"
@@ -124,33 +124,22 @@ def explain_runs(dataset: str, chosen: list[Run]) -> None:
             state = runs[0].status()["state"]
             st.info(
                 f"No run of **{dataset}** has detections yet: the newest, **{runs[0].run_id}**, is {state}. "
-                "Detections come with a training's end; until then you see the ground truth alone."
+                "Detections are made when training ends; until then you see only the ground truth."
             )
-        navigation.link("train", "Look at the training", icon=":material/model_training:", run=runs[0].run_id)
+        navigation.link("train", "See how the run is doing", run=runs[0].run_id)
     else:
-        st.info(f"There are no runs on **{dataset}** yet, so you see the ground truth alone.")
-        navigation.link("train", "Train a first model", icon=":material/model_training:", dataset=dataset)
+        st.info(f"There are no runs on **{dataset}** yet, so you see only the ground truth.")
+        navigation.link("train", "Train a first model", dataset=dataset)
 
 
 def show_segments(table: pd.DataFrame, video: str) -> None:
     """The video's segments as a table; the table, and each run's detections in it, as files."""
-    st.dataframe(
+    tables.show(
         table,
-        hide_index=True,
-        height=min(420, 38 + 35 * max(1, len(table))),
+        height=tables.height(len(table)),
         placeholder="",
         alt="Segments of the video: ground truth and detections with their outcomes",
-        column_config={
-            "row": "in",
-            "start": st.column_config.NumberColumn("start (s)", format="%.2f"),
-            "end": st.column_config.NumberColumn("end (s)", format="%.2f"),
-            "label": "class",
-            "score": st.column_config.NumberColumn("score", format="%.3f"),
-            "tiou": st.column_config.NumberColumn(
-                "tIoU", format="%.2f", help="With the annotation it matches, else the one it overlaps most."
-            ),
-            "annotation": st.column_config.TextColumn("with annotation of"),
-        },
+        column_config={**tables.SEGMENT_COLUMNS, "row": "in", "annotation": "with annotation of"},
     )
     rows = table[table["row"] != plots.TRUTH].assign(video_id=video)
     with st.container(horizontal=True):

@@ -8,7 +8,7 @@ from pages.train import form, watch
 PANELS = {"New training": form.show_new, "Watch a run": watch.show_watch}
 
 navigation.header(
-    "Train", "Trainings run in the background: they outlive the browser and a restart of the studio."
+    "Train", "Training runs in the background: it goes on when the browser closes or the studio restarts."
 )
 names = list(PANELS)
 panel = address.pick(

@@ -1,6 +1,7 @@
 """Train's view of a run: everything on screen is read from the run's folder, so nothing is lost."""
 
 import time
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -14,7 +15,7 @@ RESUMABLE = ("created", "stopped", "failed", "killed")
 NOTES = {
     "created": "Not started yet.",
     "stopping": "Stopping after this step; a checkpoint is written first.",
-    "stopped": "Stopped with a checkpoint: resume goes on with the very next step.",
+    "stopped": "Stopped with a checkpoint: resuming continues with the very next step.",
 }
 
 
@@ -53,7 +54,7 @@ def watch(run_id: str, polling: bool) -> None:
         st.json(config)
 
 
-def show_status(run, config: dict, status: dict) -> None:
+def show_status(run: Run, config: dict[str, Any], status: dict[str, Any]) -> None:
     """State, progress, and the buttons that make sense now."""
     state = status["state"]
     eta = status.get("eta_seconds")
@@ -68,7 +69,7 @@ def show_status(run, config: dict, status: dict) -> None:
     done = (status.get("step") or 0) / (status.get("steps") or 1)
     st.progress(1.0 if state == "finished" else min(done, 1.0), text=text)
     if status.get("error"):
-        st.error(f"**The training ended early.** {status['error']}", icon=":material/error:")
+        st.error(f"**The run ended early.** {status['error']}", icon=":material/error:")
     elif state in NOTES or state == "finished":
         st.caption(NOTES.get(state) or status.get("message") or "Finished.")
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -89,10 +90,8 @@ def show_status(run, config: dict, status: dict) -> None:
                 st.rerun()
         if run.detections_file.exists():
             query = {"run": run.run_id, "dataset": config["dataset"]}
-            navigation.link(
-                "timeline", "See its mistakes on the timeline", icon=":material/view_timeline:", **query
-            )
-            navigation.link("evaluate", "Evaluate", icon=":material/target:", **query)
+            navigation.link("timeline", "See its mistakes on the timeline", **query)
+            navigation.link("evaluate", "Evaluate", **query)
 
 
 def show_numbers(status: dict, metrics: pd.DataFrame) -> None:

@@ -33,7 +33,7 @@ TITLES = {
 
 
 def gain_figure(diagnosis: Diagnosis) -> go.Figure:
-    """What mending, and removing, each kind of error gains; the largest on top. ``customdata``: kind."""
+    """What fixing, and removing, each kind of error gains; the largest on top. ``customdata``: kind."""
     mended, removed = diagnosis.mended_gain, diagnosis.false_positives.gain
     kinds = list(mended)[::-1]
     figure = go.Figure()

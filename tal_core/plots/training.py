@@ -1,4 +1,4 @@
-"""Live charts of a training: loss terms, learning rate, validation mAP, throughput and memory."""
+"""Live charts of a run: loss terms, learning rate, validation mAP, throughput and memory."""
 
 from __future__ import annotations
 

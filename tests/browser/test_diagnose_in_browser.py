@@ -57,9 +57,11 @@ def test_every_section_opens(app, new_page):
     address, _ = app
     page = new_page(viewport={"width": 1440, "height": 1400})
     visit(page, address, "diagnose?dataset=demo&run=demo-baseline")
-    for section in ("Sensitivity", "Missed", "Boundaries", "Scores", "Classes", "Videos", "What to mend"):
+    for section in ("Sensitivity", "Missed", "Boundaries", "Scores", "Classes", "Videos", "What to fix"):
         page.get_by_role("radio", name=section).or_(page.get_by_role("button", name=section)).first.click()
-        expect(page).to_have_url(re.compile("section=" + re.escape(section.replace(" ", "+"))))
+        expect(page).to_have_url(
+            re.compile("section=" + re.escape(section.replace("fix", "mend").replace(" ", "+")))
+        )
         settle(page)
         no_errors(page, section)
         shoot(page, f"diagnose-{section.replace(' ', '-').lower()}")

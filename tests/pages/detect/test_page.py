@@ -58,7 +58,7 @@ def test_a_file_of_a_folder_and_runs_that_do_not_fit(tmp_path, home, at_once):
     assert not app.exception and selectbox(app, "Run").options == ["demo-baseline · baseline · finished"]
     assert "no weights" in texts(app)
     app = open_page("detect", **{"from": "From a dataset's folders", "dataset": "small", "file": "v1.npy"})
-    assert "No run fits this file yet" in texts(app) and "306 channels" in texts(app)
+    assert "No run matches this file yet" in texts(app) and "306 channels" in texts(app)
 
 
 def bad_files() -> dict[str, tuple[bytes, str]]:

@@ -74,7 +74,7 @@ def test_moving_the_controls_changes_the_numbers_and_the_address(run, home):
     app = open_page("evaluate", dataset="small", thresholds="0.7,0.9")
     before = shown(app).loc["lab", "average"]
     app.button_group(key="lab:first:nms").set_value("hard").run()
-    slider(app, "IoU threshold").set_value(0.3).run()
+    slider(app, "NMS tIoU").set_value(0.3).run()
     slider(app, "Score threshold").set_value(0.1).run()
     assert not app.exception and not app.error
     data = open_dataset(home, "small")
@@ -87,7 +87,7 @@ def test_moving_the_controls_changes_the_numbers_and_the_address(run, home):
     assert rows.loc["lab", "average"] != pytest.approx(before)
     assert rows.loc["difference", "average"] == pytest.approx(rows.loc["lab", "average"] - before)
     assert set(app.query_params["lab"]) == {"nms=hard", "nms_threshold=0.3", "min_score=0.1"}
-    button(app, "Back to the run's own").click().run()
+    button(app, "Reset to the run's own settings").click().run()
     assert not app.exception and shown(app).loc["lab", "average"] == pytest.approx(before)
 
 
@@ -95,10 +95,10 @@ def test_a_link_brings_its_settings_and_hard_nms_changes_them(run):
     link = ["nms=hard", "nms_threshold=0.5", "nms_per_class=false", "voting_threshold=0.7"]
     app = open_page("evaluate", dataset="small", thresholds="0.8", lab=link)
     assert not app.exception and not app.error
-    assert slider(app, "IoU threshold").value == 0.5
-    assert slider(app, "Segment voting from tIoU").value == 0.7
+    assert slider(app, "NMS tIoU").value == 0.5
+    assert slider(app, "Segment voting tIoU").value == 0.7
     voted = shown(app).loc["lab", "average"]
-    slider(app, "Segment voting from tIoU").set_value(0.0).run()
+    slider(app, "Segment voting tIoU").set_value(0.0).run()
     assert not app.exception and shown(app).loc["lab", "average"] != pytest.approx(voted)
 
 

@@ -38,7 +38,7 @@ def test_videos_are_searched_and_filtered():
     app.selectbox(key="explore_features").set_value("broken").run()
     assert table(app, "video_id")["video_id"].tolist() == ["v5"]
     app.text_input(key="explore_search").set_value("(").run()
-    assert not app.exception and "No video is like that" in texts(app)
+    assert not app.exception and "No video matches" in texts(app)
 
 
 def test_videos_are_filtered_by_class_and_numbers_and_sorted():
@@ -48,7 +48,7 @@ def test_videos_are_filtered_by_class_and_numbers_and_sorted():
     app.selectbox(key="explore_order").set_value("descending").run()
     assert table(app, "video_id")["video_id"].tolist() == ["v3", "v2", "v1", "v0"]
     app.number_input(key="explore_segments_from").set_value(3.0).run()
-    assert not app.exception and "No video is like that" in texts(app)
+    assert not app.exception and "No video matches" in texts(app)
     assert app.query_params["segments_from"] == "3.0" and app.query_params["has"] == ["jump", "run"]
 
 
@@ -98,7 +98,7 @@ def test_reading_everything_is_asked_for_first(monkeypatch):
     app = open_page("explore", dataset="small", view="Health")
     assert "every feature file is read once" in texts(app)
     button(app, "Compare all videos").click().run()
-    assert not app.exception and "No two videos are that much alike" in texts(app)
+    assert not app.exception and "No two videos are that similar" in texts(app)
 
 
 def test_map_without_umap_says_so(monkeypatch):

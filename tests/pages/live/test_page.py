@@ -212,7 +212,7 @@ def test_the_trade_off_of_a_run_is_drawn_once_it_is_measured(tmp_path, home):
     write_json(run / "online.json", {"tradeoff": [row]})
     app = open_page("live", run="mine")
     assert not app.exception and not app.error
-    assert "What waiting is worth" in texts(app) and len(app.get("vega_lite_chart")) == 1
+    assert "Delay against mAP" in texts(app) and len(app.get("vega_lite_chart")) == 1
 
 
 def test_a_run_on_other_features_says_so_before_it_is_started(tmp_path, home):
