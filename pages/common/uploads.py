@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import pandas as pd
@@ -22,7 +23,9 @@ def read_upload(file: UploadedFile, read: Callable[..., Any], *arguments: Any) -
     return _read(file.file_id, file.name, file.getvalue(), read, arguments)
 
 
-@st.cache_resource(max_entries=8, show_spinner="Reading the file")
+@st.cache_resource(
+    max_entries=8, show_spinner="Reading the file", hash_funcs={FunctionType: lambda read: read.__qualname__}
+)
 def _read(file_id: str, name: str, _content: bytes, read: Callable[..., Any], arguments: tuple) -> Any:  # pylint: disable=unused-argument
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / Path(name).name
