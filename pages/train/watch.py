@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages.common import address, job_progress, loaders, navigation, notices, pickers, readable
 from tal_core.plots import training as plots
-from tal_core.runs.run import ACTIVE, open_run
+from tal_core.runs.run import ACTIVE, Run, open_run
 from tal_core.training import launch
 
 RESUMABLE = ("created", "stopped", "failed", "killed")
