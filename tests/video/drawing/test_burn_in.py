@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tal_core.background.processes import StopRequested
 from tal_core.cli import main
 from tal_core.types import InputError
-from tal_core.video.drawing.burn_in import Stopped, burn_in, shown_size
+from tal_core.video.drawing.burn_in import burn_in, shown_size
 from tal_core.video.drawing.captions import Captions
 from tal_core.video.frames import probe, read_frames
 from tests.video.films import moving_patch, write_film
@@ -152,7 +153,7 @@ def test_wrong_input_is_refused_and_nothing_is_left_behind(tmp_path):
     ):
         with pytest.raises(InputError, match=what):
             burn_in(source, found(), target, COLORS)
-    with pytest.raises(Stopped):
+    with pytest.raises(StopRequested):
         burn_in(video, found(), out, COLORS, stop=lambda: True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.mp4", "film.mp4"]
 
