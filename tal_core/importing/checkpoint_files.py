@@ -133,9 +133,10 @@ def _read_python(path: Path, depth: int = 0) -> dict[str, Any]:
         raise InputError(f"{line}is not valid Python", where=path, hint="Give OpenTAD's config.") from None
     own: dict[str, Any] = {}
     for statement in body:
-        if isinstance(statement, ast.Assign) and all(isinstance(t, ast.Name) for t in statement.targets):
+        targets = [t for t in getattr(statement, "targets", ()) if isinstance(t, ast.Name)]
+        if isinstance(statement, ast.Assign) and len(targets) == len(statement.targets):
             value = _value(statement.value, own, path)
-            own |= {target.id: value for target in statement.targets}
+            own |= {target.id: value for target in targets}
         elif not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
             what = f"line {statement.lineno}: only plain settings are read, no other statements"
             raise InputError(what, where=path, hint="Write name = value.")
@@ -159,7 +160,7 @@ def _value(node: ast.expr, known: Mapping[str, Any], path: Path) -> Any:
         case ast.List(elts=parts) | ast.Tuple(elts=parts):
             return [_value(part, known, path) for part in parts]
         case ast.Dict(keys=keys, values=values) if all(isinstance(key, ast.Constant) for key in keys):
-            names = [key.value for key in keys]
+            names = [key.value for key in keys if isinstance(key, ast.Constant)]
             return dict(zip(names, (_value(part, known, path) for part in values), strict=True))
         case ast.Call(func=ast.Name(id="dict"), args=[], keywords=words) if all(word.arg for word in words):
             return {word.arg: _value(word.value, known, path) for word in words}

@@ -174,7 +174,7 @@ def read_imported(source: str, weights: Path, config: Path | None = None) -> Imp
     classes = None if output is None else len(output)
     chosen = _config(how, sizes, config, how.agnostic if classes == 1 else {})
     first = "base.0.weight" if source == "bmn" else "embedding.convs.0.weight"
-    features = translated[first].shape[1] * (chosen.groups if source == "bmn" else 1)
+    features = translated[first].shape[1] * (getattr(chosen, "groups", 1) if source == "bmn" else 1)
     return Imported(how.method, chosen, translated, features, classes, epoch)
 
 

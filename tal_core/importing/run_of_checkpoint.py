@@ -99,9 +99,9 @@ def _order(imported: Imported, data: Dataset, labels: Path | None) -> list[int] 
     """Where the checkpoint keeps each class of the dataset; None for proposals without classes."""
     if imported.config.needs_class_scores:
         return None
-    stated, where = read_labels(labels) if labels else None, labels
-    if stated is None:
-        stated, where = label_ids(data.entry.annotations) or data.labels, f"dataset {data.name}"
+    assert imported.num_classes is not None  # it has classes
+    where: object = labels or f"dataset {data.name}"
+    stated = read_labels(labels) if labels else label_ids(data.entry.annotations) or data.labels
     return class_order(imported.num_classes, data.labels, stated, where)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -168,8 +168,8 @@ def _check_belongs(detections: pd.DataFrame, data: Dataset, name: str) -> None:
             raise InputError(f"{what} {examples}", where=name, hint=f"{other} {hint}")
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(f"“{name}”" for name in list(names)[:2]) + (", …" if len(names) > 2 else "")
+def _some(names: Iterable[str]) -> str:
+    return ", ".join(f"“{name}”" for name in list(names)[:2]) + (", …" if len(list(names)) > 2 else "")
 
 
 def _strangers(detections: pd.DataFrame, data: Dataset, proposals: bool) -> list[str]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,8 @@ from torch import nn
 from tal_core.data.dataset.dataset import open_dataset
 from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.device import choose_device
-from tal_core.models.config import MethodConfig
-from tal_core.models.method import Candidates
+from tal_core.models.config import MethodConfig, ProposerConfig
+from tal_core.models.method import Candidates, Model
 from tal_core.models.shared.weights import WeightsInfo, load_weights, read_info
 from tal_core.postprocessing.candidates import post_process_predictions, suppression
 from tal_core.postprocessing.fusion import is_classless, with_classes
@@ -88,7 +89,7 @@ def predict_videos(
         found = replace(found, end=_end(found.end, dataset.duration(video), grid.stride))
         if is_classless(found) and not classless:
             class_scores = class_scores or dataset.class_scores(videos, predictions.labels)
-            found = with_classes(found, class_scores.of(video), network.config, video)
+            found = with_classes(found, class_scores.of(video), cast(ProposerConfig, network.config), video)
         predictions.candidates[video] = found
         if scores is not None:
             predictions.snippet_scores[video] = (scores.astype(np.float16), grid)
@@ -149,7 +150,8 @@ def predict_features(
             "features contain NaN or infinite values", where=video_id, hint="Extract them again."
         )
     found, scores = _predict(model.network, features, grid or model.info.grid, model.device)
-    found = with_classes(found, class_scores, model.config, video_id)
+    if is_classless(found):
+        found = with_classes(found, class_scores, cast(ProposerConfig, model.config), video_id)
     table = post_process_predictions({video_id: found}, model.info.labels, suppression(model.config))
     return table, scores
 
@@ -167,7 +169,9 @@ def _end(of_features: float, duration: float, step: float) -> float:
 
 
 @torch.inference_mode()
-def _predict(network, features, grid, device) -> tuple[Candidates, np.ndarray | None]:
+def _predict(
+    network: nn.Module, features: np.ndarray, grid: TimeGrid, device: torch.device
+) -> tuple[Candidates, np.ndarray | None]:
     tensor = torch.from_numpy(np.array(features, dtype=np.float32)).to(device)
-    found, scores = network.candidates(tensor, grid)
+    found, scores = cast(Model, network).candidates(tensor, grid)
     return found, None if scores is None else scores.float().cpu().numpy()

@@ -187,6 +187,7 @@ def _validate_if_due(training: Training, state: State, info: WeightsInfo) -> Non
         return
     training.recorder.update(phase="validating", message=f"Measuring mAP after epoch {epoch}")
     evaluation = evaluate_run(training.dataset, _detections(training, _predict(training, state.detector)))
+    assert evaluation is not None  # there are videos to evaluate on
     if measured.empty or evaluation.average_mAP > measured["average_mAP"].max():
         save_weights(run.weights_file("best"), state.detector.state_dict(), replace(info, epoch=epoch))
     _report(training, state, evaluation)

@@ -135,7 +135,13 @@ def provenance_of(run: Run) -> dict[str, Any] | None:
     return run.read_json(run.provenance_file.name) if run.provenance_file.exists() else None
 
 
-def _provenance(source, stored, config, fusion, class_scores) -> dict[str, Any]:
+def _provenance(
+    source: Run,
+    stored: Stored,
+    config: MethodConfig,
+    fusion: Fusion | None,
+    class_scores: ClassScores | None,
+) -> dict[str, Any]:
     before = changed_config(source, {})
     after = config.model_dump(mode="json")
     scores = None

@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -173,7 +173,7 @@ def read_manifest(out: Path) -> Manifest | None:
 
 
 @contextmanager
-def sole_writer(out: Path):
+def sole_writer(out: Path) -> Iterator[None]:
     """Hold the folder for one extraction. Raises InputError if another one does."""
     lock = FileLock(Path(out) / _LOCK)
     with writing(out):
@@ -297,7 +297,7 @@ class _Job:
                 features = features.astype(self.manifest.spec.dtype)
             if not np.isfinite(features).all():
                 error = f"its features don't fit {features.dtype}: some are infinite or no numbers"
-        if error:
+        if features is None or error:
             video.state, video.error = "failed", error
             with writing(target):
                 target.unlink(missing_ok=True)  # those of what the video was before

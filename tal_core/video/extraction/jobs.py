@@ -94,7 +94,12 @@ def start(
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     with sole_writer(out):  # told at once here; the process holds it while it works
-        request = {"videos": str(videos), "out": str(out), "spec": spec.table(), "dataset": dataset}
+        request: dict[str, Any] = {
+            "videos": str(videos),
+            "out": str(out),
+            "spec": spec.table(),
+            "dataset": dataset,
+        }
         request |= {"device": device, "processes": processes, "created": time.time()}
         status = {"state": "stopped", "done": 0, "total": total, "failed": 0}
         first = f"extract-{datetime.now():%Y%m%d-%H%M%S}"

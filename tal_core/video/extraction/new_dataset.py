@@ -164,17 +164,22 @@ def register(home: Path, plan: Plan) -> DatasetEntry:
     try:
         if len(known) == len(ids):
             write_text(own["videos.csv"], info.to_csv())
-            labels = {"annotations": plan.annotations, "video_info": own["videos.csv"], "tiers": plan.tiers}
+            labels: dict[str, Any] = {
+                "annotations": plan.annotations,
+                "video_info": own["videos.csv"],
+                "tiers": plan.tiers,
+            }
         else:
             whole = read_annotations(plan.annotations, info, plan.tiers)
             write_annotations(only_videos(whole, known), own["annotations.json"])
             labels = {"annotations": own["annotations.json"]}
+        taken = {"videos", "training_subset", "evaluation_subset", "tiou", "split"}
+        fields = {**labels, **plan.model_dump(include=taken)}
         return add_dataset(
             home,
             plan.name,
-            **labels,
             features=out,
-            **plan.model_dump(include={"videos", "training_subset", "evaluation_subset", "tiou", "split"}),
+            **fields,
             layout="TD",
             snippet_seconds=manifest.grid.stride,
             offset_seconds=manifest.grid.offset,
@@ -188,7 +193,8 @@ def register(home: Path, plan: Plan) -> DatasetEntry:
 
 def _lengths(files: dict[str, Path], progress: Progress | None) -> tuple[dict[str, float], dict[str, str]]:
     """Seconds of each video (NaN where unknown), and why those without can't be read."""
-    lengths, broken = {}, {}
+    lengths: dict[str, float] = {}
+    broken: dict[str, str] = {}
     for done, (name, path) in enumerate(files.items()):
         if progress is not None:
             progress(done, len(files), "reading the videos' headers")
@@ -229,7 +235,13 @@ def _check_subsets(plan: Plan, annotations: Annotations) -> None:
     choose_subsets(draft, annotations.videos, annotations.ground_truth)
 
 
-def _table(annotations, files, found, lengths, broken) -> pd.DataFrame:
+def _table(
+    annotations: Annotations,
+    files: dict[str, Path],
+    found: dict[str, str],
+    lengths: dict[str, float],
+    broken: dict[str, str],
+) -> pd.DataFrame:
     counts = annotations.ground_truth["video_id"].value_counts()
     by_file = {name: video for video, name in found.items()}
     rows = []
@@ -244,7 +256,9 @@ def _table(annotations, files, found, lengths, broken) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["video", "file", "duration", "segments", "note"])
 
 
-def _findings(table, found, stated, lengths) -> list[dict]:
+def _findings(
+    table: pd.DataFrame, found: dict[str, str], stated: pd.Series, lengths: dict[str, float]
+) -> list[dict[str, Any]]:
     """What is odd between the folder and the labels."""
     notes = []
 

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ def extract_all(
     processes: int | None,
     tick: Callable[[float], None],
     stop: Callable[[], bool],
-) -> Iterator[tuple[str, VideoFeatures]]:
+) -> Generator[tuple[str, VideoFeatures], None, None]:
     """Yield each video's name and what became of it, in the order of their ends.
 
     ``tick(seconds)`` hears a few times a second how many seconds of video have been seen.
@@ -143,7 +143,9 @@ def _in_processes(
             yield from _in_processes(shared, [suspect], 1)
 
 
-def _until_one_dies(shared: _Shared, waiting: list[tuple[str, Path]], workers: int):
+def _until_one_dies(
+    shared: _Shared, waiting: list[tuple[str, Path]], workers: int
+) -> Generator[tuple[str, VideoFeatures], None, list[tuple[str, Path]]]:
     """Extract from the end of ``waiting``; returns the videos under way when a process died, if one did."""
     running: dict[Future, tuple[str, Path]] = {}
     with shared.pool(workers) as pool:
@@ -171,7 +173,7 @@ def _until_one_dies(shared: _Shared, waiting: list[tuple[str, Path]], workers: i
 _OWN: dict[str, Any] = {}  # of a worker process: its extractor, the seconds seen by all, the stop sign
 
 
-def _begin(spec: dict, seconds, halt) -> None:
+def _begin(spec: dict[str, Any], seconds: Any, halt: Any) -> None:
     """Prepare a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which tells us
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -181,7 +183,9 @@ def _begin(spec: dict, seconds, halt) -> None:
 
 def _end_with_parent() -> None:
     """A worker whose parent was killed would wait for ever."""
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this is a worker
+    parent.join()
     os._exit(1)
 
 
