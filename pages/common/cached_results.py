@@ -35,11 +35,10 @@ def cached_by_identity(
             return function(*args, **kwargs), (args, kwargs)
 
         cached = st.cache_resource(
-            with_arguments,
             max_entries=entries,
             show_spinner=spinner,
             hash_funcs={Dataset: id, pd.DataFrame: id, **(hash_funcs or {})},
-        )
+        )(with_arguments)
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -171,7 +171,7 @@ def test_a_subset_without_ground_truth_gets_a_box(tmp_path, home, run):
     app = open_page("diagnose", dataset="small", subset="hidden")
     assert not app.exception
     assert "no ground truth" in app.error[0].value
-    assert "Look at the detections on the timeline" in [link.proto.label for link in app.get("page_link")]
+    assert "See the detections on the timeline" in [link.proto.label for link in app.get("page_link")]
 
 
 def test_an_uploaded_file_s_ids_are_fitted_and_blocked_videos_left_out(tmp_path, home, run):

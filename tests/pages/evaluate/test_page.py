@@ -68,7 +68,7 @@ def test_a_subset_without_ground_truth_leaves_the_detections(run, tmp_path):
     annotations.write_text(json.dumps(content))
     app = open_page("evaluate", dataset="small", subset="hidden")
     assert not app.exception and "no ground truth" in app.error[0].value
-    assert "Look at the detections on the timeline" in [link.proto.label for link in app.get("page_link")]
+    assert "See the detections on the timeline" in [link.proto.label for link in app.get("page_link")]
     labels = [button.proto.label for button in app.get("download_button")]
     assert labels == ["ActivityNet JSON", "CSV"]
 
