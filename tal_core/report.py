@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -190,16 +189,17 @@ def _add_verdict(sheet: _Page, material: _Material) -> None:
     first, second = material.evaluations
     videos = material.data.videos(material.subset, usable=False)
     truth = material.data.ground_truth(material.subset)
-    sides = [
+    before, after = (
         comparison.match_side(truth, table, material.tiou, videos, material.protocol)
         for table in material.detections.values()
-    ]
+    )
     try:
-        found = comparison.paired_bootstrap(*sides)
+        found = comparison.paired_bootstrap(before, after)
     except InputError as error:
         sheet.add("p", f"No interval of the difference: {error}", quiet=True)
         return
-    difference = 100 * np.subtract(*[e.average_mAP for e in reversed(material.evaluations.values())])
+    lower, higher = (evaluation.average_mAP for evaluation in material.evaluations.values())
+    difference = 100 * (higher - lower)
     words = "zero lies outside" if found.clear else "zero lies within, so either could be better on others"
     sheet.add(
         "p",
@@ -250,14 +250,14 @@ def _add_classes(sheet: _Page, material: _Material) -> None:
         sheet.table(plots.class_table(material.evaluations).drop(columns="run"))
         sheet.add("p", "In percent.", quiet=True)
         return
-    names = tuple(material.evaluations)
+    left, right = material.evaluations
     table = comparison.class_differences(*material.evaluations.values())
     shown = two.most_different(table)
-    sheet.figure(two.difference_bars(shown, "label", names, "AP"), "AP per class")
+    sheet.figure(two.difference_bars(shown, "label", (left, right), "AP"), "AP per class")
     if len(shown) < len(table):
         sheet.add("p", f"The {len(shown)} classes that differ most; the table has all.", quiet=True)
     table[["first", "second", "difference"]] *= 100
-    titles = {"first": names[0], "second": names[1], "difference": "difference (points)"}
+    titles = {"first": left, "second": right, "difference": "difference (points)"}
     sheet.table(table.rename(columns=titles))
     sheet.add("p", "AP in percent, averaged over the tIoU thresholds.", quiet=True)
 

@@ -37,7 +37,7 @@ def cached_by_identity(
         cached = st.cache_resource(
             max_entries=entries,
             show_spinner=spinner,
-            hash_funcs={Dataset: id, pd.DataFrame: id, **(hash_funcs or {})},
+            hash_funcs=dict([(Dataset, id), (pd.DataFrame, id), *(hash_funcs or {}).items()]),
         )(with_arguments)
 
         @functools.wraps(function)

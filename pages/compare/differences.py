@@ -1,5 +1,7 @@
 """Sections of the Compare page on what the two runs found: mAP, classes, videos, segments."""
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -52,7 +54,7 @@ def show_videos(pair: Pair) -> None:
     downloads.chart(figure, pair.file("videos"), key="compare_videos", alt="Difference in F1 per video")
     st.caption(_caption(table, shown, "videos"))
     tiou = _timeline_tiou(pair)
-    largest = table.loc[table["difference"].abs().idxmax(), "video_id"]
+    largest = str(table["video_id"].iloc[int(table["difference"].abs().to_numpy().argmax())])
     navigation.open_in_timeline(f"{largest}, where they differ most", pair.timeline(largest, tiou))
     links = [pair.timeline_url(video, tiou) for video in table["video_id"]]
     _table(pair, table.assign(timeline=links), "video_id", "video", "videos")
@@ -81,7 +83,12 @@ def show_segments(pair: Pair) -> None:
         f"{cuts[0]:.3g} for {pair.names[0]}, {cuts[1]:.3g} for {pair.names[1]}."
     )
     side = st.segmented_control(
-        "Show", list(words), default="second", required=True, format_func=words.get, key="compare_found"
+        "Show",
+        list(words),
+        default="second",
+        required=True,
+        format_func=words.__getitem__,
+        key="compare_found",
     )
     table = table[table["found"] == side].drop(columns="found")
     if table.empty:
@@ -89,17 +96,18 @@ def show_segments(pair: Pair) -> None:
         return
     table = table.sort_values("score", ascending=False, kind="stable")
     shown = table.head(MOST_ROWS)
-    first = next(shown.itertuples())
+    rows: list[Any] = list(shown.itertuples())
+    first = rows[0]
     title = f"{first.label} in {first.video_id} at {first.start:.1f} s"
     query = pair.timeline(first.video_id, float(tiou), (first.start, first.end))
     navigation.open_in_timeline(title, query)
-    links = [pair.timeline_url(row.video_id, float(tiou), (row.start, row.end)) for row in shown.itertuples()]
+    links = [pair.timeline_url(row.video_id, float(tiou), (row.start, row.end)) for row in rows]
     st.dataframe(
         shown.assign(timeline=links)[["timeline", *table.columns]],
         hide_index=True,
         height=tables.height(len(shown)),
         column_config=tables.SEGMENT_COLUMNS,
-        alt=f"Annotations found by {words[side]}",
+        alt=f"Annotations found by {words[str(side)]}",
     )
     if len(table) > MOST_ROWS:
         st.caption(f"The {MOST_ROWS} with the highest scores; the download has all {len(table)}.")

@@ -60,7 +60,7 @@ def show_page() -> None:
     else:
         subset, tiou, protocol = pickers.pick_settings(data)
         with notices.guard(stop=False):
-            pair = parts.Pair(data, tuple(runs), subset, tiou, protocol)
+            pair = parts.Pair(data, (runs[0], runs[1]), subset, tiou, protocol)
             parts.show_verdict(pair)
             section = address.pick(
                 "Section",

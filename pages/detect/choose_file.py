@@ -77,7 +77,7 @@ def show_facts(found: DetectionInput) -> None:
         st.caption(
             f"**{found.name}**: video, {length}, {video.width} × {video.height}, {video.fps:.4g} frames/s"
         )
-    else:
+    elif found.shape:
         st.caption(f"**{found.name}**: features, array of shape {found.shape[0]} × {found.shape[1]}")
 
 

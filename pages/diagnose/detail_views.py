@@ -58,7 +58,9 @@ def show_classes(view: View) -> None:
     )
     if picked:
         show_segments(
-            view, f"{picked[0]}: {picked[1]}", segments_behind.of_class(diagnosis, *picked, multiple)
+            view,
+            f"{picked[0]}: {picked[1]}",
+            segments_behind.of_class(diagnosis, picked[0], picked[1], multiple),
         )
     with st.expander("All classes as a table"):
         st.dataframe(counts, hide_index=True, column_config=COLUMNS, alt="Errors per class")

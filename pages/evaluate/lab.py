@@ -1,8 +1,10 @@
 """The post-processing lab: what other NMS settings and class scores make of a run's stored candidates."""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -22,7 +24,13 @@ from tal_core.postprocessing.nms import Suppression
 from tal_core.runs.run import Run
 from tal_core.training.postprocessed_run import provenance_of
 
-_HASHES = {Stored: id, Bench: id, ClassScores: id, Suppression: asdict, Fusion: asdict}
+_HASHES: dict[type, Callable[[Any], Any]] = {
+    Stored: id,
+    Bench: id,
+    ClassScores: id,
+    Suppression: asdict,
+    Fusion: asdict,
+}
 
 
 @cached_by_identity("Reading candidates", 4)

@@ -67,7 +67,7 @@ def show_nms(run: Run) -> MethodConfig:
     found["nms"] = st.segmented_control(
         "NMS",
         list(KINDS),
-        format_func=KINDS.get,
+        format_func=KINDS.__getitem__,
         key=key("nms"),
         help=KIND_HELP,
         required=True,
@@ -131,7 +131,7 @@ def show_class_scores(data: Dataset, stored: Stored) -> tuple[Fusion, ClassScore
     source = st.selectbox(
         "Video class scores",
         sources,
-        format_func=SOURCES.get,
+        format_func=SOURCES.__getitem__,
         key="lab:source",
         help="From a video classifier, as used with ActivityNet proposals.",
     )
@@ -147,7 +147,9 @@ def show_class_scores(data: Dataset, stored: Stored) -> tuple[Fusion, ClassScore
         if file is None:
             return None
     modes = ["classes"] if stored.classless else list(MODES)
-    mode = st.selectbox("How they are used", modes, format_func=MODES.get, key="lab:mode", help=MODE_HELP)
+    mode = st.selectbox(
+        "How they are used", modes, format_func=MODES.__getitem__, key="lab:mode", help=MODE_HELP
+    )
     first, second = st.columns(2)
     top_k = first.number_input("Best classes", 0, len(stored.labels), 2, key="lab:top_k", help="0: all")
     power = second.number_input(

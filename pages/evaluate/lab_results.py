@@ -60,7 +60,7 @@ def _show_found(run: Run, found: Suggestion) -> None:
     table = lab_plots.suggestion_table(found)
     tables.show_figures(table, f"{run.run_id}-settings-tried", alt="Average mAP of the best settings")
     best, words = found.best[0], f"chosen among {found.num_tried} settings on {found.num_chosen} videos"
-    if found.num_reported:
+    if best.reported is not None and found.present.reported is not None:
         gain = 100 * (best.reported - found.present.reported)
         note = f"{words}, reported on {found.num_reported} others"
         st.markdown(

@@ -15,11 +15,12 @@ def kept(
     """A widget whose value lives in the address bar under ``key`` unless it is the usual one. Another value
     leads back to the first page."""
     name = f"explore_{key}"
-    asked = st.session_state[name] if name in st.session_state else address.choice(key)
+    asked: Any = st.session_state[name] if name in st.session_state else address.choice(key)
     asked = asked if isinstance(asked, list) else [asked]
     usual: Any = None
+    value: Any
     if widget.__name__ == "multiselect":
-        usual, value = [], [label for label in asked if label in options]
+        usual, value = [], [label for label in asked if label in (options or ())]
     elif options is not None:
         usual, value = options[0], next((v for v in asked if v in options), options[0])
     elif widget.__name__ == "text_input":

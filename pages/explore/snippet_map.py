@@ -108,7 +108,8 @@ def marks(data: Dataset, table: pd.DataFrame) -> dict[str, np.ndarray]:
     """What to circle: odd snippets and, once all videos are compared, those of duplicate videos."""
     found = {"outliers": (table["odd"] != "").to_numpy()}
     pooled = explore_pooled.pooled_features(data, ask=False)
-    groups = pooled and explore_pooled.duplicate_groups(data, pooled, similarity.NEAR_DUPLICATE)
+    limit = similarity.NEAR_DUPLICATE
+    groups = explore_pooled.duplicate_groups(data, pooled, limit) if pooled is not None else None
     if groups is not None:
         found["duplicate videos"] = table["video_id"].isin(groups["video_id"]).to_numpy()
     else:

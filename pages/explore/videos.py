@@ -1,5 +1,7 @@
 """Explore's list of videos: search, filter, sort, and only the page that is looked at goes to the browser."""
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -108,7 +110,7 @@ def filters(data: Dataset) -> tuple[VideoFilter, str, bool, int]:
     by = kept(order.selectbox, "Sort by", "sort", video_search.ORDERS, format_func=ORDER_NAMES.get)
     down = kept(direction.selectbox, "Order", "order", ["ascending", "descending"]) == "descending"
     cells = st.columns(5, vertical_alignment="bottom")
-    limits = {"min_value": 0.0, "step": 1.0, "format": "%g", "placeholder": "any"}
+    limits: dict[str, Any] = {"min_value": 0.0, "step": 1.0, "format": "%g", "placeholder": "any"}
     low, high = (
         kept(cell.number_input, f"Seconds, {name}", f"seconds_{name}", **limits)
         for cell, name in zip(cells, ("from", "to"), strict=False)

@@ -2,7 +2,9 @@
 
 import base64
 import time
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -43,7 +45,7 @@ def show_watch() -> None:
         titles = {name: title(stream) for name, stream in streams.items()}
         stream_id = address.pick("Stream", list(titles), "stream", place=picker, format_func=titles.get)
         seconds = window.selectbox(
-            "Time shown", list(WINDOWS), index=1, format_func=WINDOWS.get, key="live_window"
+            "Time shown", list(WINDOWS), index=1, format_func=WINDOWS.__getitem__, key="live_window"
         )
         active = streams[stream_id].active
     st.fragment(watch, run_every=REFRESH_SECONDS if active else None)(stream_id, seconds, active)
@@ -131,11 +133,12 @@ def show_picture(stream: StreamFolder) -> None:
         st.image(source, width="stretch")
 
 
-def show_now(segments: pd.DataFrame, times, scores, status: dict) -> None:
+def show_now(segments: pd.DataFrame, times: np.ndarray, scores: np.ndarray, status: dict[str, Any]) -> None:
     """What is going on now: open segments, or else the highest score."""
     going_on = segments[segments["open"]]
     st.caption("NOW")
     if len(going_on):
+        row: Any
         for row in going_on.itertuples():
             st.markdown(f"### {row.label}")
             st.caption(f"since {row.start:.1f} s, for {readable.seconds_text(row.end - row.start)}")

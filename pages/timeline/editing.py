@@ -178,6 +178,7 @@ def show(view: Editing) -> None:
 
 def _by_numbers(view: Editing) -> None:
     segments = {NEW: Segment(0.0, min(1.0, view.data.duration(view.video)), view.labels[0])}
+    row: Any
     for row in view.truth.sort_values("start").itertuples():
         segment = Segment(row.start, row.end, row.label)
         segments[str(segment)] = segment
@@ -196,10 +197,8 @@ def _by_numbers(view: Editing) -> None:
     )
     before = None if chosen == NEW else segment
     after = Segment(
-        *(
-            new if new == old else editing.snap(new, view.step)
-            for new, old in ((begin, segment.start), (end, segment.end))
-        ),
+        begin if begin == segment.start else editing.snap(begin, view.step),
+        end if end == segment.end else editing.snap(end, view.step),
         label or "",
     )
     with st.container(horizontal=True):

@@ -32,7 +32,7 @@ def pick_score() -> float | None:
             levels[text] = float(text)
     chosen = address.pick(
         "Score at least",
-        [AUTOMATIC, *sorted(levels, key=levels.get)],
+        [AUTOMATIC, *sorted(levels, key=levels.__getitem__)],
         "score",
         kind="select_slider",
         help="Detections with a lower score are hidden. “best F1” takes, for each run, the threshold that "

@@ -144,4 +144,6 @@ def show_segments(table: pd.DataFrame, video: str) -> None:
     rows = table[table["row"] != plots.TRUTH].assign(video_id=video)
     with st.container(horizontal=True):
         downloads.table(table, f"{video}-timeline")
-        downloads.shown_detections(dict(iter(rows.groupby("row", sort=False))), video)
+        downloads.shown_detections(
+            {str(name): table for name, table in rows.groupby("row", sort=False)}, video
+        )

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from tal_core.evaluation.average_precision import Ranking, rank
-from tal_core.evaluation.matching import temporal_iou
+from tal_core.evaluation.matching import positions, temporal_iou
 from tal_core.evaluation.result import Evaluation
 from tal_core.types import InputError, Progress
 
@@ -40,7 +40,7 @@ class Side:
     @cached_property
     def truth_video(self) -> np.ndarray:
         """``(G,)`` position in ``videos`` of every annotation."""
-        return self.videos.get_indexer(self.ranking.truth["video_id"])
+        return positions(self.videos, self.ranking.truth["video_id"])
 
     @cached_property
     def cuts(self) -> tuple[np.ndarray, np.ndarray]:
@@ -100,7 +100,7 @@ def match_side(
     return Side(
         ranking,
         names,
-        names.get_indexer(ranked["video_id"]),
+        positions(names, ranked["video_id"]),
         ranked[["start", "end"]].to_numpy(np.float64),
     )
 
@@ -222,9 +222,9 @@ def paired_bootstrap(
     differences = (sides[1] - sides[0])[np.isfinite(sides[0])]  # a draw may hold no annotation at all
     low, high = np.percentile(differences, [2.5, 97.5])
     once = np.ones((num, 1), np.int32)
-    averages = [float(_resampled(side, once)[0]) for side in (first, second)]
+    before, after = (float(_resampled(side, once)[0]) for side in (first, second))
     share = float((differences > 0).mean())
-    return Interval(*averages, float(low), float(high), share, num, len(differences))
+    return Interval(before, after, float(low), float(high), share, num, len(differences))
 
 
 def _resampled(
@@ -236,7 +236,7 @@ def _resampled(
     """
     ranking, draws = side.ranking, weights.shape[1]
     weights = np.vstack([weights, np.ones((1, draws), np.int32)])  # row -1: detections of other videos
-    truth_class = pd.Index(ranking.labels).get_indexer(ranking.truth["label"])
+    truth_class = positions(ranking.labels, ranking.truth["label"])
     area, classes = np.zeros(draws), np.zeros(draws)
     for index, rows in ranking.per_class():
         positive = weights[side.truth_video[truth_class == index]].sum(axis=0)

@@ -160,7 +160,9 @@ def _labels(
     classes = 1 if number is None else len(number)
     if segments is None:
         return np.zeros((length, classes), bool)
-    index = np.zeros(len(segments), int) if number is None else number.get_indexer(segments["label"])
+    index = (
+        np.zeros(len(segments), int) if number is None else number.get_indexer(pd.Index(segments["label"]))
+    )
     known = index >= 0
     positions = grid.index(segments[["start", "end"]].to_numpy(np.float64))[known]
     return snippet_labels(positions, index[known], length, classes)

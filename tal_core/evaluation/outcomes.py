@@ -66,7 +66,7 @@ def label_detections(
     labelled = detections.copy()
     row = np.empty_like(order)
     row[order] = np.arange(len(order))
-    labelled["outcome"] = pd.Categorical.from_codes(code[row], OUTCOMES).astype("str")
+    labelled["outcome"] = pd.Series(OUTCOMES, dtype="str").take(code[row]).to_numpy()
     labelled["matched"] = matched[row]
     labelled["nearest"] = nearest[row]
     labelled["tiou"] = overlap[row]
@@ -145,8 +145,8 @@ def errors_per_video(
         videos = pd.unique(pd.concat([labelled["video_id"], missed["video_id"]]))
     kinds = [*OUTCOMES, MISSED]
     index = pd.Index(sorted(set(videos)))
-    video = np.concatenate([index.get_indexer(labelled["video_id"]), index.get_indexer(missed["video_id"])])
-    outcome = pd.Index(OUTCOMES).get_indexer(labelled["outcome"])
+    video = np.concatenate([positions(index, labelled["video_id"]), positions(index, missed["video_id"])])
+    outcome = positions(OUTCOMES, labelled["outcome"])
     kind = np.concatenate([outcome, np.full(len(missed), len(OUTCOMES))])
     cell = (video * len(kinds) + kind)[video >= 0]
     counts = np.bincount(cell, minlength=len(index) * len(kinds)).reshape(len(index), len(kinds))

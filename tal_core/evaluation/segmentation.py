@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from tal_core.data.dataset.protocol import FeatureDataset
+from tal_core.evaluation.matching import positions
 from tal_core.types import InputError
 
 OVERLAPS = (10, 25, 50)
@@ -96,9 +97,9 @@ def compare_subset(
 
 def _by_video(table: pd.DataFrame, labels: pd.Index) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Segments ``(N, 2)`` and label numbers of each video, order kept."""
-    segments, number = table[["start", "end"]].to_numpy(np.float64), labels.get_indexer(table["label"])
+    segments, number = table[["start", "end"]].to_numpy(np.float64), positions(labels, table["label"])
     rows = table.groupby("video_id", sort=False).indices
-    return {video: (segments[index], number[index]) for video, index in rows.items()}
+    return {str(video): (segments[index], number[index]) for video, index in rows.items()}
 
 
 def _end(video: str, duration: float, truth: Mapping[str, tuple]) -> float:
@@ -123,7 +124,7 @@ def compare_frames(actual: np.ndarray, predicted: np.ndarray) -> tuple[float, ..
     """
     accuracy = 100 * float((actual == predicted).mean()) if len(actual) else 100.0
     true_runs, found_runs = runs(actual), runs(predicted)
-    edit = edit_score(true_runs[:, 2], found_runs[:, 2])
+    edit = edit_score(true_runs[:, 2].tolist(), found_runs[:, 2].tolist())
     return accuracy, edit, *(f1_score(true_runs, found_runs, overlap / 100) for overlap in OVERLAPS)
 
 
@@ -142,10 +143,10 @@ def edit_score(actual: Sequence[int], predicted: Sequence[int]) -> float:
 
 def edit_distance(first: Sequence[int], second: Sequence[int]) -> int:
     """Insertions, deletions and replacements that turn one sequence into the other (Levenshtein)."""
-    second, place = np.asarray(second), np.arange(len(second) + 1)
+    others, place = np.asarray(second), np.arange(len(second) + 1)
     row = place
     for label in first:
-        least = np.minimum(row[1:] + 1, row[:-1] + (second != label))
+        least = np.minimum(row[1:] + 1, row[:-1] + (others != label))
         least = np.concatenate([row[:1] + 1, least])
         row = np.minimum.accumulate(least - place) + place  # or reached by insertions from the left
     return int(row[-1])

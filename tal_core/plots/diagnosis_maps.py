@@ -139,7 +139,7 @@ def _cells(
         unselected={"marker": {"opacity": 0}},
         customdata=[keys[i][j] for i, j in zip(row, column, strict=True)],
         hovertext=[
-            f"{plain(rows[i])} × {plain(columns[j])}<br>{hover[i][j]}"
+            f"{plain(rows[int(i)])} × {plain(columns[int(j)])}<br>{hover[i][j]}"
             for i, j in zip(row, column, strict=True)
         ],
         hoverinfo="text",

@@ -134,7 +134,7 @@ def class_table(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
     tables = []
     for name, evaluation in evaluations.items():
         table = 100 * evaluation.per_class()
-        table.columns = [f"{round(c, 6):g}" if c != "average" else c for c in table.columns]
+        table.columns = [c if isinstance(c, str) else f"{round(c, 6):g}" for c in table.columns]
         table = table.reset_index()
         table.insert(0, "run", name)
         tables.append(table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,6 +46,7 @@ def duration_by_class(statistics: pd.DataFrame, colors: Mapping[str, str]) -> go
     shortest to the longest."""
     table = _most_frequent(statistics).dropna(subset=["median"])
     figure = go.Figure()
+    row: Any
     for row in table.itertuples():
         # The logarithmic axis has no place for zero-length segments.
         quantiles = [max(value, 0.01) for value in (row.shortest, row.q1, row.median, row.q3, row.longest)]
@@ -287,7 +289,7 @@ def _add_segments(figure: go.Figure, segments: pd.DataFrame, colors: Mapping[str
             y=rows["label"],
             orientation="h",
             width=0.8,
-            marker_color=colors.get(label, BACKGROUND),
+            marker_color=colors.get(str(label), BACKGROUND),
             customdata=rows[["start", "end"]],
             hovertemplate=f"<b>{label}</b><br>%{{customdata[0]:.2f}} to %{{customdata[1]:.2f}} s<extra/>",
             row=1,

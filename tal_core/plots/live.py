@@ -53,7 +53,7 @@ def scores_chart(
     labels: Sequence[str],
     gaps: pd.DataFrame,
     window: tuple[float, float],
-) -> alt.LayerChart:
+) -> alt.LayerChart | alt.FacetChart:
     """Scores (N, K) at ``seconds`` (N,) as lines, within ``window``; ``gaps`` grey behind them."""
     inside = (seconds >= window[0]) & (seconds <= window[1])
     seconds, scores = _thinned(seconds[inside], scores[inside])

@@ -62,5 +62,5 @@ def segmentation_table(found: Mapping[str, Segmentation], scores: Mapping[str, f
     """Per run: the score threshold if there is one, and each figure's mean over the videos in percent."""
     cuts = {name: score if math.isfinite(score) else None for name, score in scores.items()}
     return pd.DataFrame(
-        [{"run": name, "score at least": cuts[name]} | one.means() for name, one in found.items()]
+        [{"run": name, "score at least": cuts[name], **one.means()} for name, one in found.items()]
     )

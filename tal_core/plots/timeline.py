@@ -270,6 +270,7 @@ def _found_text(name: str, state: tuple[float, float] | None) -> str:
 
 def _run_row(run: RunOutcomes, table: pd.DataFrame, number: dict, tiou: float) -> dict:
     texts = []
+    row: Any
     for row in table.itertuples():
         lines = [f"score {row.score:.3f}", f"{outcome_name(row.outcome)}: {_LEGEND[row.outcome][1]}"]
         if row.tiou > 0:
@@ -312,7 +313,7 @@ def _segments(
     order = np.argsort(table["start"].to_numpy(), kind="stable")
     table = table.iloc[order]
     start, end = table["start"].to_numpy(), table["end"].to_numpy()
-    lanes = stack_lanes(start, end)
+    lanes = stack_lanes(start.tolist(), end.tolist())
 
     def ordered(values: Sequence) -> list:
         return [values[i] for i in order] if len(values) else []
@@ -332,7 +333,9 @@ def _segments(
     }
 
 
-def _counts(annotations, unsure, detections) -> dict[str, list[int]]:
+def _counts(
+    annotations: pd.DataFrame, unsure: pd.DataFrame, detections: Sequence[pd.DataFrame]
+) -> dict[str, list[int]]:
     counts = {outcome: [int((t["outcome"] == outcome).sum()) for t in detections] for outcome in OUTCOMES}
     states = list(annotations["by_run"])
     counts[MISSED] = [sum(s[k] is None for s in states) for k in range(len(detections))]

@@ -62,7 +62,7 @@ def smooth(values: pd.Series, share: float = 0.05) -> pd.Series:
     return values.ewm(span=max(2.0, share * len(values)), ignore_na=True).mean()
 
 
-def loss_chart(metrics: pd.DataFrame) -> alt.LayerChart:
+def loss_chart(metrics: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     """Every loss term over steps: single steps faint, their moving average strong."""
     table = steps(metrics)
     names = loss_terms(table)
@@ -86,7 +86,7 @@ def loss_chart(metrics: pd.DataFrame) -> alt.LayerChart:
     return alt.layer(faint, strong).properties(height=_HEIGHT)
 
 
-def validation_chart(metrics: pd.DataFrame) -> alt.LayerChart:
+def validation_chart(metrics: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     """mAP on the evaluation subset after each validation: each tIoU faint, their average strong."""
     average, lines = validation_tables(metrics)
     x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d"))

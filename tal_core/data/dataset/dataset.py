@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from tal_core.data.dataset.annotation_cache import read_kept_annotations
 from tal_core.data.dataset.entry import DatasetEntry, load_entry
 from tal_core.data.dataset.index import (
-    KeptIndex,
+    SavedIndex,
     build_index,
     index_path,
     lengths_and_dimensions,
@@ -327,7 +327,7 @@ def _list_parts(entry: DatasetEntry, index: Path) -> _Parts:
     return _Parts(entry, annotations, streams, video_files, blocked, known)
 
 
-def _make_index(parts: _Parts, path: Path, progress: Progress | None, scan_all: bool) -> KeptIndex:
+def _make_index(parts: _Parts, path: Path, progress: Progress | None, scan_all: bool) -> SavedIndex:
     """Look at the files that changed since the index at ``path`` was made, judge all, save the index."""
     entry, annotations, streams = parts.entry, parts.annotations, parts.streams
     videos = annotations.videos
@@ -347,7 +347,7 @@ def _make_index(parts: _Parts, path: Path, progress: Progress | None, scan_all: 
     if entry.videos is not None and (shown := int((index["video_path"] != "").sum())) < len(index):
         notes.append(finding("info", "video files", f"{shown} of {len(index)} videos can be watched"))
     keys = sorted({parts.key(parts.entry), parts.key(entry)} - {""})
-    kept = KeptIndex(keys, index, notes, entry)
+    kept = SavedIndex(keys, index, notes, entry)
     save_index(kept, inventories, path)
     return kept
 

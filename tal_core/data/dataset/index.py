@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,7 @@ _KEPT, _OF_A_FILE = b"tal_studio", re.compile(r"feature\d+_")
 
 
 def lengths_and_dimensions(
-    inventories: list[pd.DataFrame], layouts: list[str]
+    inventories: list[pd.DataFrame], layouts: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Snippets and channels per stream and video, two (S, V) arrays; 0 where there is no sound file."""
     sizes = [
@@ -235,7 +236,8 @@ def index_path(home: Path, name: str) -> Path:
     return home / "datasets" / f"{name}.index.parquet"
 
 
-class KeptIndex(NamedTuple):
+@dataclass(frozen=True)
+class SavedIndex:
     """An index as it was saved, and what was found and settled when it was made.
 
     ``keys`` stand for the state of entry and files that it describes, the entry as given or as settled.
@@ -247,7 +249,7 @@ class KeptIndex(NamedTuple):
     entry: DatasetEntry
 
 
-def load_index(path: Path, key: str) -> KeptIndex | None:
+def load_index(path: Path, key: str) -> SavedIndex | None:
     """The index saved at ``path`` if it describes the files as they are now, which ``key`` stands for."""
     try:
         schema = pq.read_schema(path)
@@ -256,7 +258,7 @@ def load_index(path: Path, key: str) -> KeptIndex | None:
             return None
         columns = [name for name in schema.names if not _OF_A_FILE.match(name)]
         index = pq.read_table(path, columns=columns).to_pandas()
-        return KeptIndex(
+        return SavedIndex(
             kept["keys"], index, kept["findings"], DatasetEntry.model_validate_json(kept["entry"])
         )
     except (OSError, pa.ArrowInvalid, ValueError, KeyError):  # absent, damaged or of an older form
@@ -279,7 +281,7 @@ def _file_columns(table: pd.DataFrame, stream: int) -> pd.DataFrame:
     )
 
 
-def save_index(kept: KeptIndex, inventories: list[pd.DataFrame], path: Path) -> None:
+def save_index(kept: SavedIndex, inventories: list[pd.DataFrame], path: Path) -> None:
     """Replace the index file, if anything in it changed: whole, or not at all.
 
     Raises:

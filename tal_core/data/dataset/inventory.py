@@ -52,11 +52,10 @@ def take_inventory(
     else:
         todo = np.flatnonzero(now["path"] != "")
     if len(todo):
-        sources = [stream.sources[names[row]] for row in todo]
+        sources = [stream.sources[name] for row in todo if (name := names[row]) is not None]
         found = _in_threads(_examine, sources, progress, f"Reading feature headers of {stream.root.name}")
-        now.iloc[todo, [now.columns.get_loc(c) for c in ("rows", "columns", "dtype", "problem")]] = (
-            pd.DataFrame(found).to_numpy(object)
-        )
+        header = ["rows", "columns", "dtype", "problem"]
+        now.loc[now.index[todo], header] = pd.DataFrame(found).to_numpy(object)
     return now.astype(FILE_COLUMNS)
 
 

@@ -88,21 +88,22 @@ def choose_looks(rng: np.random.Generator, script: Script) -> Looks:
     )
 
 
-def _phase(rng) -> float:
+def _phase(rng: np.random.Generator) -> float:
     return float(rng.uniform(0, 2 * pi))
 
 
 def _rgb(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
-    return tuple(round(255 * c) for c in colorsys.hsv_to_rgb(hue % 1, saturation, value))
+    red, green, blue = (round(255 * c) for c in colorsys.hsv_to_rgb(hue % 1, saturation, value))
+    return red, green, blue
 
 
-def _colors(rng, room_hue: float) -> Colors:
+def _colors(rng: np.random.Generator, room_hue: float) -> Colors:
     """Clothes whose hues keep away from the room's."""
     skin = float(rng.uniform(0, 1))
     shirt = room_hue + float(rng.uniform(0.25, 0.75))
     trousers = room_hue + float(rng.uniform(0.25, 0.75))
     return Colors(
-        skin=tuple(round(a + (b - a) * skin) for a, b in zip((255, 219, 188), (122, 76, 48), strict=True)),
+        skin=(round(255 - 133 * skin), round(219 - 143 * skin), round(188 - 140 * skin)),
         hair=_rgb(
             float(rng.uniform(0.02, 0.12)), float(rng.uniform(0.3, 0.8)), float(rng.uniform(0.12, 0.75))
         ),
@@ -112,7 +113,7 @@ def _colors(rng, room_hue: float) -> Colors:
     )
 
 
-def _room(rng, hue: float, floor: float) -> np.ndarray:
+def _room(rng: np.random.Generator, hue: float, floor: float) -> np.ndarray:
     """A wall and a floor with texture and clutter, larger than the frame by the margin on each side."""
     width, height = (round(side * _FINE * (1 + 2 * _MARGIN)) for side in (WIDTH, HEIGHT))
     horizon = round(height * (_MARGIN + floor - 0.16) / (1 + 2 * _MARGIN))
@@ -126,12 +127,12 @@ def _room(rng, hue: float, floor: float) -> np.ndarray:
         _furnish(rng, room, hue, horizon)
     for grain in (24, 7, 2):
         speckle = rng.normal(0, 1, (height // grain + 2, width // grain + 2)).astype(np.float32)
-        speckle = cv2.resize(speckle, (width, height), interpolation=cv2.INTER_CUBIC)
-        room += (rng.uniform(3, 11) * speckle)[..., None]
+        stretched = cv2.resize(speckle, (width, height), interpolation=cv2.INTER_CUBIC)
+        room += (rng.uniform(3, 11) * stretched)[..., None]
     return np.clip(cv2.GaussianBlur(room, (0, 0), 0.8), 0, 255).astype(np.uint8)
 
 
-def _furnish(rng, room: np.ndarray, hue: float, horizon: int) -> None:
+def _furnish(rng: np.random.Generator, room: np.ndarray, hue: float, horizon: int) -> None:
     """One piece of clutter: a framed picture, a shelf, a pole or a box on the floor."""
     width = room.shape[1]
     color = _rgb(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import cos, radians, sin
 
@@ -19,17 +21,19 @@ _ELEVATION = radians(9)  # the camera looks slightly down
 _SHIFT = 4  # cv2 draws at 1/16 pixel
 
 Point = tuple[float, float, float]
+Spot = tuple[float, float]  # in the picture
+Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Colors:
     """RGB colours of one figure."""
 
-    skin: tuple[int, int, int]
-    hair: tuple[int, int, int]
-    shirt: tuple[int, int, int]
-    trousers: tuple[int, int, int]
-    shoes: tuple[int, int, int]
+    skin: Color
+    hair: Color
+    shirt: Color
+    trousers: Color
+    shoes: Color
 
 
 def joints(pose: Pose, facing: float) -> dict[str, Point]:
@@ -89,11 +93,11 @@ def draw_figure(
         x, y, z = places[name]
         return foot[0] + height * x, foot[1] - height * (y * cos(_ELEVATION) - z * sin(_ELEVATION))
 
-    def limb(start: str, end: str, width: float, color: tuple[int, int, int]):
+    def limb(start: str, end: str, width: float, color: Color) -> None:
         depth = (places[start][2] + places[end][2]) / 2
         parts.append((depth, lambda: _line(canvas, spot(start), spot(end), width * height, color)))
 
-    parts: list = []
+    parts: list[tuple[float, Callable[[], None]]] = []
     for side in "lr":
         limb(f"{side}_foot", f"{side}_toe", 0.045, colors.shoes)
         limb(f"{side}_knee", f"{side}_foot", 0.056, colors.trousers)
@@ -101,9 +105,8 @@ def draw_figure(
         limb(f"{side}_shoulder", f"{side}_elbow", 0.052, colors.shirt)
         limb(f"{side}_elbow", f"{side}_hand", 0.042, colors.skin)
         hand = f"{side}_hand"
-        parts.append(
-            (places[hand][2] + 0.01, lambda h=hand: _disc(canvas, spot(h), 0.028 * height, colors.skin))
-        )
+        draw_hand = functools.partial(_disc, canvas, spot(hand), 0.028 * height, colors.skin)
+        parts.append((places[hand][2] + 0.01, draw_hand))
     corners = ("l_shoulder", "r_shoulder", "r_hip", "l_hip")
     depth = (places["chest"][2] + places["hips"][2]) / 2
     parts.append((depth, lambda: _torso(canvas, [spot(c) for c in corners], 0.075 * height, colors.shirt)))
@@ -130,28 +133,29 @@ def _fixed(point: tuple[float, float]) -> tuple[int, int]:
     return round(point[0] * 2**_SHIFT), round(point[1] * 2**_SHIFT)
 
 
-def _darker(color: tuple[int, int, int]) -> tuple[int, int, int]:
-    return tuple(int(c * 0.55) for c in color)
+def _darker(color: Color) -> Color:
+    red, green, blue = (int(c * 0.55) for c in color)
+    return red, green, blue
 
 
-def _line(canvas, start, end, width: float, color) -> None:
+def _line(canvas: np.ndarray, start: Spot, end: Spot, width: float, color: Color) -> None:
     """A limb: a thick line with a darker rim."""
     a, b = _fixed(start), _fixed(end)
     cv2.line(canvas, a, b, _darker(color), max(1, round(width) + 2), cv2.LINE_AA, _SHIFT)
     cv2.line(canvas, a, b, color, max(1, round(width)), cv2.LINE_AA, _SHIFT)
 
 
-def _disc(canvas, centre, radius: float, color) -> None:
+def _disc(canvas: np.ndarray, centre: Spot, radius: float, color: Color) -> None:
     """A dot with a darker rim."""
     _dot(canvas, centre, radius + 1, _darker(color))
     _dot(canvas, centre, radius, color)
 
 
-def _dot(canvas, centre, radius: float, color) -> None:
+def _dot(canvas: np.ndarray, centre: Spot, radius: float, color: Color) -> None:
     cv2.circle(canvas, _fixed(centre), round(radius * 2**_SHIFT), color, -1, cv2.LINE_AA, _SHIFT)
 
 
-def _torso(canvas, corners, width: float, color) -> None:
+def _torso(canvas: np.ndarray, corners: list[Spot], width: float, color: Color) -> None:
     outline = np.array([_fixed(c) for c in corners], np.int32)
     width = max(1, round(width))
     cv2.polylines(canvas, [outline], True, _darker(color), width + 2, cv2.LINE_AA, _SHIFT)
@@ -159,7 +163,9 @@ def _torso(canvas, corners, width: float, color) -> None:
     cv2.fillPoly(canvas, [outline], color, cv2.LINE_AA, _SHIFT)
 
 
-def _head(canvas, places, spot, height: float, colors: Colors) -> None:
+def _head(
+    canvas: np.ndarray, places: dict[str, Point], spot: Callable[[str], Spot], height: float, colors: Colors
+) -> None:
     """Head with hair behind and, when it looks at the viewer, eyes."""
     _line(canvas, spot("chest"), spot("head"), 0.045 * height, colors.skin)
     x, y = spot("head")

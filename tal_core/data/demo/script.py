@@ -110,7 +110,9 @@ def write_script(seed: int, index: int) -> Script:
     )
 
 
-def _timeline(rng, duration: float, home: float, tempo: float, taste: np.ndarray) -> list[Event]:
+def _timeline(
+    rng: np.random.Generator, duration: float, home: float, tempo: float, taste: np.ndarray
+) -> list[Event]:
     """Actions, fidgets and walks with pauses between them; none is cut off by the end of the video."""
     events: list[Event] = []
     now, x = float(rng.uniform(0.4, 3.0)), home
@@ -129,7 +131,7 @@ def _timeline(rng, duration: float, home: float, tempo: float, taste: np.ndarray
         now = event.end + float(rng.exponential(0.9)) * tempo + 0.1
 
 
-def _motion(rng, kind: str, name: str, start: float, tempo: float) -> Event:
+def _motion(rng: np.random.Generator, kind: str, name: str, start: float, tempo: float) -> Event:
     """One performance of an action or fidget, short ones more often than long ones."""
     motion: Motion = (ACTIONS if kind == "action" else FIDGETS)[name]
     shortest, longest = motion.seconds
@@ -141,7 +143,7 @@ def _motion(rng, kind: str, name: str, start: float, tempo: float) -> Event:
     return Event(kind, name, start, start + seconds, rise, fall, style)
 
 
-def _walk(rng, start: float, x: float) -> Event:
+def _walk(rng: np.random.Generator, start: float, x: float) -> Event:
     """A few steps to another place."""
     target = float(rng.uniform(0.2, 0.8))
     seconds = 0.6 + abs(target - x) / float(rng.uniform(0.18, 0.35))

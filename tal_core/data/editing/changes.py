@@ -98,7 +98,7 @@ class Edits:
 
 def _put(segments: list[Segment], change: Change) -> None:
     if change.before is None:
-        segments.append(change.after)
+        segments += [change.after] if change.after else []
         return
     if change.before not in segments:
         raise InputError(
@@ -164,8 +164,9 @@ def _check_times(segment: Segment, duration: float, where: str) -> Segment:
 def near_copies(present: pd.DataFrame, segment: Segment) -> list[Segment]:
     """Other segments of one video and of the same class that nearly cover each other with ``segment``."""
     found = []
-    for row in present[present["label"] == segment.label].itertuples():
-        other = Segment(row.start, row.end, row.label)
+    same = present[present["label"] == segment.label]
+    for start, end in zip(same["start"], same["end"], strict=True):
+        other = Segment(start, end, segment.label)
         common = min(other.end, segment.end) - max(other.start, segment.start)
         whole = max(other.end, segment.end) - min(other.start, segment.start)
         if other != segment and common >= ALIKE * whole:

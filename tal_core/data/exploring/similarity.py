@@ -6,7 +6,7 @@ Alike is the cosine of two mean vectors after the mean over all videos is taken 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -134,7 +134,7 @@ def outliers(
 # --- inside -------------------------------------------------------------------------------------------
 
 
-def _blocks(directions: np.ndarray):
+def _blocks(directions: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Start and rows of each stretch of ``_ROWS`` vectors."""
     for start in range(0, len(directions), _ROWS):
         yield start, directions[start : start + _ROWS]

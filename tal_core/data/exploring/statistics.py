@@ -49,7 +49,7 @@ def per_video(ground_truth: pd.DataFrame, durations: pd.Series) -> pd.DataFrame:
 def main_classes(ground_truth: pd.DataFrame) -> pd.Series:
     """The class that most of a video's annotated seconds belong to, by video_id."""
     seconds = ground_truth.assign(seconds=ground_truth["end"] - ground_truth["start"])
-    totals = seconds.groupby(["video_id", "label"], as_index=False)["seconds"].sum()
+    totals = seconds.groupby(["video_id", "label"])["seconds"].sum().reset_index()
     order = totals.sort_values(["video_id", "seconds"], ascending=[True, False], kind="stable")
     return order.drop_duplicates("video_id").set_index("video_id")["label"]
 
@@ -58,11 +58,10 @@ def covered_seconds(ground_truth: pd.DataFrame, durations: pd.Series) -> pd.Seri
     """Seconds of each video under at least one segment, without counting an overlap twice."""
     table = ground_truth[["video_id", "start", "end"]].sort_values(["video_id", "start"], kind="stable")
     limit = table["video_id"].map(durations).astype("float64").fillna(np.inf)
-    start = np.minimum(table["start"], limit)
-    end = np.minimum(table["end"], limit)
+    start, end = table["start"].clip(upper=limit), table["end"].clip(upper=limit)
     # What earlier segments of the video reached already.
     reached = end.groupby(table["video_id"]).cummax().groupby(table["video_id"]).shift(fill_value=0.0)
-    new = np.maximum(end - np.maximum(start, reached), 0.0)
+    new = (end - start.clip(lower=reached)).clip(lower=0.0)
     return new.groupby(table["video_id"]).sum()
 
 
@@ -72,7 +71,7 @@ def co_occurrence(ground_truth: pd.DataFrame, labels: Sequence[str]) -> pd.DataF
     The diagonal is 1 for every class that occurs.
     """
     videos, names = pd.factorize(ground_truth["video_id"])
-    classes = pd.Index(labels).get_indexer(ground_truth["label"])
+    classes = pd.Index(labels).get_indexer(pd.Index(ground_truth["label"]))
     present = np.zeros((len(names), len(labels)), np.float32)
     present[videos[classes >= 0], classes[classes >= 0]] = 1
     together = present.T @ present

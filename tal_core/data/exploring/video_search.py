@@ -39,7 +39,7 @@ def video_table(dataset: Dataset, subset: str | None = None) -> pd.DataFrame:
     missing = rows["reason"].str.endswith("no feature file").to_numpy()
     health = np.select([rows["usable"].to_numpy(), missing], ["usable", "no features"], "broken")
     extra = rows[["subset", "length", "dimension", "reason"]].reset_index(drop=True)
-    extra.insert(3, "health", pd.array(health, dtype="str"))
+    extra.insert(3, "health", pd.Series(health, dtype="str"))
     return table.join(extra)
 
 

@@ -202,7 +202,7 @@ def _read_npy(source: Source, window: slice, time_axis: int) -> np.ndarray:
         start, stop, _ = window.indices(layout.shape[0])
         part = np.empty((max(0, stop - start), layout.shape[1]), layout.dtype)
         file.seek(layout.offset + start * layout.shape[1] * layout.dtype.itemsize)
-        view = memoryview(part).cast("B") if part.size else memoryview(b"")
+        view = part.data.cast("B") if part.size else memoryview(b"")
         done = 0
         while done < len(view):
             count = file.readinto(view[done:])

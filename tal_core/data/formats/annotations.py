@@ -54,14 +54,16 @@ def read_annotations(
         InputError: naming file, video and field, if the annotations can't be used as they are.
     """
     path = Path(path)
-    info = video_info
-    if info is not None and not isinstance(info, pd.DataFrame):
-        info = read_video_info(info)
-    table, videos, notes = _read(path, info["fps"].to_dict() if info is not None and "fps" in info else {})
+    file = None if isinstance(video_info, pd.DataFrame) else video_info
+    info = video_info if isinstance(video_info, pd.DataFrame) else None
+    if file is not None:
+        info = read_video_info(file)
+    rates = dict(zip(info.index, info["fps"], strict=True)) if info is not None and "fps" in info else {}
+    table, videos, notes = _read(path, rates)
     table, more = choose_tiers(table, tiers, path)
     notes = [*notes, *more]
     if info is not None:
-        videos, more = fill_from(videos, info, None if info is video_info else video_info)
+        videos, more = fill_from(videos, info, file)
         notes = [*notes, *more]
     unsure = (table["label"] == AMBIGUOUS).to_numpy()
     truth, ambiguous = table[~unsure].reset_index(drop=True), table[unsure].reset_index(drop=True)
@@ -77,7 +79,10 @@ def list_tiers(path: Path) -> dict[str, int]:
     """Segments of each tier of an ELAN, VIA or Label Studio file; empty for other files. Raises as
     ``read_annotations``."""
     table = _read(Path(path), {})[0]
-    return table[TIER].value_counts(sort=False).to_dict() if TIER in table else {}
+    if TIER not in table:
+        return {}
+    counts = table[TIER].value_counts(sort=False)
+    return {str(tier): int(count) for tier, count in counts.items()}
 
 
 def _read(path: Path, rates: Mapping[str, float]) -> tuple[pd.DataFrame, pd.DataFrame, list[dict]]:

@@ -54,7 +54,7 @@ def entries_table(lists: Mapping[str, list[dict]], path: Path, *, score: bool) -
     except OverflowError:
         raise InputError("a time is too large a number", where=path, hint="Write seconds.") from None
     columns = {
-        "video_id": pd.Series(pd.Categorical.from_codes(rows, videos)).astype("str"),
+        "video_id": pd.Series(videos, dtype="str").take(rows).reset_index(drop=True),
         "start": flat[:, 0],
         "end": flat[:, 1],
         "label": pd.Series(list(map(str, labels)), dtype="str"),

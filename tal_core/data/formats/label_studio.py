@@ -127,7 +127,8 @@ def _rate(task: dict, regions: list[dict], otherwise: float) -> tuple[float, flo
     duration = _positive(_said(task, ("duration", *DURATION)))
     rate = _positive(_said(task, ("fps", *FPS)))
     for region in regions:
-        value = region.get("value") if isinstance(region.get("value"), dict) else {}
+        value = region.get("value")
+        value = value if isinstance(value, dict) else {}
         seconds = _positive(value.get("duration"))
         frames = _positive(value.get("framesCount"))
         length = seconds if np.isfinite(seconds) else _positive(region.get("original_length"))

@@ -30,11 +30,12 @@ def to_srt(table: pd.DataFrame) -> str:
 def _captions(table: pd.DataFrame) -> list[tuple[float, float, str]]:
     """Start, end and text, by start; a video begins at 0."""
     captions = []
-    for row in table.sort_values(["start", "end"], kind="stable").itertuples():
-        start = max(0.0, row.start)
+    rows = table.sort_values(["start", "end"], kind="stable")
+    for start, end, label, score in zip(*(rows[c] for c in ("start", "end", "label", "score")), strict=True):
+        start = max(0.0, start)
         # An empty line would end the caption, an arrow would be taken for its times.
-        label = re.sub(r"\s+", " ", row.label).replace("-->", "→").strip() or "action"
-        captions.append((start, max(row.end, start + SHORTEST), f"{label} {row.score:.2f}"))
+        text = re.sub(r"\s+", " ", label).replace("-->", "→").strip() or "action"
+        captions.append((start, max(end, start + SHORTEST), f"{text} {score:.2f}"))
     return captions
 
 

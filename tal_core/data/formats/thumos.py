@@ -36,7 +36,8 @@ def read_thumos(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[dict]]:
             where=folder,
             hint="THUMOS14 files are named Class_test.txt or Class_val.txt, ELAN files video.eaf.",
         )
-    tables, subsets, notes = [empty_table(GROUND_TRUTH_COLUMNS)], {}, []
+    tables, notes = [empty_table(GROUND_TRUTH_COLUMNS)], []
+    subsets: dict[str, str] = {}
     for path, match in files:
         if not path.stat().st_size:
             notes.append(finding("warning", "empty file", f"{path} has no lines", advice="Copy it again."))

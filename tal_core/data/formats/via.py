@@ -148,7 +148,8 @@ def _labels(values: dict, attributes: dict[str, dict]) -> Iterator[tuple[str, st
     """Tier and label of each value; ``values`` may go by the attribute's id or by its name."""
     for key, value in values.items():
         attribute = attributes.get(str(key), {})
-        options = attribute.get("options") if isinstance(attribute.get("options"), dict) else {}
+        options = attribute.get("options")
+        options = options if isinstance(options, dict) else {}
         chosen = [str(value)]
         if attribute.get("type") == _CHECKBOX:
             chosen = str(value).split(",")

@@ -24,7 +24,7 @@ def labelled_table(ranked: Ranked, detections: pd.DataFrame, threshold: int = 0)
     matched, code = ranked.matched[threshold], ranked.outcome[threshold]
     nearest = np.where(matched >= 0, matched, np.where(code == len(OUTCOMES) - 1, -1, ranked.nearest))
     return detections.iloc[ranked.row].assign(
-        outcome=pd.Categorical.from_codes(code, OUTCOMES).astype("str"),
+        outcome=pd.Series(OUTCOMES, dtype="str").take(code).to_numpy(),
         matched=np.where(matched >= 0, rows[matched], -1),
         nearest=np.where(nearest >= 0, rows[nearest], -1),
         multiple=ranked.multiple,
