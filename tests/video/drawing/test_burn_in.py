@@ -153,8 +153,12 @@ def test_wrong_input_is_refused_and_nothing_is_left_behind(tmp_path):
     ):
         with pytest.raises(InputError, match=what):
             burn_in(source, found(), target, COLORS)
+
+    def stop(*_):
+        raise StopRequested
+
     with pytest.raises(StopRequested):
-        burn_in(video, found(), out, COLORS, stop=lambda: True)
+        burn_in(video, found(), out, COLORS, progress=stop)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.mp4", "film.mp4"]
 
 
