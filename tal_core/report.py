@@ -6,13 +6,13 @@ training curves and cost.
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 import plotly.graph_objects as go
+from markupsafe import escape
 
 from tal_core.data.dataset.dataset import Dataset
 from tal_core.evaluation import comparison
@@ -65,7 +65,7 @@ class _Page:
     def add(self, tag: str, text: str, quiet: bool = False) -> None:
         """A heading or paragraph; the text is escaped."""
         kind = ' class="quiet"' if quiet else ""
-        self.parts.append(f"<{tag}{kind}>{html.escape(text)}</{tag}>\n")
+        self.parts.append(f"<{tag}{kind}>{escape(text)}</{tag}>\n")
 
     def table(self, table: pd.DataFrame) -> None:
         """A table, escaped."""

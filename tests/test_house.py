@@ -86,3 +86,7 @@ def test_pylint_score():
 
 def test_spelling():
     check("codespell_lib", ".")
+
+
+def test_types():
+    check("mypy")

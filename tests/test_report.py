@@ -75,7 +75,7 @@ def test_latex_table_is_one_that_compiles():
     text = "\n".join(lines)
     for name in ("table", "tabular"):
         assert text.count(f"\\begin{{{name}}}") == text.count(f"\\end{{{name}}}") == 1
-    rules = [lines.index(f"    \\{rule}rule") for rule in ("top", "mid", "bottom")]
+    rules = [lines.index(f"\\{rule}rule") for rule in ("top", "mid", "bottom")]
     assert rules == sorted(rules)
     assert r"\begin{tabular}{lrrr}" in text and r"\caption{My 50\% table}" in text
     rows = [line for line in lines if line.endswith(r"\\")]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from jinja2 import Environment, PackageLoader
 from plotly.offline import get_plotlyjs
 
 EMPTY = "–"
@@ -38,42 +38,9 @@ _LATEX = {
     "\t": " ",
 }
 
-# A page can neither load from elsewhere nor send anything there; Plotly builds its code for dense figures.
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
-    "img-src data: blob:"
+_TEMPLATES = Environment(
+    loader=PackageLoader("tal_core.plots"), autoescape=True, keep_trailing_newline=True, trim_blocks=False
 )
-_STYLE = """
-html { color: #1d2733; background: #fff; font: 15px/1.55 system-ui, "Segoe UI", Helvetica, Arial, sans-serif }
-body { max-width: 760px; margin: 2.5rem auto; padding: 0 20px }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .4rem }
-h2 { font-size: 1.3rem; margin: 2.4rem 0 .6rem; padding-top: .7rem; border-top: 1px solid #d5dce3 }
-h3 { font-size: 1.05rem; margin: 1.5rem 0 .3rem }
-h1, h2, h3, td, th, p { overflow-wrap: anywhere }
-p { margin: .5rem 0 } .quiet { color: #586675; font-size: .9rem }
-.wide { overflow-x: auto; margin: .8rem 0 }
-table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums }
-th { text-align: left; border-bottom: 1.5px solid #586675 } td { border-bottom: 1px solid #e4e9ee }
-th, td { padding: .25rem .8rem .25rem 0; vertical-align: top } .number { text-align: right }
-.figure { margin: .8rem 0 1.2rem; break-inside: avoid; overflow-x: auto }
-.save { text-align: right; font-size: .8rem; color: #586675 }
-.save button { font: inherit; color: #1c6875; background: none; border: 0; padding: .1rem .25rem;
-  cursor: pointer; text-decoration: underline }
-h2, h3 { break-after: avoid } tr { break-inside: avoid }
-@page { margin: 14mm }
-@media print { .save { display: none } body { margin: 0 auto; padding: 0 } html { font-size: 13px }
-  * { print-color-adjust: exact; -webkit-print-color-adjust: exact } }
-"""
-_SAVE = """
-document.addEventListener("click", event => {
-  const button = event.target.closest("button[data-figure]");
-  if (!button) return;
-  const figure = document.getElementById(button.dataset.figure);
-  const { width, height } = figure.getBoundingClientRect();
-  Plotly.downloadImage(figure, { format: button.dataset.format, filename: figure.dataset.file, width, height,
-    scale: button.dataset.format === "png" ? 3 : 1 });
-});
-"""
 
 # ---------------------------------------------------------------- tables
 
@@ -88,28 +55,24 @@ def to_latex(table: pd.DataFrame, caption: str = "") -> str:
 
     Numbers are rounded as on the page (`cell_texts`) and stand to the right; the index is left out.
     """
-    names = list(table.columns)
-    numeric = [_is_number(table[name]) for name in names]
-    columns = [[latex_text(text) for text in cell_texts(table[name])] for name in names]
-    rows = [[latex_text(str(name)) for name in names], *(list(row) for row in zip(*columns, strict=True))]
-    head, *body = [f"    {_row_start(' & '.join(row))} \\\\" for row in rows]
+    texts = pd.DataFrame(
+        {
+            latex_text(str(name)): [latex_text(text) for text in cell_texts(column)]
+            for name, column in table.items()
+        }
+    )
+    if len(texts.columns):
+        # A star or bracket would be taken for an argument of the line break before it.
+        texts.iloc[:, 0] = ["{}" * text.startswith(("*", "[")) + text for text in texts.iloc[:, 0]]
     label = re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-")
-    lines = [
-        r"% needs \usepackage{booktabs} in the preamble",
-        r"\begin{table}",
-        r"  \centering",
-        *([f"  \\caption{{{latex_text(caption)}}}"] if caption else []),
-        *([f"  \\label{{tab:{label}}}"] if label else []),
-        f"  \\begin{{tabular}}{{{''.join('r' if n else 'l' for n in numeric)}}}",
-        r"    \toprule",
-        head,
-        r"    \midrule",
-        *body,
-        r"    \bottomrule",
-        r"  \end{tabular}",
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
+    lines = texts.style.hide(axis="index").to_latex(
+        column_format="".join("r" if _is_number(column) else "l" for _, column in table.items()),
+        hrules=True,
+        position_float="centering",
+        caption=latex_text(caption) or None,
+        label=f"tab:{label}" if label else None,
+    )
+    return "% needs \\usepackage{booktabs} in the preamble\n" + lines
 
 
 def latex_text(text: str) -> str:
@@ -117,11 +80,6 @@ def latex_text(text: str) -> str:
     # Hyphens next to each other would become a dash.
     apart = re.sub("-(?=-)", "-\0", text)
     return "".join(_LATEX.get(character, character) for character in apart)
-
-
-def _row_start(row: str) -> str:
-    r"""``\\`` of the line before would take a star or bracket for its argument."""
-    return f"{{}}{row}" if row.startswith(("*", "[")) else row
 
 
 def cell_texts(column: pd.Series) -> list[str]:
@@ -148,19 +106,9 @@ def _text(value: object) -> str:
 
 def html_table(table: pd.DataFrame) -> str:
     """The table as HTML; every text is escaped."""
-    kinds = ["number" if _is_number(table[name]) else "" for name in table.columns]
-    head = "".join(_cell("th", str(name), kind) for name, kind in zip(table.columns, kinds, strict=True))
-    columns = [cell_texts(table[name]) for name in table.columns]
-    body = "".join(
-        "<tr>" + "".join(_cell("td", text, kind) for text, kind in zip(row, kinds, strict=True)) + "</tr>\n"
-        for row in zip(*columns, strict=True)
-    )
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n'
-
-
-def _cell(tag: str, text: str, kind: str) -> str:
-    start = f'<{tag} class="{kind}">' if kind else f"<{tag}>"
-    return f"{start}{html.escape(text)}</{tag}>"
+    columns = [(name, "number" if _is_number(column) else "") for name, column in table.items()]
+    rows = zip(*(cell_texts(column) for _, column in table.items()), strict=True)
+    return _TEMPLATES.get_template("table.html").render(columns=columns, rows=rows)
 
 
 # ---------------------------------------------------------------- figures and pages
@@ -187,26 +135,12 @@ def html_figure(figure: go.Figure, name: str, key: str, width: int | None = None
     drawn = shown.to_html(
         config, include_plotlyjs=False, full_html=False, div_id=key, default_height=height, validate=False
     )
-    file = html.escape(file_name(name), quote=True)
-    drawn = drawn.replace(f'<div id="{key}"', f'<div id="{key}" data-file="{file}"', 1)
-    buttons = " ".join(
-        f'<button data-figure="{key}" data-format="{image}">{image.upper()}</button>'
-        for image in ("svg", "png")
-    )
-    return f'<div class="figure">{drawn}<div class="save">Save as {buttons}</div></div>\n'
+    return _TEMPLATES.get_template("figure.html").render(drawn=drawn, key=key, file=file_name(name))
 
 
 def page(title: str, parts: Sequence[str]) -> str:
     """A whole page of HTML parts, with Plotly's program in it once. It loads nothing from anywhere."""
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n"
-        f"<script>{get_plotlyjs()}</script>\n</head>\n<body>\n"
-        + "".join(parts)
-        + f"<script>{_SAVE}</script>\n</body>\n</html>\n"
-    )
+    return _TEMPLATES.get_template("page.html").render(title=title, parts=parts, plotly=get_plotlyjs())
 
 
 def figure_page(figure: go.Figure, name: str) -> str:
