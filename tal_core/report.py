@@ -63,16 +63,13 @@ class _Page:
     figures: int = 0
 
     def add(self, tag: str, text: str, quiet: bool = False) -> None:
-        """A heading or paragraph; the text is escaped."""
         kind = ' class="quiet"' if quiet else ""
         self.parts.append(f"<{tag}{kind}>{escape(text)}</{tag}>\n")
 
     def table(self, table: pd.DataFrame) -> None:
-        """A table, escaped."""
         self.parts.append(html_table(table))
 
     def figure(self, figure: go.Figure, name: str) -> None:
-        """A figure and its buttons."""
         self.figures += 1
         self.parts.append(html_figure(figure, name, f"figure-{self.figures}", WIDTH))
 
@@ -342,7 +339,6 @@ def _add_diagnosis(sheet: _Page, name: str, diagnosis: Diagnosis) -> None:
 
 
 def _plain(markdown: str) -> str:
-    """The advice's Markdown without its marks."""
     return re.sub(r"\*\*(.+?)\*\*", r"\1", markdown)
 
 

@@ -97,7 +97,6 @@ def setting(
 
 @cache
 def fields_of(schema: type[BaseModel]) -> tuple[SchemaField, ...]:
-    """The fields of a class, in its order."""
     properties = schema.model_json_schema(mode="validation")["properties"]
     return tuple(_field(schema, name, properties[name]) for name in schema.model_fields)
 

@@ -21,7 +21,6 @@ MOST_DATASETS = 8
 
 
 def home() -> Path:
-    """The workspace folder of this app."""
     return workspace.home()
 
 

@@ -51,7 +51,6 @@ def link(page: str, label: str, *, icon: str | None = None, **query: Any) -> Non
 
 
 def open_in_timeline(words: str, query: dict[str, Any]) -> None:
-    """The link from a finding to where it can be seen."""
     link("timeline", f"**:primary[Open in Timeline]**: {words}", **query)
 
 

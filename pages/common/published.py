@@ -17,7 +17,6 @@ COLUMNS = {
 
 @st.cache_data(show_spinner=False)
 def figures() -> tuple[pd.DataFrame, dict]:
-    """What ships with the program."""
     return read_published(), comparable()
 
 

@@ -58,7 +58,6 @@ class Pair:
 
     @property
     def names(self) -> tuple[str, str]:
-        """The runs' ids."""
         return self.runs[0].run_id, self.runs[1].run_id
 
     def file(self, what: str) -> str:
@@ -72,13 +71,11 @@ class Pair:
 
     @cached_property
     def evaluations(self) -> dict[str, Evaluation]:
-        """By run id."""
         found = zip(self.names, self.detections, strict=True)
         return {n: evaluated(self.data, d, self.subset, self.tiou, self.protocol) for n, d in found}
 
     @cached_property
     def sides(self) -> tuple[Side, Side]:
-        """Either run, matched."""
         settings = self.subset, self.tiou, self.protocol
         first, second = self.detections
         return matched_side(self.data, first, *settings), matched_side(self.data, second, *settings)
@@ -89,7 +86,6 @@ class Pair:
         return query | ({"at": f"{at[0]:.2f}-{at[1]:.2f}"} if at else {})
 
     def timeline_url(self, video: str, tiou: float, at: tuple[float, float] | None = None) -> str:
-        """The same as a relative address."""
         return navigation.timeline_address(self.timeline(video, tiou, at))
 
 

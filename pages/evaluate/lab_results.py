@@ -29,7 +29,6 @@ def reset(run: Run) -> None:
 
 
 def _take(run: Run, settings: Suppression, note: str) -> None:
-    """Move the controls to suggested settings."""
     controls.put(run, as_settings(settings))
     st.session_state["lab:taken"] = (settings, note)
 

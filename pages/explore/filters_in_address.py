@@ -35,7 +35,6 @@ def kept(
 
 
 def to_first_page() -> None:
-    """Another filter shows its beginning."""
     address.forget("page_number")
 
 

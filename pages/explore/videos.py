@@ -38,7 +38,6 @@ COLUMNS: tables.Columns = {
 
 @cached_by_identity(entries=12)
 def all_videos(data: Dataset, subset: str | None) -> pd.DataFrame:
-    """One row per video."""
     return video_search.video_table(data, subset)
 
 

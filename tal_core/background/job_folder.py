@@ -82,7 +82,6 @@ class JobFolder:
 
     @property
     def name(self) -> str:
-        """The id of the job."""
         return self.folder.name
 
     @classmethod
@@ -278,7 +277,6 @@ class JobFolder:
             raise InputError(what, where=self.folder, hint=f"Nothing of it is left; start a new {self.kind}.")
 
     def log_tail(self, lines: int = 40) -> str:
-        """The end of what the process printed."""
         return "\n".join(self.read_text(self.log_name).splitlines()[-lines:])
 
     def read_text(self, name: str) -> str:

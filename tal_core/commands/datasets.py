@@ -125,7 +125,6 @@ def run_datasets_list(_options: argparse.Namespace) -> None:
 
 
 def run_datasets_check(options: argparse.Namespace) -> None:
-    """The whole health report."""
     print_health(options.name, details=True)
 
 

@@ -118,7 +118,6 @@ class StatusLine:
                 print(summary(stats), end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
-        """Take the line away."""
         with self._lock:
             self._erase()
 

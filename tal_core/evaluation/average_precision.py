@@ -153,7 +153,6 @@ class Ranking:
         return np.repeat(np.arange(len(self.labels)), np.diff(self.first))
 
     def per_class(self) -> Iterator[tuple[int, slice]]:
-        """Class index and its rows."""
         return per_class(self.first)
 
 

@@ -38,7 +38,6 @@ class FrameEvaluation:
 
     @property
     def mean(self) -> float:
-        """Per-frame mAP."""
         return _mean(self.average_precision)
 
     @property

@@ -35,7 +35,6 @@ class Evaluation:
 
     @property
     def average_mAP(self) -> float:  # pylint: disable=invalid-name
-        """Mean of mAP over the thresholds."""
         return float(self.mAP.mean())
 
     def per_class(self) -> pd.DataFrame:

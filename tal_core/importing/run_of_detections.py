@@ -38,7 +38,6 @@ class ImportedSettings(BaseModel):
 
     @property
     def epochs(self) -> int:
-        """Nothing was trained here."""
         return 0
 
 

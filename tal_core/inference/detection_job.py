@@ -76,12 +76,10 @@ class DetectionJob(JobFolder):
     snippet_scores_file = FileOf("snippet_scores.npz")
 
     def request(self) -> dict[str, Any]:
-        """As stored, with the whole path of the source."""
         request = super().request()
         return {**request, "source": str(self.folder / request["source"])}
 
     def table(self) -> pd.DataFrame:
-        """The detections, once finished."""
         return read_detections(self.detections_file)
 
     def scores(self) -> tuple[np.ndarray, TimeGrid, list[str]] | None:

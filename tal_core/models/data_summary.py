@@ -35,7 +35,6 @@ class DataSummary:
 
     @property
     def num_videos(self) -> int:
-        """Usable training videos."""
         return len(self.lengths)
 
 

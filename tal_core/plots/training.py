@@ -44,7 +44,6 @@ def loss_terms(metrics: pd.DataFrame) -> list[str]:
 
 
 def steps(metrics: pd.DataFrame) -> pd.DataFrame:
-    """The rows logged per step."""
     return _of_kind(metrics, "step")
 
 

@@ -102,7 +102,6 @@ class Run(JobFolder):
 
     @property
     def run_id(self) -> str:
-        """The folder's name."""
         return self.folder.name
 
     def weights_file(self, checkpoint: str) -> Path:
@@ -119,7 +118,6 @@ class Run(JobFolder):
         return self.request()
 
     def settings(self) -> dict[str, Any]:
-        """The method's settings alone."""
         return {name: value for name, value in self.config().items() if name not in self.required}
 
     def method_config(self) -> tuple[Method, MethodConfig]:

@@ -39,7 +39,6 @@ class Position:
             self.sums[name] = self.sums.get(name, 0.0) + value
 
     def next_epoch(self) -> None:
-        """An epoch is complete."""
         self.epoch, self.step, self.sums, self.seconds = self.epoch + 1, 0, {}, 0.0
 
 

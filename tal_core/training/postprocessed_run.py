@@ -79,7 +79,6 @@ def changed_config(run: Run, settings: Mapping[str, Any]) -> MethodConfig:
 
 
 def as_settings(settings: Suppression) -> dict[str, Any]:
-    """By their names in a config."""
     return {name: getattr(settings, field) for name, field in SETTINGS.items()}
 
 

@@ -71,7 +71,6 @@ class Cost:
 
     @property
     def steps_per_second(self) -> float:
-        """Training steps a second."""
         return 1 / self.step_seconds
 
     @property

@@ -56,7 +56,6 @@ class Dataset:
 
     @property
     def name(self) -> str:
-        """The dataset's name in the registry."""
         return self.entry.name
 
     @cached_property
@@ -71,12 +70,10 @@ class Dataset:
 
     @property
     def training_subset(self) -> str:
-        """The subset that trains."""
         return self.entry.training_subset
 
     @property
     def evaluation_subset(self) -> str:
-        """The subset that evaluates."""
         return self.entry.evaluation_subset
 
     @property

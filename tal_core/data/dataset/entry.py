@@ -58,7 +58,6 @@ class AnnotationSource(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_none(cls, values: Any) -> Any:
-        """None is what isn't given."""
         return {k: v for k, v in values.items() if v is not None} if isinstance(values, Mapping) else values
 
 

@@ -64,7 +64,6 @@ class InMemoryDataset:
 
     @property
     def subsets(self) -> list[str]:
-        """Subsets that have videos."""
         return list(dict.fromkeys(self._subset_of.values()))
 
     def videos(self, subset: str | None = None, usable: bool = True) -> list[str]:
@@ -87,7 +86,6 @@ class InMemoryDataset:
         return np.array([len(self._features[video]) for video in videos], np.int64)
 
     def dtypes(self, videos: Sequence[str]) -> list[str]:
-        """The arrays' types."""
         return [self._features[video].dtype.name for video in videos]
 
     def duration(self, video_id: str) -> float:

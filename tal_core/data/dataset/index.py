@@ -232,7 +232,6 @@ def grouped_findings(level: str, kind: str, videos: pd.Series, details: pd.Serie
 
 
 def index_path(home: Path, name: str) -> Path:
-    """Where a dataset's index is kept."""
     return home / "datasets" / f"{name}.index.parquet"
 
 

@@ -70,12 +70,10 @@ class Script:
 
     @property
     def labels(self) -> set[str]:
-        """The actions performed."""
         return {event.name for event in self.events if event.kind == "action"}
 
     @property
     def duration(self) -> float:
-        """Seconds."""
         return float(self.num_frames / self.fps)
 
     def annotation(self) -> dict:

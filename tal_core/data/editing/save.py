@@ -24,7 +24,6 @@ ENDINGS = (".json", ".csv")
 
 
 def annotations_folder(home: Path) -> Path:
-    """Where edited annotation files go."""
     return home / "annotations"
 
 

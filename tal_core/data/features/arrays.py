@@ -45,7 +45,6 @@ class Source:
 
     @property
     def suffix(self) -> str:
-        """The file's ending in lower case."""
         return os.path.splitext(self.file)[1].lower()  # noqa: PTH122  # 20 000 times, a Path is slow
 
     def __str__(self) -> str:

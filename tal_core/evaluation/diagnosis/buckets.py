@@ -102,7 +102,6 @@ class FalseNegatives:
         return cell, (len(one.names), len(other.names))
 
     def pairs(self) -> list[tuple[str, str]]:
-        """Every pair of characteristics."""
         return list(combinations(self.characteristics, 2))
 
     def share(self, name: str) -> np.ndarray:

@@ -50,7 +50,6 @@ class FalsePositives:
 
     @property
     def band_sizes(self) -> np.ndarray:
-        """Detections per band."""
         return self.counts[:, 0].sum(axis=1)
 
     @property

@@ -183,7 +183,6 @@ def _named(names: Iterable[str], values: np.ndarray) -> dict[str, Any]:
 
 
 def _plain(values: Iterable) -> list:
-    """Numbers for JSON: None for what isn't finite."""
     numbers = values.tolist() if isinstance(values, np.ndarray) else list(values)
     return [x if isinstance(x, int) or math.isfinite(x) else None for x in numbers]
 

@@ -113,7 +113,6 @@ class BMNConfig(ProposalConfig):
 
     @property
     def longest(self) -> int:
-        """Longest proposal in snippets."""
         return self.max_duration or self.length
 
 

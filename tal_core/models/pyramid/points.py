@@ -197,7 +197,6 @@ class Decoded(NamedTuple):
     labels: torch.Tensor
 
     def rows(self, index: torch.Tensor) -> Decoded:
-        """Some of them."""
         return Decoded(*(part[index] for part in self))
 
 

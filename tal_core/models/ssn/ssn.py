@@ -167,12 +167,10 @@ class SSNConfig(MethodConfig):
 
     @property
     def layout(self) -> PyramidLayout:
-        """The pyramid's parts."""
         return PyramidLayout(tuple(self.starting_parts), tuple(self.course_parts), tuple(self.ending_parts))
 
     @property
     def rules(self) -> KindRules:
-        """Bounds of the kinds of proposals."""
         return KindRules(
             self.foreground_iou,
             self.incomplete_iou,
@@ -191,7 +189,6 @@ class SSNConfig(MethodConfig):
 
     @property
     def counts(self) -> tuple[int, int, int]:
-        """Snippets of the three stages."""
         return self.context_snippets, self.course_snippets, self.context_snippets
 
 

@@ -74,7 +74,6 @@ class Table(NamedTuple):
     targets: torch.Tensor
 
     def rows(self, kept: torch.Tensor) -> Table:
-        """Some of them."""
         return Table(self.edges[kept], self.labels[kept], self.kinds[kept], self.targets[kept])
 
     def joined(self, other: Table) -> Table:

@@ -138,7 +138,6 @@ class PyramidLayout(NamedTuple):
 
     @property
     def slots(self) -> int:
-        """Pooled vectors of a proposal."""
         return sum(map(sum, self))
 
 

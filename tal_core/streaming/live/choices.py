@@ -26,7 +26,6 @@ class RunChoice:
 
     @property
     def title(self) -> str:
-        """For a picker."""
         return f"{self.run.run_id} · {self.method} · {'online' if self.online else 'over a sliding buffer'}"
 
 

@@ -67,7 +67,6 @@ class StreamRecorder(StatusWriter[StreamFolder]):
         self._next_status = 0.0
 
     def watch(self, session: Session) -> StreamRecorder:
-        """The session that is written about."""
         self.session = session
         return self
 
@@ -97,7 +96,6 @@ class StreamRecorder(StatusWriter[StreamFolder]):
             self.session.stop()
 
     def failed(self) -> None:
-        """Nobody could watch any more."""
         self.session.stop()
 
     def _write_picture(self) -> None:
@@ -111,7 +109,6 @@ class StreamRecorder(StatusWriter[StreamFolder]):
 
 
 def small(width: int, height: int) -> tuple[int, int]:
-    """The size of the picture in the folder."""
     scale = min(1.0, (PICTURE_PIXELS / (width * height)) ** 0.5)
     return max(1, round(width * scale)), max(1, round(height * scale))
 

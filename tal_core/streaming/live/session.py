@@ -104,7 +104,6 @@ class Session:
 
     @property
     def state(self) -> str:
-        """See the class."""
         if self._done.is_set():
             return "failed" if self.error is not None else self._ending or "finished"
         if not self._threads:
@@ -228,7 +227,6 @@ class Session:
 
 
 def event_record(event: SegmentEvent) -> Record:
-    """An event as a record."""
     return {**asdict(event), "at": _now()}
 
 

@@ -105,7 +105,6 @@ class _Streamed:
     streamed: float = 0.0
 
     def add(self, video: str, model: OnlineModel, features: np.ndarray, grid: TimeGrid) -> None:
-        """Stream a video."""
         begun = time.perf_counter()
         output = online_output(model, features, grid)
         self.computing += time.perf_counter() - begun
@@ -124,7 +123,6 @@ class _RememberingDetector:
         self._spared = 0.0
 
     def forget(self) -> None:
-        """Another video begins."""
         self._remembered.clear()
 
     def take_spared(self) -> float:

@@ -97,6 +97,5 @@ class RecurrentStream:
         return Output(nothing.seconds, nothing.scores, self.tracker.restart(checked_seconds(seconds)))
 
     def finish(self) -> Output:
-        """Close what is open."""
         nothing = self.follow(np.zeros((0, len(self.model.labels))))
         return Output(nothing.seconds, nothing.scores, self.tracker.finish())

@@ -21,7 +21,6 @@ class Refusal(InputError):
 
     @property
     def close_code(self) -> int:
-        """How a WebSocket is closed for it."""
         return CLOSE_CODES.get(self.status, 1008)
 
 
@@ -33,7 +32,6 @@ def refused(error: InputError, where: object = None) -> Refusal:
 
 
 def error_body(error: InputError) -> dict[str, Any]:
-    """The JSON that tells of it."""
     where = None if error.where is None else str(error.where)
     return {"error": {"what": str(error.what), "where": where, "mend": error.hint}}
 

@@ -149,7 +149,6 @@ class _Sound:
                 self._lose(error)
 
     def close(self) -> None:
-        """Close the source."""
         self._source.close()
 
     def _lose(self, error: Exception) -> None:

@@ -41,15 +41,12 @@ class _Files:
     folder: Path
 
     def video(self, video_id: str) -> Path:
-        """An encoded video."""
         return self.folder / "videos" / f"{video_id}.mp4"
 
     def features(self, video_id: str) -> Path:
-        """A video's features."""
         return self.folder / "features" / f"{video_id}.npy"
 
     def complete(self, video_id: str) -> bool:
-        """Whether both are there."""
         return self.video(video_id).exists() and self.features(video_id).exists()
 
 

@@ -80,7 +80,6 @@ class Manifest:
 
     @property
     def grid(self) -> TimeGrid:
-        """Where the snippets lie in time."""
         return self.spec.grid
 
     @property

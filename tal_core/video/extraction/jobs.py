@@ -63,12 +63,10 @@ class ExtractionJob(JobFolder):
 
     @property
     def spec(self) -> ExtractorSpec:
-        """The extractor that is used."""
         return read_spec(self.request().get("spec"), where=self.folder / self.request_name)
 
     @property
     def out(self) -> Path:
-        """Where the features go."""
         return Path(self.request()["out"])
 
 

@@ -101,7 +101,6 @@ class _Watch:
             self.look()
 
     def begin_next(self) -> None:
-        """The current video is done."""
         self.before = self.seconds
         self.look()
 
@@ -123,7 +122,6 @@ class _Shared:
         self.spec, self.tick, self.stop = spec, tick, stop
 
     def pool(self, workers: int) -> ProcessPoolExecutor:
-        """Fresh processes."""
         state = (self.spec.table(), self.seconds, self.halt)
         return ProcessPoolExecutor(workers, self.context, initializer=_begin, initargs=state)
 

@@ -169,7 +169,6 @@ class ExtractorSpec(BaseModel):
 
     @property
     def kind(self) -> Kind:
-        """What is known about the extractor."""
         return KINDS[self.name]
 
     @property
