@@ -31,18 +31,18 @@ VIDEOS, PER_VIDEO, CLASSES, LIMIT = 213, 2000, 20, 0.5
 SOFT = Suppression()
 MOVES = {
     "soft, per class (as it is)": SOFT,
-    "soft, sigma 0.1": replace(SOFT, sigma=0.1),
-    "soft, over all classes": replace(SOFT, per_class=False),
-    "soft, over all classes, voting 0.75": replace(SOFT, per_class=False, voting_threshold=0.75),
-    "soft, over all classes, voting 0.5": replace(SOFT, per_class=False, voting_threshold=0.5),
-    "soft, 2 000 a video kept": replace(SOFT, max_segments=2000),
-    "soft, over all classes, 2 000 kept": replace(SOFT, per_class=False, max_segments=2000),
-    "hard, per class": replace(SOFT, kind="hard"),
-    "hard, over all classes": replace(SOFT, kind="hard", per_class=False),
-    "linear, per class": replace(SOFT, kind="linear"),
-    "linear, over all classes": replace(SOFT, kind="linear", per_class=False),
-    "none": replace(SOFT, kind="none"),
-    "none, 2 000 a video kept": replace(SOFT, kind="none", max_segments=2000),
+    "soft, sigma 0.1": replace(SOFT, nms_sigma=0.1),
+    "soft, over all classes": replace(SOFT, nms_per_class=False),
+    "soft, over all classes, voting 0.75": replace(SOFT, nms_per_class=False, voting_threshold=0.75),
+    "soft, over all classes, voting 0.5": replace(SOFT, nms_per_class=False, voting_threshold=0.5),
+    "soft, 2 000 a video kept": replace(SOFT, max_detections=2000),
+    "soft, over all classes, 2 000 kept": replace(SOFT, nms_per_class=False, max_detections=2000),
+    "hard, per class": replace(SOFT, nms="hard"),
+    "hard, over all classes": replace(SOFT, nms="hard", nms_per_class=False),
+    "linear, per class": replace(SOFT, nms="linear"),
+    "linear, over all classes": replace(SOFT, nms="linear", nms_per_class=False),
+    "none": replace(SOFT, nms="none"),
+    "none, 2 000 a video kept": replace(SOFT, nms="none", max_detections=2000),
 }
 
 

@@ -151,7 +151,7 @@ def time_nms(setup: Setup) -> None:
     for title, per_class, videos in cases:
         arrays = scored_segments(per_class, videos, 0)
         for by_class, most in itertools.product((True, False), (200, 0)):
-            settings = Suppression(max_segments=most, per_class=by_class)
+            settings = Suppression(max_detections=most, nms_per_class=by_class)
             functions, gap = {"ours": functools.partial(suppress, *arrays[:3], settings, arrays[3])}, None
             if operator and videos == 1:
                 # A count of 0 would cut everything there.

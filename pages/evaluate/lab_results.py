@@ -1,5 +1,7 @@
 """Two ends of the post-processing lab: searching for settings, and keeping them as a run."""
 
+from dataclasses import asdict
+
 import streamlit as st
 
 from pages.common import loaders, navigation, notices, readable, tables
@@ -13,7 +15,7 @@ from tal_core.postprocessing.fusion import Fusion
 from tal_core.postprocessing.lab import Bench, Stored, Suggestion, suggest
 from tal_core.postprocessing.nms import Suppression
 from tal_core.runs.run import Run
-from tal_core.training.postprocessed_run import as_settings, changed_config, derive_run, free_name
+from tal_core.training.postprocessed_run import changed_config, derive_run, free_name
 
 SPLITS = {
     True: "choose on one half of the videos, report on the other",
@@ -23,13 +25,13 @@ SPLITS = {
 
 def reset(run: Run) -> None:
     """Back to the run's own settings."""
-    controls.put(run, as_settings(suppression(changed_config(run, {}))))
+    controls.put(run, asdict(suppression(changed_config(run, {}))))
     st.session_state["lab:source"] = "stored"
     st.session_state.pop("lab:taken", None)
 
 
 def _take(run: Run, settings: Suppression, note: str) -> None:
-    controls.put(run, as_settings(settings))
+    controls.put(run, asdict(settings))
     st.session_state["lab:taken"] = (settings, note)
 
 

@@ -22,13 +22,13 @@ _KINDS = {"none": "no NMS", "hard": "hard", "soft": "soft", "linear": "linear"}
 
 def settings_text(settings: Suppression) -> str:
     """The settings in a few words: ``soft, sigma 0.5, per class``."""
-    words = [_KINDS[settings.kind]]
-    if settings.kind == "soft":
-        words.append(f"sigma {settings.sigma:g}")
-    elif settings.kind != "none":
-        words.append(f"tIoU {settings.iou_threshold:g}")
-    words.append("per class" if settings.per_class else "over all classes")
-    if settings.voting_threshold > 0 and not settings.per_class:
+    words = [_KINDS[settings.nms]]
+    if settings.nms == "soft":
+        words.append(f"sigma {settings.nms_sigma:g}")
+    elif settings.nms != "none":
+        words.append(f"tIoU {settings.nms_threshold:g}")
+    words.append("per class" if settings.nms_per_class else "over all classes")
+    if settings.voting_threshold > 0 and not settings.nms_per_class:
         words.append(f"voting {settings.voting_threshold:g}")
     return ", ".join(words)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -32,16 +32,7 @@ from tal_core.workspace import write_bytes
 
 def suppression(config: MethodConfig) -> Suppression:
     """The NMS that a config asks for."""
-    return Suppression(
-        kind=config.nms,
-        iou_threshold=config.nms_threshold,
-        sigma=config.nms_sigma,
-        min_score=config.min_score,
-        max_segments=config.max_detections,
-        per_class=config.nms_per_class,
-        voting_threshold=config.voting_threshold,
-        voting_weights=config.voting_weights,
-    )
+    return Suppression(**{field.name: getattr(config, field.name) for field in fields(Suppression)})
 
 
 @dataclass(frozen=True)
@@ -245,12 +236,13 @@ def load_all_snippet_scores(path: Path) -> tuple[dict[str, tuple[np.ndarray, Tim
     tables = np.split(arrays["scores"], arrays["lengths"].cumsum()[:-1])
     grids = [TimeGrid(float(s), float(o)) for s, o in zip(arrays["stride"], arrays["offset"], strict=True)]
     names = [str(name) for name in arrays["label_names"]]
-    return {str(v): pair for v, *pair in zip(arrays["video_ids"], tables, grids, strict=True)}, names
+    by_video = zip(arrays["video_ids"], tables, grids, strict=True)
+    return {str(video): (table, grid) for video, table, grid in by_video}, names
 
 
 def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, allow_pickle=False, **arrays)
     write_bytes(path, buffer.getvalue())
 
 

@@ -35,7 +35,7 @@ class Fusion:
     top_k: int = 2
     power: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.mode not in FUSION_MODES:
             hint = f"Use one of {', '.join(FUSION_MODES)}"
             raise InputError(f"unknown fusion {self.mode!r}", hint=hint)

@@ -121,7 +121,7 @@ class Bench:
         class_of = self._class_of[found.labels]
         known = np.flatnonzero(class_of >= 0)
         order = known[np.lexsort((-found.scores[known], class_of[known]))]
-        if (settings.voting_threshold > 0 and not settings.per_class) or self._has_proposals:
+        if (settings.voting_threshold > 0 and not settings.nms_per_class) or self._has_proposals:
             pairs = self._pairs(found.number[order], class_of[order], found.times[order])
         else:
             pairs = self._stored_pairs(found.row[order])
@@ -224,11 +224,10 @@ class Suggestion:
 
 def search_grid(present: Suppression) -> list[Suppression]:
     """The settings that `suggest` tries: kind, sigma or threshold, per class or over all, voting."""
-    kinds = [{"kind": "soft", "sigma": sigma} for sigma in SIGMAS]
-    kinds += [{"kind": k, "iou_threshold": t} for k in ("hard", "linear") for t in THRESHOLDS]
-    scopes = [{"per_class": True, "voting_threshold": 0.0}]
-    scopes += [{"per_class": False, "voting_threshold": threshold} for threshold in VOTING]
-    return [replace(present, **kind, **scope) for scope in scopes for kind in kinds]
+    kinds = [replace(present, nms="soft", nms_sigma=sigma) for sigma in SIGMAS]
+    kinds += [replace(present, nms=k, nms_threshold=t) for k in ("hard", "linear") for t in THRESHOLDS]
+    scopes = [(True, 0.0), *((False, voting) for voting in VOTING)]
+    return [replace(k, nms_per_class=p, voting_threshold=v) for p, v in scopes for k in kinds]
 
 
 def suggest(

@@ -10,7 +10,7 @@ whole-array steps that take all groups (a video, or a class in a video) forward 
 * A phase looks at the leaders, the segments whose scores are close to their video's best. Its rounds pick
   those that beat every leader they overlap and lower the others, until each leader is picked or has fallen
   behind. Only then do the picks lower the many that were never close.
-* Later phases pick lower scores, so a video that has its ``max_segments`` is done.
+* Later phases pick lower scores, so a video that has its ``max_detections`` is done.
 * In order of the starts, what begins within a segment follows it without a gap. All overlapping pairs are
   found by counting, and no others are looked at.
 """
@@ -40,36 +40,36 @@ _BLOCK_PAIRS = 1 << 22  # so many overlapping pairs, or one video, are worked on
 
 @dataclass(frozen=True)
 class Suppression:
-    """How overlapping segments are thinned out.
+    """How overlapping segments are thinned out; the fields are those settings of a method's config.
 
-    ``kind``: ``hard`` removes what overlaps a better segment by ``iou_threshold`` or more; ``soft``
-    multiplies its score by ``exp(-IoU² / sigma)``; ``linear`` by ``1 - IoU`` from ``iou_threshold`` on.
+    ``nms``: ``hard`` removes what overlaps a better segment by ``nms_threshold`` or more; ``soft``
+    multiplies its score by ``exp(-IoU² / nms_sigma)``; ``linear`` by ``1 - IoU`` from ``nms_threshold`` on.
     ``min_score``: ``none`` and ``hard`` keep only scores above it, ``soft`` and ``linear`` drop what has
-    fallen below it, though never the first segment of a group. ``max_segments``: the best so many of each
-    video, 0 for all. ``per_class``: segments of different classes leave each other alone.
+    fallen below it, though never the first segment of a group. ``max_detections``: the best so many of each
+    video, 0 for all. ``nms_per_class``: segments of different classes leave each other alone.
     ``voting_threshold``: above 0, and not per class, a kept segment becomes the weighted mean of all input
     segments of its video with at least this IoU; ``voting_weights`` is ``score_times_iou`` (ActionFormer)
     or ``score`` (TriDet).
     """
 
-    kind: str = "soft"
-    iou_threshold: float = 0.5
-    sigma: float = 0.5
-    min_score: float = 0.001
-    max_segments: int = 200
-    per_class: bool = True
+    nms: str = "soft"
+    nms_threshold: float = 0.5
+    nms_sigma: float = 0.5
+    nms_per_class: bool = True
     voting_threshold: float = 0.0
     voting_weights: str = "score_times_iou"
+    min_score: float = 0.001
+    max_detections: int = 200
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value, choices in (
-            ("NMS kind", self.kind, NMS_KINDS),
+            ("NMS kind", self.nms, NMS_KINDS),
             ("voting weights", self.voting_weights, VOTING_WEIGHTS),
         ):
             if value not in choices:
                 raise InputError(f"unknown {name} {value!r}", hint=f"Use one of {', '.join(choices)}")
-        if not self.sigma > 0:
-            raise InputError(f"soft-NMS sigma is {self.sigma:g}", hint="Give a number above 0")
+        if not self.nms_sigma > 0:
+            raise InputError(f"soft-NMS sigma is {self.nms_sigma:g}", hint="Give a number above 0")
 
 
 @dataclass(frozen=True)
@@ -109,27 +109,34 @@ def suppress(
     if videos is not None and len(scores):
         video = np.unique(videos, return_inverse=True)[1]
     minimum = np.float32(settings.min_score)
-    if settings.kind in ("none", "hard") and minimum > 0:
+    if settings.nms in ("none", "hard") and minimum > 0:
         rows = np.flatnonzero(scores > minimum)
     else:
         rows = np.arange(len(scores))
     picked, picked_scores = rows, scores[rows]
-    if settings.kind != "none" and len(rows):
+    if settings.nms != "none" and len(rows):
         picked, picked_scores = _pick(segments, scores, labels, video, rows, settings)
-    picked, picked_scores = _best_of_each(picked, picked_scores, labels, video, settings.max_segments)
+    picked, picked_scores = _best_of_each(picked, picked_scores, labels, video, settings.max_detections)
     kept = segments[picked]
-    if settings.voting_threshold > 0 and not settings.per_class:
+    if settings.voting_threshold > 0 and not settings.nms_per_class:
         kept = _vote(kept, video[picked], segments, scores, video, settings)
     return Kept(picked, kept, picked_scores)
 
 
-def _pick(segments, scores, labels, video, rows, settings) -> tuple[np.ndarray, np.ndarray]:
+def _pick(
+    segments: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    video: np.ndarray,
+    rows: np.ndarray,
+    settings: Suppression,
+) -> tuple[np.ndarray, np.ndarray]:
     """Runs every group to its end. The rows picked, in no order, and their scores when picked."""
     group = video[rows]
-    if settings.per_class:
+    if settings.nms_per_class:
         classes = labels[rows] - labels.min()
         group = group * (classes.max() + 1) + classes
-    minimum = _REMOVED if settings.kind == "hard" else np.float32(settings.min_score)
+    minimum = _REMOVED if settings.nms == "hard" else np.float32(settings.min_score)
     pool = _Pool.of(segments[rows], scores[rows], group, video[rows], rows, minimum)
     picked = [part for block in pool.blocks() for part in _phases(block, settings)]
     return np.concatenate([rows for rows, _ in picked]), np.concatenate([scores for _, scores in picked])
@@ -147,8 +154,8 @@ def _phases(pool: _Pool, settings: Suppression) -> Iterator[tuple[np.ndarray, np
         count += np.bincount(pool.video[picked], minlength=len(count))
         _lower_others(pool, picked, settings)
         left = pool.score > _REMOVED
-        if settings.max_segments > 0:
-            left &= (count < settings.max_segments)[pool.video]
+        if settings.max_detections > 0:
+            left &= (count < settings.max_detections)[pool.video]
         pool = pool.only(np.flatnonzero(left))
 
 
@@ -191,7 +198,7 @@ def _lower_others(pool: _Pool, picked: np.ndarray, settings: Suppression) -> Non
 
 def _lowered(score: np.ndarray, loss: np.ndarray, settings: Suppression) -> np.ndarray:
     """Scores times ``exp(-loss)``, -inf where a loss above 0 removes a segment."""
-    if settings.kind == "hard":
+    if settings.nms == "hard":
         return np.where(loss > 0, _REMOVED, score)
     lowered = score * np.exp(-loss).astype(np.float32)
     return np.where((loss > 0) & (lowered < np.float32(settings.min_score)), _REMOVED, lowered)
@@ -215,7 +222,15 @@ class _Pool:
     reach: np.ndarray
 
     @classmethod
-    def of(cls, segments, scores, group, video, rows, minimum) -> _Pool:
+    def of(
+        cls,
+        segments: np.ndarray,
+        scores: np.ndarray,
+        group: np.ndarray,
+        video: np.ndarray,
+        rows: np.ndarray,
+        minimum: np.float32,
+    ) -> _Pool:
         """All segments that ``minimum`` leaves."""
         first, last = float(segments.min()), float(segments.max())
         begin = group * (last - first + 1) + (segments[:, 0].astype(np.float64) - first)
@@ -275,10 +290,10 @@ class _Pool:
         shared = np.minimum(self.end[first], self.end[second]) - self.start[second]
         shared = np.maximum(shared, 0)
         iou = shared / (self.area[first] + self.area[second] - shared)
-        if settings.kind == "soft":
-            return iou * iou / np.float32(settings.sigma)
-        reached = iou >= np.float32(settings.iou_threshold)
-        if settings.kind == "hard":
+        if settings.nms == "soft":
+            return iou * iou / np.float32(settings.nms_sigma)
+        reached = iou >= np.float32(settings.nms_threshold)
+        if settings.nms == "hard":
             return reached.astype(np.float32)
         with np.errstate(divide="ignore"):
             return np.where(reached, -np.log1p(-np.minimum(iou, 1)), 0)
@@ -327,7 +342,14 @@ def _best_of_each(
     return picked, scores
 
 
-def _vote(kept, kept_video, segments, scores, video, settings) -> np.ndarray:
+def _vote(
+    kept: np.ndarray,
+    kept_video: np.ndarray,
+    segments: np.ndarray,
+    scores: np.ndarray,
+    video: np.ndarray,
+    settings: Suppression,
+) -> np.ndarray:
     """Weighted mean of all segments of the video that overlap each kept one; ``(M, 2)`` float32.
 
     A tIoU of at least t needs a start within ``[end - length / t, end - t * length]`` of the kept segment: in
@@ -355,10 +377,18 @@ def _vote(kept, kept_video, segments, scores, video, settings) -> np.ndarray:
     return moved
 
 
-def _mean_of(kept, count, segments, scores, others, settings) -> np.ndarray:
+def _mean_of(
+    kept: np.ndarray,
+    count: np.ndarray,
+    segments: np.ndarray,
+    scores: np.ndarray,
+    others: np.ndarray,
+    settings: Suppression,
+) -> np.ndarray:
     """Votes of ``others`` (rows): ``count`` of them, one after the other, for each kept segment."""
     owner = np.repeat(np.arange(len(kept)), count)
-    begin, end, other_begin, other_end = *kept[owner].T, *segments[others].T
+    begin, end = kept[owner].T
+    other_begin, other_end = segments[others].T
     shared = np.maximum(np.minimum(end, other_end) - np.maximum(begin, other_begin), 0)
     union = (end - begin) + (other_end - other_begin) - shared
     iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)

@@ -17,7 +17,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -39,17 +39,8 @@ from tal_core.runs.run import Run, create_run, is_taken
 from tal_core.types import InputError
 from tal_core.workspace import numbered, write_text, writing
 
-SETTINGS = {
-    "nms": "kind",
-    "nms_threshold": "iou_threshold",
-    "nms_sigma": "sigma",
-    "nms_per_class": "per_class",
-    "voting_threshold": "voting_threshold",
-    "voting_weights": "voting_weights",
-    "min_score": "min_score",
-    "max_detections": "max_segments",
-}
-"""What of a config is post-processing, and what `Suppression` calls it."""
+SETTINGS = tuple(field.name for field in fields(Suppression))
+"""What of a config is post-processing."""
 
 _OF_THE_TRAINING = (
     "epoch",
@@ -76,10 +67,6 @@ def changed_config(run: Run, settings: Mapping[str, Any]) -> MethodConfig:
             hint = f"Settings are {', '.join(SETTINGS)}."
             raise InputError(f"{name} is no setting of post-processing", hint=hint)
     return build_config(config["model"], {**run.settings(), **settings})
-
-
-def as_settings(settings: Suppression) -> dict[str, Any]:
-    return {name: getattr(settings, field) for name, field in SETTINGS.items()}
 
 
 def free_name(home: Path, run_id: str) -> str:

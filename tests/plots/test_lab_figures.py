@@ -42,7 +42,7 @@ def test_bars_show_the_largest_changes_and_plain_names():
 
 def test_settings_in_words():
     assert settings_text(Suppression()) == "soft, sigma 0.5, per class"
-    agnostic = Suppression("hard", 0.3, per_class=False, voting_threshold=0.7)
+    agnostic = Suppression("hard", 0.3, nms_per_class=False, voting_threshold=0.7)
     assert settings_text(agnostic) == "hard, tIoU 0.3, over all classes, voting 0.7"
     assert settings_text(Suppression("none", voting_threshold=0.7)) == "no NMS, per class"
 

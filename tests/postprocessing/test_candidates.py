@@ -30,14 +30,14 @@ CANDIDATES = {
 
 
 def test_detections_per_video_and_class():
-    table = post_process_predictions(CANDIDATES, LABELS, Suppression(kind="hard"))
+    table = post_process_predictions(CANDIDATES, LABELS, Suppression(nms="hard"))
     assert tuple(table.columns) == DETECTION_COLUMNS
     rows = [tuple(row) for row in table.itertuples(index=False)]
     assert [(v, label) for v, _, _, label, _ in rows] == [("b", "kick"), ("b", "jump"), ("a", "jump")]
     assert rows[2] == ("a", 1.0, 2.0, "jump", 0.5)
-    agnostic = post_process_predictions(CANDIDATES, LABELS, Suppression(kind="hard", per_class=False))
+    agnostic = post_process_predictions(CANDIDATES, LABELS, Suppression(nms="hard", nms_per_class=False))
     assert len(agnostic) == 2
-    few = post_process_predictions(CANDIDATES, LABELS, Suppression(kind="none", max_segments=1))
+    few = post_process_predictions(CANDIDATES, LABELS, Suppression(nms="none", max_detections=1))
     assert few["video_id"].tolist() == ["b", "a"]
 
 
@@ -48,7 +48,7 @@ def test_detections_are_cut_after_nms(tmp_path):
     save_candidates(tmp_path / "c.npz", {"v": reaching, "open": long}, LABELS)
     kept, _ = load_candidates(tmp_path / "c.npz")
     assert kept["v"].end == 6.0 and kept["open"].end == np.inf
-    table = post_process_predictions(kept, LABELS, Suppression(kind="hard"))
+    table = post_process_predictions(kept, LABELS, Suppression(nms="hard"))
     times = table[["start", "end"]].to_numpy().tolist()
     assert times == [[4, 6], [4, 6], [0, 1], [4, 6], [4, 60], [0, 1]]
 
@@ -65,7 +65,7 @@ def test_nothing_gives_an_empty_table(candidates, tmp_path):
 def test_settings_follow_the_config():
     config = MethodConfig(nms="hard", nms_threshold=0.3, nms_per_class=False, max_detections=7)
     settings = suppression(config)
-    assert (settings.kind, settings.iou_threshold, settings.per_class, settings.max_segments) == (
+    assert (settings.nms, settings.nms_threshold, settings.nms_per_class, settings.max_detections) == (
         "hard",
         0.3,
         False,

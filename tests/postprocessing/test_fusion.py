@@ -23,7 +23,7 @@ LABELS = ["jump", "kick", "wave"]
 PROPOSALS = Candidates(
     np.array([[0, 1], [2, 5]], np.float32), np.array([0.8, 0.5], np.float32), np.array([-1, -1])
 )
-KEEP_ALL = Suppression(kind="none", min_score=0)
+KEEP_ALL = Suppression(nms="none", min_score=0)
 
 
 class Proposer(nn.Module):
@@ -64,7 +64,7 @@ def test_nms_sees_proposals_before_they_get_classes():
         np.array([-1, -1, -1]),
     )
     settings = Suppression(
-        kind="hard", iou_threshold=0.5, per_class=False, max_segments=2, voting_threshold=0.5
+        nms="hard", nms_threshold=0.5, nms_per_class=False, max_detections=2, voting_threshold=0.5
     )
     table = fused([0.5, 0.5, 0.0], overlapping, settings)
     assert table["label"].tolist() == ["jump", "kick"] * 2 and len(table) == 4

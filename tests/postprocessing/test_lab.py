@@ -19,7 +19,9 @@ from tal_core.types import InputError
 LABELS = ["jump", "kick", "wave"]
 TIOU = [0.3, 0.5, 0.7]
 SETTINGS = [
-    Suppression(kind=kind, per_class=per_class, voting_threshold=voting, max_segments=most, min_score=0.05)
+    Suppression(
+        nms=kind, nms_per_class=per_class, voting_threshold=voting, max_detections=most, min_score=0.05
+    )
     for kind in ("none", "hard", "soft", "linear")
     for per_class, voting in ((True, 0.0), (False, 0.0), (False, 0.6))
     for most in (5, 1000)
@@ -87,7 +89,7 @@ def test_halves_share_no_video_and_do_not_depend_on_the_order():
 def test_suggestions_are_chosen_on_one_half_and_reported_on_the_other():
     truth, candidates = make(3, videos=8)
     bench = Bench(candidates, [*LABELS, "x"], truth, TIOU)
-    present, seen = Suppression(sigma=5.0), []
+    present, seen = Suppression(nms_sigma=5.0), []
     found = suggest(bench, present, most=3, progress=lambda *report: seen.append(report))
     choose, report = bench.halves()
     assert found.num_tried == len(search_grid(present)) + 1 and (found.num_chosen, found.num_reported) == (

@@ -38,12 +38,12 @@ def in_order(segments, scores, labels):
 @pytest.mark.parametrize(("case", "name", "setting"), CASES, ids=[f"{c}-{n}" for c, n, _ in CASES])
 def test_equals_the_reference(arrays, case, name, setting):
     settings = Suppression(
-        kind="soft" if setting["soft"] else "hard",
-        iou_threshold=setting["iou_threshold"],
-        sigma=setting["sigma"],
+        nms="soft" if setting["soft"] else "hard",
+        nms_threshold=setting["iou_threshold"],
+        nms_sigma=setting["sigma"],
         min_score=setting["min_score"],
-        max_segments=setting["max_seg_num"],
-        per_class=setting["multiclass"],
+        max_detections=setting["max_seg_num"],
+        nms_per_class=setting["multiclass"],
         voting_threshold=setting["voting_threshold"],
         voting_weights=setting["voting_weights"],
     )
@@ -70,7 +70,7 @@ def candidates(seed, num, num_classes=3, num_videos=1, span=60):
 def plain(segments, scores, settings):
     """The definition as a loop over picks of one group; rows and scores."""
     left, scores, picked = list(range(len(scores))), scores.copy(), []
-    if settings.kind == "hard":
+    if settings.nms == "hard":
         left = [i for i in left if scores[i] > np.float32(settings.min_score)]
     while left:
         best = max(left, key=lambda i: scores[i])
@@ -82,10 +82,10 @@ def plain(segments, scores, settings):
             )
             area = np.float32(1e-6) + segments[[best, other], 1] - segments[[best, other], 0]
             iou = shared / (area.sum() - shared)
-            if settings.kind == "soft":
-                scores[other] *= np.exp(-(iou**2) / settings.sigma)
-            elif iou >= settings.iou_threshold:
-                scores[other] *= 1 - iou if settings.kind == "linear" else 0
+            if settings.nms == "soft":
+                scores[other] *= np.exp(-(iou**2) / settings.nms_sigma)
+            elif iou >= settings.nms_threshold:
+                scores[other] *= 1 - iou if settings.nms == "linear" else 0
             if scores[other] < settings.min_score:
                 left.remove(other)
     return picked
@@ -93,11 +93,11 @@ def plain(segments, scores, settings):
 
 @pytest.mark.parametrize("kind", ["hard", "soft", "linear"])
 @pytest.mark.parametrize("per_class", [True, False])
-@pytest.mark.parametrize("max_segments", [0, 7])
-def test_many_videos_at_once_equal_the_plain_loop(kind, per_class, max_segments):
+@pytest.mark.parametrize("max_detections", [0, 7])
+def test_many_videos_at_once_equal_the_plain_loop(kind, per_class, max_detections):
     segments, scores, labels, videos = candidates(3, 400, num_videos=4)
     settings = Suppression(
-        kind=kind, iou_threshold=0.3, min_score=0.01, max_segments=max_segments, per_class=per_class
+        nms=kind, nms_threshold=0.3, min_score=0.01, max_detections=max_detections, nms_per_class=per_class
     )
     want = []
     for video in range(4):
@@ -106,7 +106,7 @@ def test_many_videos_at_once_equal_the_plain_loop(kind, per_class, max_segments)
             rows = np.flatnonzero((videos == video) & (labels == label if per_class else True))
             picked += [(rows[i], s) for i, s in plain(segments[rows], scores[rows], settings)]
         picked.sort(key=lambda pick: -pick[1])
-        want += picked[:max_segments] if max_segments else picked
+        want += picked[:max_detections] if max_detections else picked
     kept = suppress(segments, scores, labels, settings, videos=videos)
     assert kept.index.tolist() == [row for row, _ in want]
     np.testing.assert_allclose(kept.scores, [s for _, s in want], rtol=1e-5, atol=2e-6)
@@ -116,8 +116,8 @@ def test_many_videos_at_once_equal_the_plain_loop(kind, per_class, max_segments)
 def test_leaving_early_changes_nothing():
     segments, scores, labels, videos = candidates(5, 4000, num_classes=6, num_videos=3, span=300)
     for kind in ("hard", "soft", "linear"):
-        everything = suppress(segments, scores, labels, Suppression(kind=kind, max_segments=0), videos)
-        best = suppress(segments, scores, labels, Suppression(kind=kind, max_segments=50), videos)
+        everything = suppress(segments, scores, labels, Suppression(nms=kind, max_detections=0), videos)
+        best = suppress(segments, scores, labels, Suppression(nms=kind, max_detections=50), videos)
         first = np.concatenate([np.flatnonzero(videos[everything.index] == v)[:50] for v in range(3)])
         assert best.index.tolist() == everything.index[first].tolist()
         assert best.scores.tolist() == everything.scores[first].tolist()
@@ -127,7 +127,7 @@ def test_leaving_early_changes_nothing():
 def test_equal_scores_go_by_row(kind):
     segments, _, labels, _ = candidates(8, 300, span=100)
     scores = np.full(300, 0.5, np.float32)
-    settings = Suppression(kind=kind, iou_threshold=0.3, min_score=0.01, max_segments=0, per_class=False)
+    settings = Suppression(nms=kind, nms_threshold=0.3, min_score=0.01, max_detections=0, nms_per_class=False)
     want = plain(segments, scores, settings)
     kept = suppress(segments, scores, labels, settings)
     assert sorted(kept.index) == sorted(row for row, _ in want)
@@ -139,7 +139,7 @@ def test_equal_scores_go_by_row(kind):
 @pytest.mark.parametrize("kind", ["hard", "soft", "linear"])
 def test_working_in_blocks_of_videos_changes_nothing(kind, monkeypatch):
     segments, scores, labels, videos = candidates(9, 600, num_videos=5)
-    settings = Suppression(kind=kind, iou_threshold=0.3)
+    settings = Suppression(nms=kind, nms_threshold=0.3)
     together = suppress(segments, scores, labels, settings, videos)
     monkeypatch.setattr(nms, "_BLOCK_PAIRS", 100)
     apart = suppress(segments, scores, labels, settings, videos)
@@ -155,15 +155,15 @@ def test_proposals_without_a_class_stay_apart_by_video():
 
 def test_hard_nms_takes_scores_of_any_sign():
     segments = [[0, 10], [0, 9], [20, 30], [20, 29]]
-    settings = Suppression("hard", min_score=0, per_class=False)
+    settings = Suppression("hard", min_score=0, nms_per_class=False)
     assert suppress(segments, [0.2, 0.1, 0.05, 0.4], [0] * 4, settings).index.tolist() == [3, 0]
-    settings = Suppression("hard", min_score=-5, per_class=False)
+    settings = Suppression("hard", min_score=-5, nms_per_class=False)
     assert suppress(segments, [-1, -2, 0, -0.5], [0] * 4, settings).index.tolist() == [2, 0]
 
 
 def test_none_only_filters_sorts_and_cuts():
     segments, scores, labels, videos = candidates(1, 30, num_videos=2)
-    kept = suppress(segments, scores, labels, Suppression("none", min_score=0.5, max_segments=4), videos)
+    kept = suppress(segments, scores, labels, Suppression("none", min_score=0.5, max_detections=4), videos)
     assert videos[kept.index].tolist() == [0] * 4 + [1] * 4
     for video in range(2):
         of_video = np.sort(scores[(videos == video) & (scores > 0.5)])[::-1][:4]
@@ -175,7 +175,12 @@ def test_none_only_filters_sorts_and_cuts():
 def test_votes_of_many_videos_equal_the_definition(threshold, weights, monkeypatch):
     segments, scores, labels, videos = candidates(11, 300, num_videos=3)
     settings = Suppression(
-        "hard", 0.6, per_class=False, voting_threshold=threshold, voting_weights=weights, max_segments=40
+        "hard",
+        0.6,
+        nms_per_class=False,
+        voting_threshold=threshold,
+        voting_weights=weights,
+        max_detections=40,
     )
     monkeypatch.setattr(nms, "_BLOCK_PAIRS", 500)
     kept = suppress(segments, scores, labels, settings, videos)
@@ -193,7 +198,7 @@ def test_votes_of_many_videos_equal_the_definition(threshold, weights, monkeypat
 def test_a_crowd_of_good_scores_changes_only_the_pace(kind, monkeypatch):
     segments, _, labels, videos = candidates(12, 1500, num_videos=2, span=40)
     scores = np.random.default_rng(0).permutation(np.linspace(0.5, 0.9, 1500)).astype(np.float32)
-    settings = Suppression(kind=kind, iou_threshold=0.3, max_segments=0)
+    settings = Suppression(nms=kind, nms_threshold=0.3, max_detections=0)
     usual = suppress(segments, scores, labels, settings, videos)
     monkeypatch.setattr(nms, "_MANY_PAIRS", 10)
     crowded = suppress(segments, scores, labels, settings, videos)
@@ -204,7 +209,7 @@ def test_a_crowd_of_good_scores_changes_only_the_pace(kind, monkeypatch):
 def test_voting_stays_within_a_video():
     segments = np.array([[0, 10], [0, 10.5], [0, 9]], np.float32)
     scores, labels = np.array([0.9, 0.6, 0.3], np.float32), np.zeros(3, int)
-    settings = Suppression("hard", per_class=False, voting_threshold=0.8, voting_weights="score")
+    settings = Suppression("hard", nms_per_class=False, voting_threshold=0.8, voting_weights="score")
     together = suppress(segments, scores, labels, settings)
     np.testing.assert_allclose(together.segments, [[0, (9 + 6.3 + 2.7) / 1.8]], rtol=1e-6)
     apart = suppress(segments, scores, labels, settings, videos=np.array([7, 7, 2]))
@@ -221,7 +226,7 @@ def test_no_candidates_and_empty_videos(kind):
 
 
 def test_zero_length_segments_survive_voting():
-    settings = Suppression("soft", per_class=False, voting_threshold=0.7)
+    settings = Suppression("soft", nms_per_class=False, voting_threshold=0.7)
     kept = suppress([[5, 5], [5, 5]], [0.5, 0.4], [0, 0], settings)
     assert np.isfinite(kept.segments).all()
 
@@ -232,6 +237,6 @@ def test_broken_candidates_and_settings_are_refused():
     with pytest.raises(InputError, match="NaN"):
         suppress([[0, np.inf]], [0.5], [0], Suppression())
     with pytest.raises(InputError, match="hardest"):
-        Suppression(kind="hardest")
+        Suppression(nms="hardest")
     with pytest.raises(InputError, match="sigma"):
-        Suppression(sigma=0)
+        Suppression(nms_sigma=0)
