@@ -103,7 +103,7 @@ def test_scores_are_those_of_the_command(name, tmp_path):
 def test_diagnose_profiles_the_errors():
     diagnosis = tal.diagnose(TRUTH, DETECTIONS)
     assert diagnosis.average_map == pytest.approx(tal.evaluate(TRUTH, DETECTIONS, tiou=0.5).average_mAP)
-    assert set(diagnosis.mended_gain) and all(gain >= 0 for gain in diagnosis.mended_gain.values())
+    assert set(diagnosis.fix_gain) and all(gain >= 0 for gain in diagnosis.fix_gain.values())
     assert "coverage" in diagnosis.characteristics
 
 

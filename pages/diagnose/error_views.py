@@ -9,7 +9,7 @@ from pages.common import address, readable
 from pages.diagnose.inputs import View
 from pages.diagnose.segments import CLICK, CLICK_CELL, WIDTHS, clickable, draw, show_segments
 from tal_core.evaluation.diagnosis import advice, segments_behind
-from tal_core.evaluation.diagnosis.gains import MENDING
+from tal_core.evaluation.diagnosis.gains import FIXES
 from tal_core.plots import diagnosis as plots
 from tal_core.plots import diagnosis_maps as maps
 
@@ -26,7 +26,7 @@ def show_gains(view: View) -> None:
             plots.gain_figure(shown), view.key(f"gains {over}"), "Gain in mAP per kind of error"
         )
     with right:
-        kind, gain = next(iter(shown.mended_gain.items()))
+        kind, gain = next(iter(shown.fix_gain.items()))
         st.markdown(
             f"Each bar is what mAP ({over}) would gain if errors of its kind, and no others, were fixed. "
             f"Start with **{kind}** ({100 * gain:+.1f}): {advice.MEANINGS[kind]}. A click shows what is "
@@ -34,7 +34,7 @@ def show_gains(view: View) -> None:
         )
         st.markdown(CLICK)
         with st.expander("What fixing means"):
-            st.markdown("\n".join(f"- **{kind}**: {how}" for kind, how in MENDING.items()))
+            st.markdown("\n".join(f"- **{kind}**: {how}" for kind, how in FIXES.items()))
             st.caption(
                 "Full bars: ordinary mAP, as on the Evaluate page. Pale bars: DETAD's normalised mAP of the "
                 "best 10G detections, the errors deleted. Gains don't add up: errors hide each other."

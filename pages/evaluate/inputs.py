@@ -8,7 +8,7 @@ import streamlit as st
 from pages.common import address, loaders, notices, uploads
 from pages.common.cached_results import cached_by_identity
 from tal_core.data.dataset.dataset import Dataset
-from tal_core.data.formats.oddities import detection_findings
+from tal_core.data.formats.findings import detection_findings
 from tal_core.importing.run_of_detections import keep_detections
 from tal_core.runs.run import Run
 

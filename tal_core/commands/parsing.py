@@ -163,7 +163,7 @@ def print_findings(findings: pd.DataFrame) -> None:
 
 def print_detection_findings(inputs: Inputs) -> None:
     """What is odd in the detections, beside the ground truth."""
-    from tal_core.data.formats.oddities import detection_findings
+    from tal_core.data.formats.findings import detection_findings
 
     annotations = inputs.annotations
     print_findings(

@@ -29,7 +29,7 @@ def add(commands: Commands) -> None:
 
 def run_proposals(options: argparse.Namespace) -> None:
     """Print recall and area; optionally write the curve as JSON."""
-    from tal_core.data.formats.oddities import detection_findings
+    from tal_core.data.formats.findings import detection_findings
     from tal_core.evaluation.proposal_recall import SHOWN, proposal_recall
     from tal_core.types import InputError
 

@@ -34,8 +34,8 @@ TITLES = {
 
 def gain_figure(diagnosis: Diagnosis) -> go.Figure:
     """What fixing, and removing, each kind of error gains; the largest on top. ``customdata``: kind."""
-    mended, removed = diagnosis.mended_gain, diagnosis.false_positives.gain
-    kinds = list(mended)[::-1]
+    fixed, removed = diagnosis.fix_gain, diagnosis.false_positives.gain
+    kinds = list(fixed)[::-1]
     figure = go.Figure()
     figure.add_bar(
         y=kinds,
@@ -48,12 +48,12 @@ def gain_figure(diagnosis: Diagnosis) -> go.Figure:
     )
     figure.add_bar(
         y=kinds,
-        x=[100 * mended[kind] for kind in kinds],
+        x=[100 * fixed[kind] for kind in kinds],
         customdata=[[kind] for kind in kinds],
-        name="mAP, errors mended",
+        name="mAP, errors fixed",
         orientation="h",
         marker={"color": [OUTCOME_COLORS[kind] for kind in kinds]},
-        text=[f"{100 * mended[kind]:+.1f}" for kind in kinds],
+        text=[f"{100 * fixed[kind]:+.1f}" for kind in kinds],
         textposition="outside",
         cliponaxis=False,
         hovertemplate="%{y}: %{x:+.2f} mAP if fixed<extra></extra>",

@@ -41,10 +41,10 @@ def bars(figure):
 
 def test_gains_are_sorted_and_carry_their_kind(diagnosis):
     figure = plots.gain_figure(diagnosis)
-    mended = figure.data[1]
-    assert list(mended.x) == sorted(mended.x)
-    assert [key[0] for key in mended.customdata] == list(mended.y)
-    assert set(mended.y) == {*OUTCOMES[1:], MISSED}
+    fixed = figure.data[1]
+    assert list(fixed.x) == sorted(fixed.x)
+    assert [key[0] for key in fixed.customdata] == list(fixed.y)
+    assert set(fixed.y) == {*OUTCOMES[1:], MISSED}
 
 
 def test_profile_bars_carry_what_lists_their_segments(diagnosis):

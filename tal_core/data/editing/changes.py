@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from tal_core.data.formats.files import read_json
-from tal_core.data.formats.oddities import ALIKE, BEYOND
+from tal_core.data.formats.findings import ALIKE, BEYOND
 from tal_core.types import AMBIGUOUS, GROUND_TRUTH_COLUMNS, InputError
 from tal_core.workspace import check_name, write_json, writing
 

@@ -42,7 +42,7 @@ def save_edited(
 ) -> tuple[Path, DatasetEntry]:
     """Write the ground truth with ``edits`` as a new annotation file; with ``use`` the dataset takes it.
 
-    Subsets that a split decided are written down, so that mended labels move no video to another subset.
+    Subsets that a split decided are written down, so that corrected labels move no video to another subset.
     Returns the file and the entry that now counts.
 
     Raises:

@@ -28,7 +28,7 @@ SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".h5", ".hdf5", ".csv")
 H5_SUFFIXES = (".h5", ".hdf5")
 _USUAL_KEYS = ("features", "feature", "feats", "feat", "data", "arr_0")
 _NPY_HEAD = 192  # bytes; a 2-D array's header takes 128
-_MEND = "Write a 2-D array (time, channels) of float16 or float32."
+_HINT = "Write a 2-D array (time, channels) of float16 or float32."
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ def read_header(source: Source) -> Header:
         raise _unreadable(source, error) from error
     dtype = np.dtype(dtype)
     if dtype.hasobject:
-        raise InputError("holds Python objects (a pickle), which is never loaded", where=source, hint=_MEND)
+        raise InputError("holds Python objects (a pickle), which is never loaded", where=source, hint=_HINT)
     if dtype.kind not in "fiu":
-        raise InputError(f"dtype {dtype} is not a real number", where=source, hint=_MEND)
+        raise InputError(f"dtype {dtype} is not a real number", where=source, hint=_HINT)
     return Header(tuple(map(int, shape)), dtype)
 
 
@@ -92,7 +92,7 @@ def read_array(
     except _UNREADABLE as error:
         raise _unreadable(source, error) from error
     if part.ndim != 2:
-        raise InputError(f"the array has {part.ndim} dimensions", where=source, hint=_MEND)
+        raise InputError(f"the array has {part.ndim} dimensions", where=source, hint=_HINT)
     dtype = np.float16 if as_stored and part.dtype == np.float16 else np.float32
     owned = part.flags.owndata and not time_axis
     with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which the scan reports
@@ -121,7 +121,7 @@ def _unreadable(source: Source, error: BaseException) -> InputError:
     if isinstance(error, FileNotFoundError):
         return InputError("no such file", where=source.path, hint="Put it back, or check the dataset again.")
     if isinstance(error, UnpicklingError) and "global" in str(error).lower():
-        return InputError("holds Python objects (a pickle), which is never loaded", where=source, hint=_MEND)
+        return InputError("holds Python objects (a pickle), which is never loaded", where=source, hint=_HINT)
     reason = str(error).split("\n", maxsplit=1)[0][:120]
     return InputError(
         f"can't be read ({reason})", where=source, hint="The file may be damaged; copy it again."
@@ -238,7 +238,7 @@ def _tensor(source: Source) -> Any:
         tensors = {str(name): t for name, t in value.items() if isinstance(t, torch.Tensor)}
         value = tensors[_pick(list(tensors), source)]
     if not isinstance(value, torch.Tensor):
-        raise InputError(f"holds a {type(value).__name__}, not a tensor", where=source, hint=_MEND)
+        raise InputError(f"holds a {type(value).__name__}, not a tensor", where=source, hint=_HINT)
     return value.detach()
 
 
@@ -263,7 +263,7 @@ def _h5_dataset(file: h5py.File, source: Source) -> h5py.Dataset:
         arrays = [name for name in node if isinstance(node.get(name, getclass=True), type(h5py.Dataset))]
         node = node[_pick(arrays, source)]
     if not isinstance(node, h5py.Dataset) or Path(node.file.filename) != Path(file.filename):
-        raise InputError("is not an array in this file", where=source, hint=_MEND)
+        raise InputError("is not an array in this file", where=source, hint=_HINT)
     return node
 
 

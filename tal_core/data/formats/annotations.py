@@ -19,8 +19,8 @@ from tal_core.data.formats.annotation_tools import TIER, choose_tiers
 from tal_core.data.formats.elan import is_elan, read_elan
 from tal_core.data.formats.entries import entries_table
 from tal_core.data.formats.files import check_segments, numbers, read_columns, read_json, suffix
+from tal_core.data.formats.findings import annotation_findings
 from tal_core.data.formats.label_studio import is_label_studio, read_label_studio
-from tal_core.data.formats.oddities import annotation_findings
 from tal_core.data.formats.thumos import read_thumos
 from tal_core.data.formats.via import is_via, is_via_csv, read_via, read_via_csv
 from tal_core.data.formats.video_info import DURATION, FPS, SUBSET, VIDEO, fill_from, read_video_info

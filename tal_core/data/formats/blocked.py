@@ -15,7 +15,7 @@ from tal_core.data.formats.files import read_json, read_text, suffix
 from tal_core.data.formats.video_ids import PREFIX, without_prefix
 from tal_core.types import Annotations, InputError, finding
 
-_MEND = 'Write ["id", "id", ...], or in a .txt file one id a line.'
+_HINT = 'Write ["id", "id", ...], or in a .txt file one id a line.'
 
 
 def read_blocked(path: Path) -> frozenset[str]:
@@ -27,10 +27,10 @@ def read_blocked(path: Path) -> frozenset[str]:
     path = Path(path)
     ids = read_json(path) if suffix(path) == ".json" else read_text(path).split("\n")
     if not isinstance(ids, list) or not all(isinstance(video, str) for video in ids):
-        raise InputError("is no list of video ids", where=path, hint=_MEND)
+        raise InputError("is no list of video ids", where=path, hint=_HINT)
     found = frozenset(video.strip() for video in ids if video.strip())
     if not found:
-        raise InputError("names no video", where=path, hint=_MEND)
+        raise InputError("names no video", where=path, hint=_HINT)
     return found
 
 

@@ -42,7 +42,7 @@ FEWEST = 10
 
 def headline(diagnosis: Diagnosis) -> str:
     """The largest gain in one sentence, and what helps against that kind of error."""
-    gains = diagnosis.mended_gain
+    gains = diagnosis.fix_gain
     kind, gain = next(iter(gains.items()))
     if gain <= 0:
         return "Nothing would be gained: every annotation is found, and nothing wrong is ranked before it."
@@ -119,7 +119,7 @@ def boundary_words(diagnosis: Diagnosis) -> str:
 
 
 _BIASES = {
-    1: "Both sides are off in the same direction, the cheapest error to mend: check `offset_seconds` and the "
+    1: "Both sides are off in the same direction, the cheapest error to fix: check `offset_seconds` and the "
     "stride of the features, then how annotators saw the boundary.",
     -1: "The sides are off in opposite directions: segments come out too long or too short on the whole. "
     "Look at boundary refinement, segment voting and where annotators see an action begin and end.",

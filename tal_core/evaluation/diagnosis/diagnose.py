@@ -15,7 +15,7 @@ import pandas as pd
 from tal_core.evaluation.diagnosis import segment_errors
 from tal_core.evaluation.diagnosis.buckets import FalseNegatives, Sensitivity, false_negatives, sensitivity
 from tal_core.evaluation.diagnosis.characteristics import Characteristic, characterize
-from tal_core.evaluation.diagnosis.gains import mended_gains, removed_gains
+from tal_core.evaluation.diagnosis.gains import fix_gains, removed_gains
 from tal_core.evaluation.diagnosis.ranked import Ranked, rank_detections
 from tal_core.evaluation.outcomes import OUTCOMES
 from tal_core.types import Progress
@@ -62,8 +62,8 @@ class FalsePositives:
 class Diagnosis:
     """All that is known about the errors of one set of detections.
 
-    ``base_map``: ordinary mAP ``(K,)``; ``mended_map[kind]``: with errors of a kind mended
-    (``gains.mended_gains``). ``notes``: sentences on what makes the numbers less telling. What depends on
+    ``base_map``: ordinary mAP ``(K,)``; ``fixed_map[kind]``: with errors of a kind fixed
+    (``gains.fix_gains``). ``notes``: sentences on what makes the numbers less telling. What depends on
     one threshold (boundaries, calibration, classes) is taken at the first.
     """
 
@@ -74,7 +74,7 @@ class Diagnosis:
     sensitivity: Sensitivity
     false_negatives: FalseNegatives
     base_map: np.ndarray
-    mended_map: dict[str, np.ndarray]
+    fixed_map: dict[str, np.ndarray]
     notes: list[str]
 
     @property
@@ -83,9 +83,9 @@ class Diagnosis:
         return float(self.base_map.mean())
 
     @property
-    def mended_gain(self) -> dict[str, float]:
-        """What ordinary average mAP gains when each kind of error is mended, the largest gain first."""
-        gain = {name: float(value.mean()) - self.average_map for name, value in self.mended_map.items()}
+    def fix_gain(self) -> dict[str, float]:
+        """What ordinary average mAP gains when each kind of error is fixed, the largest gain first."""
+        gain = {name: float(value.mean()) - self.average_map for name, value in self.fixed_map.items()}
         return dict(sorted(gain.items(), key=lambda item: -item[1]))
 
     @cached_property
@@ -139,12 +139,12 @@ def diagnose(
     by_bucket = sensitivity(ranked, characteristics)
     report("measured sensitivity")
     missed = false_negatives(ranked, characteristics, minimum_precision)
-    base, mended = mended_gains(ranked)
+    base, fixed = fix_gains(ranked)
     report("measured what fixing errors gains")
     notes = _notes(ranked, ground_truth, detections, characteristics)
     report("done")
     return Diagnosis(
-        ranked, detections, characteristics, false_positives, by_bucket, missed, base, mended, notes
+        ranked, detections, characteristics, false_positives, by_bucket, missed, base, fixed, notes
     )
 
 

@@ -1,7 +1,7 @@
 """What fixing one kind of error would gain in mAP.
 
 Two answers. DETAD's: the errors of a kind are deleted, in normalised mAP (Alwassel et al., ECCV 2018, section
-4.2). And in ordinary mAP, with each error mended in the way its kind can be, as TIDE does for boxes (Bolya et
+4.2). And in ordinary mAP, with each error fixed in the way its kind can be, as TIDE does for boxes (Bolya et
 al., ECCV 2020, section 2.2).
 """
 
@@ -15,8 +15,8 @@ from tal_core.evaluation.outcomes import MISSED, OUTCOMES
 from tal_core.types import Progress
 
 ERRORS = OUTCOMES[1:]
-MENDED = (*ERRORS, MISSED)
-MENDING = {
+FIXABLE = (*ERRORS, MISSED)
+FIXES = {
     "double detection": "deleted",
     "wrong label": "given the class of the annotation it lies on",
     "localization error": "given the start and end of its annotation",
@@ -43,10 +43,8 @@ def removed_gains(ranked: Ranked, kept: np.ndarray) -> tuple[np.ndarray, dict[st
     return base, without
 
 
-def mended_gains(
-    ranked: Ranked, progress: Progress | None = None
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Ordinary mAP per threshold ``(K,)``, and what it would be with each kind of error mended.
+def fix_gains(ranked: Ranked, progress: Progress | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Ordinary mAP per threshold ``(K,)``, and what it would be with each kind of error fixed.
 
     Double detections and background errors are deleted. A wrong label gets the class of its annotation, a
     localization error its boundaries, a confusion error both: the best scored one of an annotation that no
@@ -55,7 +53,7 @@ def mended_gains(
     annotations / found ones; where none was found, AP becomes 1.
     """
     base = np.zeros(len(ranked.tiou))
-    mended = {name: np.zeros(len(ranked.tiou)) for name in MENDED}
+    fixed = {name: np.zeros(len(ranked.tiou)) for name in FIXABLE}
     for k in range(len(ranked.tiou)):
         hit, everything = ranked.hit[k], np.ones(len(ranked.row), bool)
         ap = _ordinary(ranked, hit, everything, ranked.first)
@@ -64,16 +62,16 @@ def mended_gains(
             wrong = ranked.outcome[k] == OUTCOMES.index(name)
             chosen = np.zeros(0, int) if name in _DELETED else _best_of_each(ranked, k, wrong)
             if name in _MOVES_CLASS:
-                mended[name][k] = _moved(ranked, hit, ~wrong, chosen).mean()
+                fixed[name][k] = _moved(ranked, hit, ~wrong, chosen).mean()
             else:
                 right, kept = hit.copy(), ~wrong
                 right[chosen] = kept[chosen] = True
-                mended[name][k] = _ordinary(ranked, right, kept, ranked.first).mean()
+                fixed[name][k] = _ordinary(ranked, right, kept, ranked.first).mean()
         found = np.bincount(ranked.truth_class[ranked.found(k)], minlength=len(ranked.labels))
-        mended[MISSED][k] = np.where(found, ap * ranked.num_positive / np.maximum(found, 1), 1.0).mean()
+        fixed[MISSED][k] = np.where(found, ap * ranked.num_positive / np.maximum(found, 1), 1.0).mean()
         if progress:
             progress(k + 1, len(ranked.tiou), "fixing errors")
-    return base, mended
+    return base, fixed
 
 
 def _ordinary(ranked: Ranked, hit: np.ndarray, kept: np.ndarray, first: np.ndarray) -> np.ndarray:

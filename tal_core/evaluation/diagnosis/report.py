@@ -41,7 +41,7 @@ def to_json(diagnosis: Diagnosis) -> dict[str, Any]:
         "mended": {
             "average_mAP": float(diagnosis.base_map.mean()),
             "mAP": diagnosis.base_map.tolist(),
-            "average_mAP_gain": {KEYS[name]: gain for name, gain in diagnosis.mended_gain.items()},
+            "average_mAP_gain": {KEYS[name]: gain for name, gain in diagnosis.fix_gain.items()},
         },
         **_segment_errors(diagnosis),
     }
@@ -197,17 +197,17 @@ def format_report(diagnosis: Diagnosis, *, title: str = "") -> str:
 
 
 def _gain_lines(diagnosis: Diagnosis) -> list[str]:
-    mended, removed = diagnosis.mended_gain, diagnosis.false_positives.gain
-    first = next(iter(mended))
+    fixed, removed = diagnosis.fix_gain, diagnosis.false_positives.gain
+    first = next(iter(fixed))
     lines = [
         f"mAP {100 * diagnosis.base_map.mean():.2f} %, normalised (best {diagnosis.false_positives.limit}G) "
         f"{100 * diagnosis.false_positives.average_map:.2f} %"
     ]
-    if mended[first] > 0:
-        lines.append(f"Fixing this error would gain most: {first} (+{100 * mended[first]:.2f} mAP)")
+    if fixed[first] > 0:
+        lines.append(f"Fixing this error would gain most: {first} (+{100 * fixed[first]:.2f} mAP)")
     lines += ["", f"{'error':<20}{'mAP if fixed':>16}{'mAP_N if removed':>20}{'count':>9}"]
     counts = _error_counts(diagnosis)
-    for name, gain in mended.items():
+    for name, gain in fixed.items():
         without = f"{100 * removed[name]:+20.2f}" if name in removed else " " * 20
         lines.append(f"{name:<20}{100 * gain:+16.2f}{without}{counts[name]:>9.0f}")
     return lines

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tal_core.types import InputError
 
-_MEND = "Send a whole baseline or progressive JPEG."
+_HINT = "Send a whole baseline or progressive JPEG."
 _SMALLER = "Scale it down before sending."
 
 
@@ -36,4 +36,4 @@ def decode_jpeg(content: bytes, most_pixels: int) -> np.ndarray:
         raise
     except (OSError, ValueError, SyntaxError) as error:
         reason = str(error).split("<", maxsplit=1)[0].strip(" :")[:100] or type(error).__name__
-        raise InputError(f"the picture can't be decoded ({reason})", hint=_MEND) from None
+        raise InputError(f"the picture can't be decoded ({reason})", hint=_HINT) from None

@@ -168,7 +168,7 @@ class _ClientStream:
         self.snippets = self.frames = self.dropped = self.faulty = 0
 
     async def run(self) -> None:
-        """Serve until the client finishes. Raises ClientGone, or InputError for what can't be mended."""
+        """Serve until the client finishes. Raises ClientGone, or InputError for what can't be used."""
         run, kind = self.served.run_id, self.hello.kind
         state = await self.batcher.call(self.served.stream_model().open_stream)
         self.numbers.streams_opened.labels(run, kind).inc()

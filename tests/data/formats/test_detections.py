@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from tal_core.data.formats.detections import read_detections, write_detections
-from tal_core.data.formats.oddities import detection_findings
+from tal_core.data.formats.findings import detection_findings
 from tal_core.types import DETECTION_COLUMNS, InputError
 
 RESULTS = {

@@ -4,7 +4,7 @@ import pytest
 
 from tal_core.evaluation.average_precision import evaluate
 from tal_core.evaluation.diagnosis.diagnose import diagnose
-from tal_core.evaluation.diagnosis.gains import MENDED
+from tal_core.evaluation.diagnosis.gains import FIXABLE
 from tal_core.evaluation.diagnosis.report import KEYS, format_report, to_json
 from tal_core.evaluation.diagnosis.segment_errors import class_confusion, errors_per_class, video_errors
 from tal_core.evaluation.outcomes import label_detections
@@ -122,7 +122,7 @@ def test_base_map_is_that_of_evaluate(thumos, diagnosis):
 
 
 def mended_by_hand(truth, detections, tiou, kind):
-    """The detections with every error of a kind mended, straight from the definition."""
+    """The detections with every error of a kind fixed, straight from the definition."""
     table, missed = label_detections(truth, detections, tiou)
     wrong = table["outcome"] == kind
     repaired = table[~wrong]
@@ -139,10 +139,10 @@ def mended_by_hand(truth, detections, tiou, kind):
     return repaired
 
 
-@pytest.mark.parametrize("kind", [kind for kind in MENDED if kind != "missed"])
+@pytest.mark.parametrize("kind", [kind for kind in FIXABLE if kind != "missed"])
 def test_mending_an_error_equals_evaluating_the_mended_file(kind):
     random = np.random.default_rng(3)
-    # Annotations far apart and of one class per video: nothing that is mended can take another's match.
+    # Annotations far apart and of one class per video: nothing that is fixed can take another's match.
     truth = pd.DataFrame(
         {
             "video_id": [f"v{i // 6}" for i in range(120)],
@@ -168,8 +168,8 @@ def test_mending_an_error_equals_evaluating_the_mended_file(kind):
     found = diagnose(truth, detections, [0.5])
     repaired = mended_by_hand(truth, detections, 0.5, kind)
     expected = evaluate(truth, repaired, [0.5]).average_mAP
-    assert found.mended_map[kind][0] == pytest.approx(expected, abs=1e-12)
-    assert found.mended_gain[kind] > 0.005
+    assert found.fixed_map[kind][0] == pytest.approx(expected, abs=1e-12)
+    assert found.fix_gain[kind] > 0.005
 
 
 def rows(*values):
@@ -187,7 +187,7 @@ NONE = rows(("a", 1.0, 2.0, "Jump", 0.5)).iloc[:0]
 def test_missed_annotations_are_found_as_precisely_as_the_rest():
     found = diagnose(TRUTH, rows(("a", 10.0, 20.0, "Jump", 0.9)))
     assert found.base_map.tolist() == [0.25]
-    assert found.mended_map["missed"].tolist() == [1.0]
+    assert found.fixed_map["missed"].tolist() == [1.0]
 
 
 def test_boundary_offsets_are_signed():
