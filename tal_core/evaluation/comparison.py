@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from tal_core.evaluation.average_precision import Ranking, rank
-from tal_core.evaluation.matching import positions, temporal_iou
+from tal_core.evaluation.matching import positions
 from tal_core.evaluation.result import Evaluation
+from tal_core.segments import temporal_iou
 from tal_core.types import InputError, Progress
 
 DRAWS = 1000

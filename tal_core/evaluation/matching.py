@@ -1,4 +1,4 @@
-"""Temporal overlap and the one-to-one matching of detections with ground truth.
+"""The one-to-one matching of detections with ground truth.
 
 Most works on arrays: positions in tables, group numbers instead of video and class names.
 """
@@ -11,6 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
+
+from tal_core.segments import temporal_iou
 
 _PAIRS_AT_ONCE = 1 << 21
 """Pairs held in memory at a time while overlaps are computed (about 150 MB)."""
@@ -27,22 +29,6 @@ class Pairs:
     def where(self, mask: np.ndarray) -> Pairs:
         """The pairs that ``mask`` selects, in the same order."""
         return Pairs(self.detection[mask], self.ground_truth[mask], self.tiou[mask])
-
-
-def temporal_iou(annotation: np.ndarray, detection: np.ndarray) -> np.ndarray:
-    """tIoU of segments ``(..., 2)`` in seconds, pair by pair after broadcasting, in float64.
-
-    Intersection over ``(length of annotation + length of detection) - intersection``, evaluated in the
-    order of the ActivityNet script: the last bit decides whether a tIoU reaches its threshold. An empty
-    union (0/0) counts as no overlap.
-    """
-    annotation, detection = np.asarray(annotation, np.float64), np.asarray(detection, np.float64)
-    start = np.maximum(annotation[..., 0], detection[..., 0])
-    end = np.minimum(annotation[..., 1], detection[..., 1])
-    intersection = np.maximum(end - start, 0.0)
-    lengths = (annotation[..., 1] - annotation[..., 0]) + (detection[..., 1] - detection[..., 0])
-    union = lengths - intersection
-    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
 
 
 def positions(names: Sequence[str] | pd.Index, column: pd.Series) -> np.ndarray:

@@ -17,6 +17,7 @@ import pandas as pd
 
 from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.evaluation.matching import positions
+from tal_core.segments import temporal_iou
 from tal_core.types import InputError
 
 OVERLAPS = (10, 25, 50)
@@ -160,9 +161,7 @@ def f1_score(actual: np.ndarray, predicted: np.ndarray, overlap: float) -> float
     """
     if len(actual) == len(predicted) == 0:
         return 100.0
-    shared = np.minimum(predicted[:, None, 1], actual[:, 1]) - np.maximum(predicted[:, None, 0], actual[:, 0])
-    union = np.maximum(predicted[:, None, 1], actual[:, 1]) - np.minimum(predicted[:, None, 0], actual[:, 0])
-    iou = np.where(predicted[:, None, 2] == actual[:, 2], shared / union, 0.0)
+    iou = temporal_iou(predicted[:, None], actual) * (predicted[:, None, 2] == actual[:, 2])
     if iou.size == 0:
         return 0.0
     best = iou.argmax(axis=1)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from tal_core.evaluation import matching
-from tal_core.evaluation.matching import Pairs, greedy_match, overlapping_pairs, temporal_iou
+from tal_core.evaluation.matching import Pairs, greedy_match, overlapping_pairs
+from tal_core.segments import temporal_iou
 
 
 def plain_greedy(pairs, num_detections, num_ground_truth, threshold):

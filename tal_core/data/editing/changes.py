@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from tal_core.data.formats.files import read_json
 from tal_core.data.formats.findings import ALIKE, BEYOND
+from tal_core.segments import temporal_iou
 from tal_core.types import AMBIGUOUS, GROUND_TRUTH_COLUMNS, InputError
 from tal_core.workspace import check_name, write_json, writing
 
@@ -163,15 +165,12 @@ def _check_times(segment: Segment, duration: float, where: str) -> Segment:
 
 def near_copies(present: pd.DataFrame, segment: Segment) -> list[Segment]:
     """Other segments of one video and of the same class that nearly cover each other with ``segment``."""
-    found = []
     same = present[present["label"] == segment.label]
-    for start, end in zip(same["start"], same["end"], strict=True):
-        other = Segment(start, end, segment.label)
-        common = min(other.end, segment.end) - max(other.start, segment.start)
-        whole = max(other.end, segment.end) - min(other.start, segment.start)
-        if other != segment and common >= ALIKE * whole:
-            found.append(other)
-    return found
+    alike = same[temporal_iou(same[["start", "end"]].to_numpy(), np.array(segment[:2])) >= ALIKE]
+    copies = [
+        Segment(start, end, segment.label) for start, end in zip(alike["start"], alike["end"], strict=True)
+    ]
+    return [copy for copy in copies if copy != segment]
 
 
 # ---------------------------------------------------------------- the draft on disk

@@ -90,24 +90,19 @@ def principal_components(
     """Project standardised ``(N, D)`` features on their first principal components.
 
     Returns positions ``(N, count)`` and the share of the variance that each component explains
-    ``(count,)``. Randomised range finder with two power iterations (Halko et al., 2011): 2000 x 2048 takes
-    a tenth of a second where a full SVD takes seconds.
+    ``(count,)``, 0 beyond the dimensions that there are. Randomised (Halko et al., 2011), repeatable by
+    ``seed``: 2000 x 2048 takes a second where an exact decomposition takes ten.
     """
-    features = np.asarray(features, np.float32)
-    spread = features.std(axis=0)
-    standard = (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1)
-    rows, columns = standard.shape
-    width = min(count + 8, rows, columns)
-    basis = standard @ np.random.default_rng(seed).standard_normal((columns, width), np.float32)
-    for _ in range(2):
-        basis, _ = np.linalg.qr(standard @ (standard.T @ basis))
-    basis, _ = np.linalg.qr(basis)
-    _, values, directions = np.linalg.svd(basis.T @ standard, full_matrices=False)
-    positions = standard @ directions[:count].T
-    share = values[:count] ** 2 / max(float((standard**2).sum()), 1e-12)
-    if positions.shape[1] < count:  # fewer dimensions than asked for: the rest is flat
-        positions = np.pad(positions, ((0, 0), (0, count - positions.shape[1])))
-        share = np.pad(share, (0, count - len(share)))
+    from sklearn.decomposition import PCA  # a slow import: only when a map is asked for
+    from sklearn.preprocessing import StandardScaler
+
+    standard = StandardScaler().fit_transform(np.asarray(features, np.float32))
+    positions, share = np.zeros((len(standard), count), np.float32), np.zeros(count, np.float32)
+    if standard.any():  # else all snippets are the same, and nothing varies
+        width = min(count, *standard.shape)
+        components = PCA(width, svd_solver="randomized", random_state=seed)
+        positions[:, :width] = components.fit_transform(standard)
+        share[:width] = components.explained_variance_ratio_
     return positions, share
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from tal_core.segments import temporal_iou
 from tal_core.types import FINDING_COLUMNS, finding
 
 BEYOND = 1e-3
@@ -115,12 +116,9 @@ def _nearly_twice(truth: pd.DataFrame) -> np.ndarray:
     """Segments (G,) with a tIoU of ``ALIKE`` or more, but below 1, with the one before of their class."""
     order = truth.sort_values(["video_id", "label", "start", "end"], kind="stable")
     before = order.shift()
-    start, end = order["start"].to_numpy(), order["end"].to_numpy()
-    other_start, other_end = before["start"].to_numpy(), before["end"].to_numpy()
-    common = np.minimum(end, other_end) - np.maximum(start, other_start)
-    whole = np.maximum(end, other_end) - np.minimum(start, other_start)
+    tiou = temporal_iou(order[["start", "end"]].to_numpy(), before[["start", "end"]].to_numpy())
     odd = (order["video_id"] == before["video_id"]) & (order["label"] == before["label"])
-    odd &= (common >= ALIKE * whole) & (common < whole)
+    odd &= (tiou >= ALIKE) & (tiou < 1)
     return odd.reindex(truth.index).to_numpy()
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 
 from tal_core.evaluation.diagnosis.diagnose import Diagnosis
 from tal_core.evaluation.diagnosis.segment_errors import ClassConfusion
-from tal_core.evaluation.matching import temporal_iou
 from tal_core.evaluation.outcomes import MISSED, OUTCOMES
+from tal_core.segments import temporal_iou
 
 SEGMENT_COLUMNS = (
     "video_id",

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tal_core.segments import shared_length, temporal_iou
+
 FLANK = 0.2  # of a proposal's length, to both sides of its start and end: the regions of its features
 ACTION_VALUES, BOUNDARY_VALUES, READINGS = 16, 8, 3
 NUM_VALUES = ACTION_VALUES + 2 * BOUNDARY_VALUES
@@ -92,11 +94,9 @@ def match(segments: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """Best IoU with an action, and best intersection over own length, of proposals ``(N, 2)``: both (N,)."""
     if len(truth) == 0:
         return np.zeros(len(segments)), np.zeros(len(segments))
-    shared = np.minimum(segments[:, 1:], truth[:, 1]) - np.maximum(segments[:, :1], truth[:, 0])
-    shared = shared.clip(min=0)
-    length = segments[:, 1:] - segments[:, :1]
-    iou = shared / (length + (truth[:, 1] - truth[:, 0]) - shared)
-    return iou.max(axis=1), (shared / length).max(axis=1)
+    segments = segments[:, None]
+    inside = shared_length(segments, truth) / (segments[..., 1] - segments[..., 0])
+    return temporal_iou(segments, truth).max(axis=1), inside.max(axis=1)
 
 
 def soft_nms(

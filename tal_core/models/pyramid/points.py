@@ -125,17 +125,21 @@ def focal_loss(
     return (1 - alpha + (2 * alpha - 1) * targets) * entropy * wrong**gamma
 
 
+def distance_iou(distances: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """tIoU of segments given by ``(..., 2)`` distances from common points."""
+    shared = torch.minimum(distances, targets).sum(-1)
+    return shared / ((distances + targets).sum(-1) - shared).clamp(min=1e-8)
+
+
 def distance_iou_loss(distances: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """1 - IoU + (centre distance / enclosing length)^2 of ``(..., 2)`` distances from common points.
 
     Zheng et al., Distance-IoU Loss, AAAI 2020, eq. 7, in one dimension; computed in float32.
     """
     distances = distances.float()
-    shared = torch.minimum(distances, targets).sum(-1)
-    union = (distances + targets).sum(-1) - shared
     enclosing = torch.maximum(distances, targets).sum(-1)
     offset = 0.5 * ((distances - targets) * distances.new_tensor([-1.0, 1.0])).sum(-1)
-    return 1 - shared / union.clamp(min=1e-8) + (offset / enclosing.clamp(min=1e-8)) ** 2
+    return 1 - distance_iou(distances, targets) + (offset / enclosing.clamp(min=1e-8)) ** 2
 
 
 def smooth(targets: torch.Tensor, smoothing: float) -> torch.Tensor:

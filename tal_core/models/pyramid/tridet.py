@@ -35,7 +35,7 @@ from tal_core.models.pyramid.blocks import (
 )
 from tal_core.models.pyramid.config import DROP_PATH, PROGRAM, Program, PyramidConfig, sampler
 from tal_core.models.pyramid.network import LossSums, Outputs, PyramidNetwork, Targets
-from tal_core.models.pyramid.points import LossNormaliser, distance_iou_loss, focal_loss, smooth
+from tal_core.models.pyramid.points import LossNormaliser, distance_iou, distance_iou_loss, focal_loss, smooth
 from tal_core.models.pyramid.sgp import NORM_GROUPS, SGPBlock, Stretch
 
 
@@ -211,19 +211,13 @@ class TriDet(PyramidNetwork[TriDetConfig]):
         index, label = positive.nonzero(as_tuple=True)
         expected, target = self.distances(cells, index, label), targets.distances[index]
         # Below 1e-8 the root's slope grows without bounds.
-        weight = temporal_iou(expected, target).clamp(min=1e-8) ** self.config.iou_power
+        weight = distance_iou(expected, target).clamp(min=1e-8) ** self.config.iou_power
         wrong = focal_loss(logits, smooth(targets.classes, self.config.label_smoothing)) * valid
         return LossSums(
             wrong.sum() + (wrong[index, label] * (weight - 1)).sum(),
             distance_iou_loss(expected, target).sum(),
             positive.any(dim=1).sum(),
         )
-
-
-def temporal_iou(distances: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """tIoU (N,) of segments given by ``(N, 2)`` distances from common points."""
-    shared = torch.minimum(distances, targets).sum(-1)
-    return shared / ((distances + targets).sum(-1) - shared).clamp(min=1e-8)
 
 
 def from_reference(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from tal_core.data.dataset.protocol import FeatureDataset
 from tal_core.models.shared.batches import Batches
 from tal_core.models.shared.feature_reader import FeatureReader, Keep
+from tal_core.segments import shared_length
 from tal_core.types import TimeGrid
 
 CROP_TRIALS = 200
@@ -131,10 +132,9 @@ class ClipSampler:
     ) -> tuple[int, np.ndarray]:
         """Start of a crop, and which segments ``(N,)`` it holds."""
         starts = random.integers(0, length - size + 1, CROP_TRIALS)
-        begin, end = segments[:, 0], segments[:, 1]
-        first = starts[:, None] - 0.5
-        shared = np.minimum(end, first + size) - np.maximum(begin, first)
-        held = shared >= self.min_overlap * (end - begin)
+        crops = starts[:, None, None] + np.array([-0.5, size - 0.5])
+        shared = shared_length(crops, segments)
+        held = shared >= self.min_overlap * (segments[:, 1] - segments[:, 0])
         held &= shared > 0
         full = np.flatnonzero(held.any(axis=1))
         trial = int(full[0]) if len(full) else 0
