@@ -185,9 +185,9 @@ def random_windows(folder: Path) -> float:
 
 def first_batch(folder: Path) -> float:
     """Seconds from opening the dataset to the first training batch of 16 clips of 256 snippets."""
-    import torch  # pylint: disable=import-outside-toplevel  # two seconds that other figures don't need
+    import torch  # two seconds that other figures don't need
 
-    from tal_core.models.shared.clips import ClipSampler  # pylint: disable=import-outside-toplevel
+    from tal_core.models.shared.clips import ClipSampler
 
     def batch() -> None:
         data = open_dataset(folder / "home", NAME)
@@ -199,10 +199,10 @@ def first_batch(folder: Path) -> float:
 
 def clips(folder: Path, keep: str) -> float:
     """Training clips a second in batches of 16, all videos having been read before."""
-    import torch  # pylint: disable=import-outside-toplevel
+    import torch
 
-    from tal_core.models.shared.clips import ClipSampler  # pylint: disable=import-outside-toplevel
-    from tal_core.training.loader import prepared  # pylint: disable=import-outside-toplevel
+    from tal_core.models.shared.clips import ClipSampler
+    from tal_core.training.loader import prepared
 
     data = open_dataset(folder / "home", NAME)
     sampler = ClipSampler(data, 16, 256, keep=keep)
@@ -218,11 +218,11 @@ def clips(folder: Path, keep: str) -> float:
 
 def small_training(folder: Path) -> tuple[float, float]:
     """Milliseconds of a training step on the demo, batches made between steps and in the background."""
-    import torch  # pylint: disable=import-outside-toplevel
+    import torch
 
-    from tal_core.models.registry import get_method  # pylint: disable=import-outside-toplevel
-    from tal_core.training.loader import prepared  # pylint: disable=import-outside-toplevel
-    from tal_core.training.steps import Steps, new_state  # pylint: disable=import-outside-toplevel
+    from tal_core.models.registry import get_method
+    from tal_core.training.loader import prepared
+    from tal_core.training.steps import Steps, new_state
 
     data, method, device = open_dataset(folder, "demo"), get_method("baseline"), torch.device("cpu")
     config = method.config()

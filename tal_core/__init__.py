@@ -55,7 +55,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from tal_core import interface  # pylint: disable=import-outside-toplevel  # it loads pandas
+    from tal_core import interface  # it loads pandas
 
     return getattr(interface, name)
 

@@ -10,7 +10,7 @@ def start() -> int:
     """Run one command; returns its exit code."""
     for name, value in IDLE_THREADS.items():  # before anything loads torch
         os.environ.setdefault(name, value)
-    from tal_core.cli import main  # pylint: disable=import-outside-toplevel
+    from tal_core.cli import main
 
     return main()
 

@@ -116,9 +116,9 @@ def train(
         InputError: for unknown names and settings, faulty data, a loss that is no number, no memory left.
     """
     # Here and below: torch takes seconds to load, and evaluating needs none of it.
-    from tal_core.models.data_summary import summarise  # pylint: disable=import-outside-toplevel
-    from tal_core.models.suggested_settings import configure  # pylint: disable=import-outside-toplevel
-    from tal_core.training import loop  # pylint: disable=import-outside-toplevel
+    from tal_core.models.data_summary import summarise
+    from tal_core.models.suggested_settings import configure
+    from tal_core.training import loop
 
     folder = _home(home)
     summary = summarise(datasets.open_dataset(folder, dataset, progress))
@@ -128,7 +128,7 @@ def train(
     return run
 
 
-def predict(  # pylint: disable=too-many-arguments
+def predict(
     run: Run | str,
     *,
     dataset: str | None = None,
@@ -154,8 +154,8 @@ def predict(  # pylint: disable=too-many-arguments
     Raises:
         InputError: if the run has no usable weights, or the features differ from those it was trained on.
     """
-    from tal_core.inference.detection_input import features_of_video  # pylint: disable=import-outside-toplevel
-    from tal_core.inference.predict import (  # pylint: disable=import-outside-toplevel
+    from tal_core.inference.detection_input import features_of_video
+    from tal_core.inference.predict import (
         load_model,
         predict_dataset,
         predict_features,
@@ -175,7 +175,7 @@ def predict(  # pylint: disable=too-many-arguments
         name = Path(video).stem
         features, grid = features_of_video(Path(video), model.info, progress)
     elif not isinstance(features, np.ndarray):
-        from tal_core.data.features.store import read_feature_file  # pylint: disable=import-outside-toplevel
+        from tal_core.data.features.store import read_feature_file
 
         path = Path(str(features))
         name, features = path.stem, read_feature_file(path, "auto", model.info.num_features)
@@ -368,11 +368,11 @@ def extract(
         InputError: without videos, for unknown extractors and settings; if ``out`` can't be written or holds
             features of other settings.
     """
-    from tal_core.video.extraction.folder import (  # pylint: disable=import-outside-toplevel
+    from tal_core.video.extraction.folder import (
         extract_folder,
         read_manifest,
     )
-    from tal_core.video.extractors.spec import read_spec  # pylint: disable=import-outside-toplevel
+    from tal_core.video.extractors.spec import read_spec
 
     spec, folder = read_spec({**(settings or {}), "name": extractor}), Path(out)
     extract_folder(Path(videos), folder, spec, device=device, processes=processes, progress=progress)
@@ -412,9 +412,9 @@ def stream(
     Raises:
         InputError: if the run can't serve a stream, or the source can't be opened or breaks.
     """
-    from tal_core.streaming.live.opening import make_session, open_detector  # pylint: disable=import-outside-toplevel
-    from tal_core.streaming.live.sinks import Report, Sink  # pylint: disable=import-outside-toplevel
-    from tal_core.streaming.live.sources import open_source  # pylint: disable=import-outside-toplevel
+    from tal_core.streaming.live.opening import make_session, open_detector
+    from tal_core.streaming.live.sinks import Report, Sink
+    from tal_core.streaming.live.sources import open_source
 
     reports: queue.SimpleQueue[Report | None] = queue.SimpleQueue()
 

@@ -69,7 +69,7 @@ def check_again(name: str) -> None:
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading detections")
-def _read_detections(_run: training_runs.Run, key: tuple) -> pd.DataFrame:  # pylint: disable=unused-argument
+def _read_detections(_run: training_runs.Run, key: tuple) -> pd.DataFrame:
     return _run.detections()
 
 

@@ -26,7 +26,7 @@ def read_upload(file: UploadedFile, read: Callable[..., Any], *arguments: Any) -
 @st.cache_resource(
     max_entries=8, show_spinner="Reading the file", hash_funcs={FunctionType: lambda read: read.__qualname__}
 )
-def _read(file_id: str, name: str, _content: bytes, read: Callable[..., Any], arguments: tuple) -> Any:  # pylint: disable=unused-argument
+def _read(file_id: str, name: str, _content: bytes, read: Callable[..., Any], arguments: tuple) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / Path(name).name
         path.write_bytes(_content)

@@ -17,7 +17,7 @@ PLAIN, CALIBRATED = "plain", "calibrated"
 def ranked(
     data: Dataset,
     _run: Run,
-    key: tuple,  # pylint: disable=unused-argument
+    key: tuple,
     subset: str | None,
 ) -> FrameEvaluation | None:
     """On a subset (None: on all videos); None without scores there. Raises InputError."""

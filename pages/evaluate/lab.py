@@ -34,7 +34,7 @@ _HASHES: dict[type, Callable[[Any], Any]] = {
 
 
 @cached_by_identity("Reading candidates", 4)
-def _stored(folder: str, changed: int, data: Dataset, subset: str | None) -> Stored:  # pylint: disable=unused-argument
+def _stored(folder: str, changed: int, data: Dataset, subset: str | None) -> Stored:
     path = Path(folder) / "candidates.npz"
     return open_candidates(path, data.labels, data.videos(subset, usable=False), data.blocked)
 

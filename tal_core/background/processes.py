@@ -38,7 +38,7 @@ def spawn(
     paths = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**IDLE_THREADS, **os.environ, "TAL_HOME": str(home), "PYTHONPATH": os.pathsep.join(paths)}
     with (folder / log).open("ab") as output:
-        process = subprocess.Popen(  # pylint: disable=consider-using-with  # it outlives this function
+        process = subprocess.Popen(  # it outlives this function
             [sys.executable, "-m", module, str(folder)],
             stdin=stdin,
             stdout=output,

@@ -29,12 +29,12 @@ class Evaluation:
     ignored: dict[str, int] = field(default_factory=dict)
 
     @property
-    def mAP(self) -> np.ndarray:  # pylint: disable=invalid-name  # the field's spelling
+    def mAP(self) -> np.ndarray:  # the field's spelling
         """Mean over classes for each threshold, ``(K,)``."""
         return self.ap.mean(axis=0)
 
     @property
-    def average_mAP(self) -> float:  # pylint: disable=invalid-name
+    def average_mAP(self) -> float:
         return float(self.mAP.mean())
 
     def per_class(self) -> pd.DataFrame:

@@ -102,7 +102,7 @@ def _text(path: Path) -> str:
 
 
 def _read_yaml(path: Path) -> Any:
-    import yaml  # pylint: disable=import-outside-toplevel
+    import yaml
 
     try:
         return yaml.safe_load(_text(path))

@@ -188,7 +188,7 @@ def clean_up(home: Path, keep: int = KEPT - 1) -> None:
 
 def detect(detection: DetectionJob, writer: StatusWriter[Any]) -> dict[str, Any]:
     """Do the work of a detection; returns fields of the last status. Raises StopRequested."""
-    from tal_core.inference.predict import load_model, predict_features  # pylint: disable=import-outside-toplevel
+    from tal_core.inference.predict import load_model, predict_features
 
     request = detection.request()
     writer.progress(0, 0, "loading the run")

@@ -122,7 +122,7 @@ class Run(JobFolder):
 
     def method_config(self) -> tuple[Method, MethodConfig]:
         """The method and its validated config."""
-        from tal_core.models.registry import get_method  # pylint: disable=import-outside-toplevel  # loads torch
+        from tal_core.models.registry import get_method  # loads torch
 
         method = get_method(self.config()["model"])
         return method, validated(method.config, self.settings(), where=self.config_file)

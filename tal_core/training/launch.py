@@ -32,7 +32,7 @@ def start(home: Path, run: Run) -> int:
 
 def main(folder: str) -> int:
     """The background process."""
-    from tal_core.training.loop import train  # pylint: disable=import-outside-toplevel  # loads torch
+    from tal_core.training.loop import train  # loads torch
 
     try:
         train(Path(os.environ["TAL_HOME"]), Run(Path(folder)), resume=True)

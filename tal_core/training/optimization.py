@@ -57,6 +57,6 @@ class AveragedWeights:
         """Move the average towards the present weights."""
         averages: list[torch.Tensor] = [*self.model.parameters()]
         weights: list[torch.Tensor] = [*model.parameters()]
-        torch._foreach_lerp_(averages, weights, 1 - self.decay)  # pylint: disable=protected-access
+        torch._foreach_lerp_(averages, weights, 1 - self.decay)
         for kept, current in zip(self.model.buffers(), model.buffers(), strict=True):
             kept.copy_(current)

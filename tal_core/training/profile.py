@@ -287,8 +287,8 @@ def measure_apart(home: Path, dataset: str, model: str, config: MethodConfig, li
 
 def main() -> int:
     """The process of its own."""
-    from tal_core.data.dataset.dataset import open_dataset  # pylint: disable=import-outside-toplevel
-    from tal_core.models.registry import get_method  # pylint: disable=import-outside-toplevel
+    from tal_core.data.dataset.dataset import open_dataset
+    from tal_core.models.registry import get_method
 
     asked: Mapping[str, Any] = json.loads(sys.stdin.read())
     try:

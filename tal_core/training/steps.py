@@ -159,7 +159,7 @@ class Steps:
 
 def compile_training(model: nn.Module, log: Callable[[str], None]) -> None:
     """Let ``model`` compute in training by a compiled ``forward``; as it is if it can't be compiled here."""
-    from torch._dynamo.exc import TorchDynamoException  # pylint: disable=import-outside-toplevel  # slow
+    from torch._dynamo.exc import TorchDynamoException  # slow
 
     plain, compiled = model.forward, torch.compile(model.forward)
 

@@ -228,7 +228,7 @@ def _read_npz(source: Source, window: slice, time_axis: int) -> np.ndarray:
 
 
 def _tensor(source: Source) -> Any:
-    import torch  # pylint: disable=import-outside-toplevel  # a second of start-up that only .pt files need
+    import torch  # a second of start-up that only .pt files need
 
     try:
         value = torch.load(source.path, map_location="cpu", weights_only=True, mmap=True)

@@ -191,13 +191,11 @@ class BoundaryMatching(nn.Module):
 Matrix = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # columns, edges and weights of a `RowSums`
 
 
-class _SparseProduct(torch.autograd.Function):  # pylint: disable=abstract-method
+class _SparseProduct(torch.autograd.Function):
     """``(B, columns, C)`` -> ``(B, rows, C)``: a fixed sparse matrix times each table.
 
     Linear, so nothing is kept for the backward pass, which is the transposed matrix times the gradient.
     """
-
-    # pylint: disable=arguments-differ
 
     @staticmethod
     def forward(ctx: Any, tables: torch.Tensor, matrix: Matrix, transposed: Matrix) -> torch.Tensor:
@@ -232,14 +230,12 @@ def _convolve(
     return F.relu(_MapConvolution.apply(cells, weight, bias, reads, read_by), inplace=True)
 
 
-class _MapConvolution(torch.autograd.Function):  # pylint: disable=abstract-method
+class _MapConvolution(torch.autograd.Function):
     """3x3 convolution of ``(B, cells, C)`` whose neighbours stand in a table.
 
     One video at a time: its 9 neighbours side by side are one matrix product, and that copy, the largest
     array of the network, is made again in the backward pass rather than kept.
     """
-
-    # pylint: disable=arguments-differ
 
     @staticmethod
     def forward(

@@ -73,7 +73,7 @@ class Linear(nn.Linear):
         nn.init.zeros_(self.bias)
         self.packed = Packed()
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # pylint: disable=arguments-renamed
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(..., C)`` -> ``(..., C')``."""
         if torch.is_grad_enabled() or not has_fast_products(x):
             return linear(x, self.weight, self.bias)
@@ -89,7 +89,7 @@ class Convolution(nn.Conv1d):
             nn.init.zeros_(self.bias)
         self.packed = Packed()
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # pylint: disable=arguments-renamed
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Unmasked output."""
         if torch.is_grad_enabled() or not has_fast_products(x):
             return convolve(x, self.weight, self.bias)
@@ -129,9 +129,9 @@ class Packed:
         if not self._holds(weight, "convolution"):
             filters = weight.detach().unsqueeze(2).to_mkldnn()
             # Its stub has other parameters than it takes.
-            reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight  # pylint: disable=protected-access
+            reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
             self._weights = [reorder(filters, pad, step, step, 1, image.shape)]
-        correlate = torch.ops.mkldnn._convolution_pointwise  # pylint: disable=protected-access
+        correlate = torch.ops.mkldnn._convolution_pointwise
         out = correlate(image, self._weights[0], bias, pad, step, step, 1, "none", [], "")
         return out.squeeze(2).transpose(1, 2)
 
@@ -146,14 +146,14 @@ class Packed:
 
     def _holds(self, weight: torch.Tensor, layout: str) -> bool:
         """Whether what is kept is ``weight`` as it is now, in this layout; notes that it will be."""
-        state = (layout, weight.data_ptr(), weight._version)  # pylint: disable=protected-access
+        state = (layout, weight.data_ptr(), weight._version)
         held, self._state = state == self._state, state
         return held
 
 
 def _reordered(weight: torch.Tensor, rows: int) -> torch.Tensor:
     """``weight`` (C', C) for products with ``rows`` rows; it does for any number of them."""
-    return torch.ops.mkldnn._reorder_linear_weight(weight, rows)  # pylint: disable=protected-access
+    return torch.ops.mkldnn._reorder_linear_weight(weight, rows)
 
 
 def norm_relu(
@@ -171,7 +171,7 @@ def norm_relu(
 
 def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """``x @ weight.T + bias`` by oneDNN; takes transposed views."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # pylint: disable=protected-access
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
 def _needed(ctx: Any, *gradients: Callable[[], torch.Tensor]) -> tuple[torch.Tensor | None, ...]:
@@ -179,17 +179,17 @@ def _needed(ctx: Any, *gradients: Callable[[], torch.Tensor]) -> tuple[torch.Ten
     return tuple(make() if need else None for make, need in zip(gradients, ctx.needs_input_grad, strict=True))
 
 
-class _Linear(torch.autograd.Function):  # pylint: disable=abstract-method
+class _Linear(torch.autograd.Function):
     """``linear`` with all three products by oneDNN."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:  # pylint: disable=arguments-differ
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
         return _product(x, weight, bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # pylint: disable=arguments-differ
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         rows = gradient.flatten(0, -2)
         return _needed(
@@ -200,17 +200,17 @@ class _Linear(torch.autograd.Function):  # pylint: disable=abstract-method
         )
 
 
-class _Convolution(torch.autograd.Function):  # pylint: disable=abstract-method
+class _Convolution(torch.autograd.Function):
     """``convolve`` whose weight gradient is one product for each tap."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:  # pylint: disable=arguments-differ
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
         return _correlate(x, weight, bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # pylint: disable=arguments-differ
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         return _needed(
             ctx,
@@ -220,11 +220,11 @@ class _Convolution(torch.autograd.Function):  # pylint: disable=abstract-method
         )
 
 
-class _Filtering(torch.autograd.Function):  # pylint: disable=abstract-method
+class _Filtering(torch.autograd.Function):
     """``convolve`` with three taps by Winograd's minimal filtering, its gradients too."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:  # pylint: disable=arguments-differ
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         inputs, filters = winograd.transform_input(x), winograd.transform_filters(weight)
         ctx.save_for_backward(inputs, filters)
         ctx.batch, ctx.length = x.shape[:2]
@@ -233,7 +233,7 @@ class _Filtering(torch.autograd.Function):  # pylint: disable=abstract-method
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # pylint: disable=arguments-differ
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         inputs, filters = ctx.saved_tensors
         of_products = winograd.transposed_output(gradient)
 
@@ -276,7 +276,7 @@ def _weight_gradient(x: torch.Tensor, gradient: torch.Tensor, taps: int) -> torc
     return found.permute(1, 2, 0)
 
 
-class _NormReLU(torch.autograd.Function):  # pylint: disable=abstract-method
+class _NormReLU(torch.autograd.Function):
     """``norm_relu`` without a pass over all cells for each mask: few cells are invalid.
 
     Where the input counts as 0, the norm gives its bias, whatever the cell holds.
@@ -291,7 +291,7 @@ class _NormReLU(torch.autograd.Function):  # pylint: disable=abstract-method
         eps: float,
         invalid: torch.Tensor,
         gap: torch.Tensor | None,
-    ) -> torch.Tensor:  # pylint: disable=arguments-differ
+    ) -> torch.Tensor:
         shape = (x.shape[-1],)
         y, mean, deviation = torch.native_layer_norm(x, shape, weight, bias, eps)
         unread = _rows(invalid)
@@ -306,7 +306,7 @@ class _NormReLU(torch.autograd.Function):  # pylint: disable=abstract-method
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # pylint: disable=arguments-differ
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight, bias, mean, deviation, y, unread, padding = ctx.saved_tensors
         shape = (x.shape[-1],)
         gradient = torch.ops.aten.threshold_backward(gradient, y, 0)

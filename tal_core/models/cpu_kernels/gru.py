@@ -27,7 +27,7 @@ def gru_hidden(gru: nn.GRU, features: torch.Tensor) -> torch.Tensor:
     return hidden
 
 
-class _Recurrence(torch.autograd.Function):  # pylint: disable=abstract-method
+class _Recurrence(torch.autograd.Function):
     """Hidden states ``(B, T, H)`` from what the input gives the gates ``(B, T, 3 H)``.
 
     reset, update = sigmoid(input + hidden part),  new = tanh(input + reset * hidden part),
@@ -35,7 +35,7 @@ class _Recurrence(torch.autograd.Function):  # pylint: disable=abstract-method
     """
 
     @staticmethod
-    def forward(ctx: Any, gates: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:  # pylint: disable=arguments-differ
+    def forward(ctx: Any, gates: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         """``weight`` (3 H, H) and ``bias`` (3 H,) are those of the hidden state."""
         batch, length, width = gates.shape
         size = width // 3
@@ -54,7 +54,7 @@ class _Recurrence(torch.autograd.Function):  # pylint: disable=abstract-method
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # pylint: disable=arguments-differ
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of the gates' input, the weight and the bias."""
         kept, states, weight = ctx.saved_tensors
         reset, update, new, inner_new = kept

@@ -60,21 +60,21 @@ def _near(level: Level, block: int, reach: int) -> torch.Tensor:
     return (query == key) & (distance >= 0) & (distance <= 2 * reach)
 
 
-class _Neighbourhoods(torch.autograd.Function):  # pylint: disable=abstract-method
+class _Neighbourhoods(torch.autograd.Function):
     """``(N, H, C)`` -> ``(N / block, H, block + 2 * reach, C)``: overlapping views, 0 beyond the ends.
 
     A gradient of ``unfold`` that adds the few cells that blocks share, instead of every cell by itself.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, block: int, reach: int) -> torch.Tensor:  # pylint: disable=arguments-differ
+    def forward(ctx: Any, x: torch.Tensor, block: int, reach: int) -> torch.Tensor:
         ctx.sizes = len(x), block, reach
         padded = F.pad(x, (0, 0, 0, 0, reach, reach - len(x) % -block))
         return padded.unfold(0, block + 2 * reach, block).transpose(2, 3)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # pylint: disable=arguments-differ
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         count, block, reach = ctx.sizes
         gradient = gradient.transpose(1, 2)
         whole = gradient[:, reach : reach + block].contiguous()

@@ -89,7 +89,7 @@ class Tower(nn.Module):
         return self.output(x).masked_fill(gap if self.opentad and gap is not None else invalid, 0)
 
 
-class Heads(nn.Module):  # pylint: disable=abstract-method
+class Heads(nn.Module):
     """Classification and regression of every cell, the same on all levels but for one scale each."""
 
     def __init__(self, config: PyramidConfig, num_classes: int, distances: int = 2):

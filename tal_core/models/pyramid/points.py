@@ -147,7 +147,7 @@ def smooth(targets: torch.Tensor, smoothing: float) -> torch.Tensor:
     return targets * (1 - smoothing) + smoothing / (targets.shape[-1] + 1) if smoothing else targets
 
 
-class LossNormaliser(nn.Module):  # pylint: disable=abstract-method
+class LossNormaliser(nn.Module):
     """Running mean of the number of positive points, by which loss sums are divided."""
 
     value: torch.Tensor

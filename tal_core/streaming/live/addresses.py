@@ -50,7 +50,7 @@ def read_address(text: str, allowed: Sequence[Path] | None = None) -> Address:
 
 def registered_folders(home: Path) -> list[Path]:
     """What a remote party may read: the workspace and the video folders of its datasets."""
-    from tal_core.data.dataset.entry import list_datasets  # pylint: disable=import-outside-toplevel  # loads pandas
+    from tal_core.data.dataset.entry import list_datasets  # loads pandas
 
     return [home, *(entry.videos for entry in list_datasets(home) if entry.videos)]
 

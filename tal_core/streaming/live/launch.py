@@ -44,7 +44,7 @@ def start_stream(
     Raises:
         InputError: for an unknown run, a source that may not be opened, or a workspace that can't be written.
     """
-    from tal_core.streaming.live.webhook import check_webhook  # pylint: disable=import-outside-toplevel  # loads requests
+    from tal_core.streaming.live.webhook import check_webhook  # loads requests
 
     open_run(home, run).config()
     address = read_address(source, registered_folders(home))
@@ -72,7 +72,7 @@ def start_stream(
 
 def main(folder: str) -> int:
     """The background process."""
-    from tal_core.streaming.live.opening import detect_in_folder  # pylint: disable=import-outside-toplevel  # loads torch
+    from tal_core.streaming.live.opening import detect_in_folder  # loads torch
 
     stream = StreamFolder(Path(folder))
     secrets = json.load(sys.stdin)

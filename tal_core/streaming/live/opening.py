@@ -48,7 +48,7 @@ def make_session(
 
 def detect_in_folder(home: Path, stream: StreamFolder, source: str, webhook: str | None = None) -> None:
     """Detect until the source ends or the folder's ``stop`` file appears. Raises InputError if it fails."""
-    from tal_core.streaming.live.webhook import Webhook  # pylint: disable=import-outside-toplevel  # loads requests
+    from tal_core.streaming.live.webhook import Webhook  # loads requests
 
     config = stream.request()
     run = open_run(home, config["run"])

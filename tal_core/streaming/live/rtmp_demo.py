@@ -63,7 +63,7 @@ class RtmpServer:
 
     def __init__(self, port: int = 0):
         self.port = port
-        self._folder = tempfile.TemporaryDirectory(prefix="tal-rtmp-")  # pylint: disable=consider-using-with
+        self._folder = tempfile.TemporaryDirectory(prefix="tal-rtmp-")
 
     def address(self, name: str) -> str:
         """Where to publish to and to watch a stream."""
@@ -77,7 +77,7 @@ class RtmpServer:
         folder = Path(self._folder.name)
         config = folder / "nginx.conf"
         config.write_text(_CONFIG.format(module=module, folder=folder, port=self.port))
-        self.process = subprocess.Popen(  # pylint: disable=consider-using-with  # ended by __exit__
+        self.process = subprocess.Popen(  # ended by __exit__
             [nginx, "-p", str(folder), "-c", str(config), "-e", str(folder / "error.log")],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -117,14 +117,14 @@ class Publisher:
             *["-i", str(video), "-an", *coding, "-f", "flv", address],
         ]
         # Closed by __exit__.
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # pylint: disable=consider-using-with
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
 
     def __enter__(self) -> Publisher:
         if shutil.which("ffmpeg") is None:
             raise InputError("ffmpeg is not installed", hint=INSTALL)
         if not self.video.is_file():
             raise InputError("there is no such video file", where=self.video, hint="Check the path.")
-        self.process = subprocess.Popen(  # pylint: disable=consider-using-with  # ended by __exit__
+        self.process = subprocess.Popen(  # ended by __exit__
             self._command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -134,7 +134,7 @@ class Session:
                     self.meter.came(item.seconds, item.arrived)
                 if not self._inlet.put(item, wait=not self.source.live):
                     return
-        except Exception as error:  # pylint: disable=broad-exception-caught  # raised by ``run``, told by ``state``
+        except Exception as error:  # raised by ``run``, told by ``state``
             self.error = self.error or error
         self._ending = self._ending or "finished"
         self._inlet.end()
@@ -150,7 +150,7 @@ class Session:
                 else:
                     self._interrupt(item.reason)
             self._finish()
-        except Exception as error:  # pylint: disable=broad-exception-caught  # raised by ``run``, told by ``state``
+        except Exception as error:  # raised by ``run``, told by ``state``
             self.error = self.error or error
             self._stop.set()
             self._inlet.close()
@@ -206,7 +206,7 @@ class Session:
             try:
                 sink.take(report)
                 sink.close()
-            except Exception as error:  # pylint: disable=broad-exception-caught  # the others are told all the same
+            except Exception as error:  # the others are told all the same
                 self.error = self.error or error
 
     def _tell(self, records: list[Record] | None = None, output: Output | None = None) -> None:

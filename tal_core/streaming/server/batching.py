@@ -69,7 +69,7 @@ class Batcher:
             for push, output in zip(batch, outputs, strict=True):
                 if not push.output.done():  # its client may have left meanwhile
                     push.output.set_result(output)
-        except Exception as error:  # pylint: disable=broad-exception-caught  # each stream is told
+        except Exception as error:  # each stream is told
             for push in batch:
                 if not push.output.done():
                     push.output.set_exception(error)

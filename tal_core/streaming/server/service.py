@@ -1,7 +1,5 @@
 """What is served: some runs, each ready to detect in files and, if it can, in streams."""
 
-# pylint: disable=import-outside-toplevel  # torch and the networks load when a run is opened
-
 from __future__ import annotations
 
 import hmac

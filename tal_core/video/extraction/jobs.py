@@ -149,7 +149,7 @@ def _extract(job: ExtractionJob, writer: StatusWriter[ExtractionJob]) -> dict[st
         stop=lambda: writer.stop_requested or writer.failure is not None,
     )
     if request.get("dataset") and not outcome.stopped:
-        from tal_core.video.extraction.new_dataset import register_once  # pylint: disable=import-outside-toplevel
+        from tal_core.video.extraction.new_dataset import register_once
 
         register_once(Path(os.environ["TAL_HOME"]), request["dataset"])
     print(outcome)

@@ -88,7 +88,7 @@ def trial(encoder: Encoder, source: object) -> int:
         return encoder(np.zeros(shape, np.uint8)).shape[1]
     except InputError:
         raise
-    except Exception as error:  # pylint: disable=broad-exception-caught  # foreign code, of any kind
+    except Exception as error:  # foreign code, of any kind
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         clip = f"(1, 3, {shape[1]}, {shape[2]}, {shape[3]})"
         what = f"refuses clips of shape {clip}: {lines[-1] if lines else type(error).__name__}"

@@ -64,17 +64,17 @@ def make_extractor(spec: ExtractorSpec, device: str = "auto", *, batch: int = 1)
         InputError: if an optional package is missing, or the weights are missing, faulty or of another model.
     """
     if spec.kind.loader is None:
-        from tal_core.video.extractors.motion import MotionExtractor  # pylint: disable=import-outside-toplevel
+        from tal_core.video.extractors.motion import MotionExtractor
 
         return MotionExtractor(stride=spec.stride_seconds, window=spec.snippet_seconds)
-    from tal_core.video.extractors.windows import WindowExtractor  # pylint: disable=import-outside-toplevel
+    from tal_core.video.extractors.windows import WindowExtractor
 
     return WindowExtractor(spec, _load_encoder(spec, spec.kind.loader, device), batch)
 
 
 def _load_encoder(spec: ExtractorSpec, loader: str, device: str) -> Encoder:
     # Torch is slow to load, and the built-in extractor's many processes don't need it.
-    from tal_core.device import choose_device  # pylint: disable=import-outside-toplevel
+    from tal_core.device import choose_device
 
     file, _, function = loader.partition(":")
     module = importlib.import_module(f"tal_core.video.extractors.{file}")
@@ -98,7 +98,7 @@ def spec_of(info: Trained) -> ExtractorSpec:
     Raises:
         InputError: if they come from elsewhere, or from an extractor that this program doesn't have.
     """
-    from tal_core.video.extractors.motion import NUM_FEATURES  # pylint: disable=import-outside-toplevel
+    from tal_core.video.extractors.motion import NUM_FEATURES
 
     if info.extractor is None:
         spec = ExtractorSpec()

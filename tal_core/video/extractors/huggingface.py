@@ -45,7 +45,7 @@ def load(spec: ExtractorSpec, device: torch.device) -> TorchEncoder:
         )
     except InputError:
         raise
-    except Exception as error:  # pylint: disable=broad-exception-caught  # its errors are of many kinds
+    except Exception as error:  # its errors are of many kinds
         raise _unusable(spec, source, error) from error
     missing = sorted(notes["missing_keys"]) + [str(key[0]) for key in notes["mismatched_keys"]]
     pooled = not any("pooler" in name for name in missing)

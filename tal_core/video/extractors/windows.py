@@ -32,7 +32,7 @@ class Encoder(Protocol):
         """(B, T, S, S, 3) uint8 to (B, D) float32."""
 
 
-class WindowExtractor:  # pylint: disable=too-many-instance-attributes
+class WindowExtractor:
     """Cuts windows from the frames of a video and has an encoder turn each into a feature.
 
     ``batch`` windows are encoded at once, so that with 1 each comes out as soon as its last frame is in. A
