@@ -5,7 +5,7 @@
 
 ``out`` holds ``<video>.npy`` (T, D) per video and ``extraction.json``, the manifest: which extractor made
 them, and for every video its state, source, snippets and damage. A file appears under its name only when it
-is whole. ``tal_core.video.extraction.jobs`` runs this in the background.
+is whole. ``tal_core.video.extraction.process`` runs this in the background.
 """
 
 from __future__ import annotations

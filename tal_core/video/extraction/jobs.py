@@ -11,17 +11,13 @@
   extract.log   what the process says
   stop          there when someone asked it to stop
 
-    python -m tal_core.video.extraction.jobs JOB_FOLDER
-
-is that process.
+The process itself is ``tal_core.video.extraction.process``.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,9 +25,8 @@ from typing import Any
 from pydantic import Field
 
 from tal_core.background.job_folder import ACTIVE, JobFolder, Status
-from tal_core.background.status_writer import StatusWriter, run_job
 from tal_core.types import InputError
-from tal_core.video.extraction.folder import Outcome, extract_folder, find_videos, sole_writer
+from tal_core.video.extraction.folder import find_videos, sole_writer
 from tal_core.video.extractors.spec import ExtractorSpec, read_spec
 from tal_core.workspace import writing
 
@@ -117,7 +112,7 @@ def resume(home: Path, job: ExtractionJob) -> int:
     for rival in others:
         hint = "Wait for it, stop it, or choose another folder."
         raise InputError(f"the job {rival.name} is writing to it", where=job.out, hint=hint)
-    return job.launch(home, "tal_core.video.extraction.jobs").pid
+    return job.launch(home, "tal_core.video.extraction.process").pid
 
 
 def list_jobs(home: Path) -> list[ExtractionJob]:
@@ -128,43 +123,3 @@ def list_jobs(home: Path) -> list[ExtractionJob]:
 def open_job(home: Path, job_id: str) -> ExtractionJob:
     """The job ``job_id``. Raises InputError if there is none."""
     return ExtractionJob.open_in(home / "jobs", job_id)
-
-
-def main(folder: str) -> int:
-    """The background process."""
-    job = ExtractionJob(Path(folder))
-    writer = StatusWriter(job)
-    return run_job(writer, lambda: _extract(job, writer))
-
-
-def _extract(job: ExtractionJob, writer: StatusWriter[ExtractionJob]) -> dict[str, Any]:
-    request = job.request()
-    outcome = extract_folder(
-        Path(request["videos"]),
-        job.out,
-        job.spec,
-        device=request["device"],
-        processes=request["processes"],
-        progress=lambda step: writer.update(**asdict(step)),
-        stop=lambda: writer.stop_requested or writer.failure is not None,
-    )
-    if request.get("dataset") and not outcome.stopped:
-        from tal_core.video.extraction.new_dataset import register_once
-
-        register_once(Path(os.environ["TAL_HOME"]), request["dataset"])
-    print(outcome)
-    state = "stopped" if outcome.stopped else "finished"
-    problems = {**outcome.damaged, **outcome.failed}
-    return {"state": state, "message": _summary(outcome), "problems": problems}
-
-
-def _summary(outcome: Outcome) -> str:
-    parts = [f"{outcome.made} videos extracted"]
-    parts += [f"{outcome.skipped} done before"] if outcome.skipped else []
-    parts += [f"{len(outcome.failed)} can't be used"] if outcome.failed else []
-    parts += ["stopped"] if outcome.stopped else []
-    return ", ".join(parts)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

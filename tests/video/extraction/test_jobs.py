@@ -8,7 +8,7 @@ import pytest
 from tal_core.background import job_folder
 from tal_core.background.processes import this_process
 from tal_core.types import InputError
-from tal_core.video.extraction import jobs
+from tal_core.video.extraction import process
 from tal_core.video.extraction.folder import read_manifest, sole_writer
 from tal_core.video.extraction.jobs import ExtractionJob, list_jobs, open_job, resume, start
 from tal_core.video.extractors.spec import ExtractorSpec
@@ -47,9 +47,9 @@ def idle(monkeypatch):
 
     monkeypatch.setattr(job_folder, "spawn", spawn)
     yield processes
-    for process in processes:
-        process.kill()
-        process.wait()
+    for started in processes:
+        started.kill()
+        started.wait()
 
 
 def test_a_job_runs_in_the_background_and_goes_on_with_new_videos(videos, tmp_path):
@@ -109,7 +109,7 @@ def put_job(tmp_path, videos, **request):
 def test_the_process_stops_when_asked_and_says_so(videos, tmp_path):
     job = put_job(tmp_path, videos)
     (job.folder / "stop").touch()
-    assert jobs.main(str(job.folder)) == 0
+    assert process.main(str(job.folder)) == 0
     status = job.status()
     assert status["state"] == "stopped" and status["message"].endswith("stopped")
     assert status["pid"] == os.getpid() and status["eta_seconds"] is None
@@ -117,7 +117,7 @@ def test_the_process_stops_when_asked_and_says_so(videos, tmp_path):
 
 def test_a_failure_is_told_in_one_line(videos, tmp_path, capsys):
     job = put_job(tmp_path, videos, spec={"name": "onnx", "model": str(tmp_path / "gone.onnx")})
-    assert jobs.main(str(job.folder)) == 2
+    assert process.main(str(job.folder)) == 2
     status = job.status()
     assert status["state"] == "failed" and "no such encoder file" in status["error"]
     assert "\n" not in status["error"] and status["error"] in capsys.readouterr().err

@@ -15,7 +15,7 @@ from tal_core.data.dataset.dataset import open_dataset
 from tal_core.data.dataset.entry import Split, load_entry, remove_dataset
 from tal_core.data.formats.video_ids import find_name
 from tal_core.types import InputError
-from tal_core.video.extraction import jobs, new_dataset
+from tal_core.video.extraction import jobs, new_dataset, process
 from tal_core.video.extraction.new_dataset import Plan, look, make, register_once
 from tests.video.films import moving_patch, write_film
 
@@ -134,7 +134,7 @@ def test_frames_of_a_labelling_count_at_its_own_rate(films, tmp_path):
 
 @pytest.fixture
 def here(monkeypatch):
-    """A job's process is this one: ``jobs.main`` is called by the test."""
+    """A job's process is this one: ``process.main`` is called by the test."""
     monkeypatch.setattr(job_folder, "spawn", lambda *_: SimpleNamespace(pid=os.getpid()))
 
 
@@ -143,10 +143,10 @@ def test_a_background_job_registers_the_dataset_once(films, tmp_path, home, here
     monkeypatch.setenv("TAL_HOME", str(home))
     job = new_dataset.start(home, plan)
     job.request_stop()
-    assert jobs.main(str(job.folder)) == 0
+    assert process.main(str(job.folder)) == 0
     assert job.status()["state"] == "stopped" and not (home / "datasets" / "own.toml").exists()
     jobs.resume(home, job)
-    assert jobs.main(str(job.folder)) == 0
+    assert process.main(str(job.folder)) == 0
     assert job.status()["state"] == "finished", job.log_tail()
     assert load_entry(home, "own").videos == films
     register_once(home, job.request()["dataset"])  # a resumed job finds it there
@@ -161,11 +161,11 @@ def test_a_job_whose_labels_went_fails_and_goes_on_when_they_are_back(
     file = labels(tmp_path)
     job = new_dataset.start(home, Plan(name="own", videos=films, annotations=file, split=HALF))
     file.rename(tmp_path / "away.csv")
-    assert jobs.main(str(job.folder)) == 2
+    assert process.main(str(job.folder)) == 2
     assert "no such file" in job.status()["error"] and not list((home / "datasets").glob("own.*"))
     (tmp_path / "away.csv").rename(file)
     jobs.resume(home, job)
-    assert jobs.main(str(job.folder)) == 0
+    assert process.main(str(job.folder)) == 0
     assert len(open_dataset(home, "own").videos()) == 4
 
 
