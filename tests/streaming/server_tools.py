@@ -5,7 +5,10 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import numpy as np
@@ -192,4 +195,10 @@ def together(coroutines):
     async def all_of_them():
         return await asyncio.gather(*coroutines, return_exceptions=True)
 
-    return asyncio.run(all_of_them())
+    return run_apart(all_of_them())
+
+
+def run_apart(work: Coroutine) -> Any:
+    """What a coroutine gives, run in a thread of its own: browser tests keep a loop running in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()

@@ -30,6 +30,7 @@ from tests.streaming.server_tools import (
     metric,
     post,
     raw,
+    run_apart,
     running,
     served,
     until_end,
@@ -600,7 +601,7 @@ def test_a_hundred_clients_at_once(port):
     async def everybody():
         return await asyncio.gather(*(client(number) for number in range(100)), return_exceptions=True)
 
-    answers = asyncio.run(everybody())
+    answers = run_apart(everybody())
     refused = [answer for answer in answers if isinstance(answer, InvalidStatus)]
     assert all(answer.response.status_code == 503 for answer in refused)
     assert answers.count("served") >= LIMITS.streams
